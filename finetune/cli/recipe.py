@@ -1,0 +1,87 @@
+"""finetune recipe: list, show, validate and describe recipes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.terminal.options import Json
+
+app = typer.Typer(help="Look at recipes and check them.", no_args_is_help=True, rich_markup_mode=None)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's YAML file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as lora.rank=32; repeatable.")
+]
+
+
+@app.command(
+    "list", epilog="Examples: `finetune recipe list`, `finetune recipe list --folder /srv/our-recipes --json`."
+)
+def list_recipes(
+    folder: Annotated[Path, typer.Option("--folder", help="Folder that is searched.")] = Path("recipes"),
+    json: Json = False,
+) -> None:
+    """List the recipes in a folder, with what each is for."""
+    from finetune.contracts.errors import InputError
+    from finetune.recipe.load import load_recipe
+    from finetune.terminal.output import emit, table
+
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder.", "Name the folder of your recipes with --folder.")
+    paths = sorted(path for path in folder.rglob("*.yaml") if "data" not in path.relative_to(folder).parts[:-1])
+    recipes = [(path, load_recipe(path).recipe) for path in paths]
+    emit(
+        {
+            "recipes": [
+                {"path": str(path), "name": recipe.name, "description": recipe.description} for path, recipe in recipes
+            ]
+        },
+        as_json=json,
+        text=table([(str(path), recipe.description) for path, recipe in recipes], header=("recipe", "what it is for")),
+    )
+
+
+@app.command(
+    "show",
+    epilog="Examples: `finetune recipe show recipes/qwen3_5/embedded-qlora.yaml`, "
+    "`finetune recipe show my.yaml --set lora.rank=32 --json`.",
+)
+def show(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None:  # noqa: B006
+    """Print every value of a recipe with its origin: the file, --set, the family or a default."""
+    from finetune.recipe.load import load_recipe
+    from finetune.recipe.resolve import resolve
+    from finetune.terminal.output import emit, table
+
+    resolved = resolve(load_recipe(recipe, set_))
+    rows = [(row.key, row.value, str(row.origin)) for row in resolved.origins]
+    emit(resolved.model_dump(mode="json"), as_json=json, text=table(rows, header=("key", "value", "from")))
+
+
+@app.command(
+    "validate",
+    epilog="Examples: `finetune recipe validate recipes/qwen3_5/embedded-qlora.yaml`, "
+    "`finetune recipe validate my.yaml --set train.epochs=2`.",
+)
+def validate(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None:  # noqa: B006
+    """Check a recipe; all mistakes at once, each with its line. Exit code 3 when there are any."""
+    from finetune.recipe.load import load_recipe
+    from finetune.recipe.resolve import resolve
+    from finetune.terminal.output import emit
+
+    resolved = resolve(load_recipe(recipe, set_))
+    emit({"recipe": str(recipe), "valid": True, "digest": resolved.digest()}, as_json=json, text=f"{recipe} is valid.")
+
+
+@app.command(
+    "schema",
+    epilog="Examples: `finetune recipe schema > recipe.schema.json`, `finetune recipe schema --json | head`.",
+)
+def schema(json: Json = False) -> None:
+    """Print the JSON Schema of a recipe, for an editor that completes and checks YAML. Both outputs are the same."""
+    from finetune.contracts.io import to_json
+    from finetune.recipe.schema import Recipe
+    from finetune.terminal.output import emit
+
+    document = Recipe.model_json_schema()
+    emit(document, as_json=json, text=to_json(document).rstrip())

@@ -1,0 +1,1 @@
+"""What data_pipelines, finetune and serving agree on. Standard library and pydantic only."""

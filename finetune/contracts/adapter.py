@@ -1,0 +1,111 @@
+"""AdapterManifest: what an adapter is, what it was made on, and how one knows that the files are that adapter."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from finetune.contracts.dataset import Contract
+
+ADAPTER_MANIFEST_NAME = "manifest.json"
+ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
+ADAPTER_CONFIG_NAME = "adapter_config.json"
+
+
+class Quantization(StrEnum):
+    """How the frozen base is held: nf4 is 4-bit NormalFloat with double quantization, none is 16-bit."""
+
+    NF4 = "nf4"
+    NONE = "none"
+
+
+class FileDigest(Contract):
+    """A file of the adapter folder."""
+
+    name: str
+    bytes: int = Field(ge=0)
+    sha256: str
+
+
+class BaseIdentity(Contract):
+    """The base model an adapter belongs to. digest covers config and weights; name is for people only."""
+
+    name: str
+    digest: str
+    model_type: str
+    num_hidden_layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+
+
+class FamilyFacts(Contract):
+    """What serving must know of the family: token names, resolved and checked against the tokenizer at export."""
+
+    family: str
+    fim_prefix: str | None
+    fim_suffix: str | None
+    fim_middle: str | None
+    infill_stops: tuple[str, ...]
+    chat_stops: tuple[str, ...]
+    thinking: bool
+
+
+class ReferenceProbe(Contract):
+    """Greedy check after loading: log-probabilities of continuation tokens under base and adapter.
+
+    token_ids is the prompt; continuation_ids the tokens scored; the two lists hold one natural log-probability each.
+    """
+
+    token_ids: tuple[int, ...]
+    continuation_ids: tuple[int, ...]
+    base_log_probs: tuple[float, ...]
+    adapter_log_probs: tuple[float, ...]
+
+
+class Score(Contract):
+    """One figure of the evaluation: base, adapter, and the paired difference with its 95 % interval."""
+
+    name: str
+    unit: str
+    base: float
+    adapter: float
+    difference: float
+    low: float
+    high: float
+    num_items: int = Field(ge=0)
+    num_clusters: int = Field(ge=0)
+    verdict: Literal["better", "not shown", "worse"]
+
+
+class AdapterDigests(Contract):
+    """SHA-256 of what the adapter depends on; dataset is the manifest's content digest."""
+
+    weights: str
+    chat_template: str
+    tokenizer: str
+    dataset: str
+    recipe: str
+
+
+class AdapterManifest(Contract):
+    """Everything that loading, serving and releasing an adapter need to know without asking the run.
+
+    adapter_id is <name>-<first 12 digits of the weights digest>; targets are module suffixes that carry an adapter and
+    layer_kinds the kinds of layer they lie in; files covers each file of the folder but the manifest itself.
+    """
+
+    schema_version: Literal[1] = 1
+    adapter_id: str
+    run_id: str
+    created_at: int
+    base: BaseIdentity
+    family: FamilyFacts
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    targets: tuple[str, ...]
+    layer_kinds: tuple[str, ...]
+    quantization: Quantization
+    digests: AdapterDigests
+    probe: ReferenceProbe
+    files: tuple[FileDigest, ...]
+    scores: tuple[Score, ...] = ()
+    visibility: tuple[str, ...] = ()

@@ -1,0 +1,162 @@
+"""Writes that survive a crash, and digests: temporary file, fsync, rename; SHA-256 of bytes, files and folders."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from finetune.contracts.errors import InputError, MachineError
+
+CHUNK_BYTES = 1 << 20
+# temporary files and folders are born private; what is published is readable like any file of the user
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a MachineError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(
+                f"No space left on the disk that holds {path}.", "Free some space, then run the same command again."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise MachineError(
+                f"{path} cannot be written: {error.strerror}.", "Choose another folder, or correct its permissions."
+            ) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace path by content, or leave it as it was; parents are made. Raises MachineError when the disk refuses."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, FILE_MODE)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """write_bytes of UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, document: BaseModel | JsonValue) -> None:
+    """Write a model or a JSON value, indented, keys in declaration order, ending in a newline."""
+    write_text(path, to_json(document))
+
+
+def to_json(document: BaseModel | JsonValue) -> str:
+    """The one way this project spells JSON in files: two spaces, UTF-8, a final newline."""
+    value = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_model(path: Path, kind: type[ModelT], *, error: type[InputError], hint: str) -> ModelT:
+    """Read a JSON file as a contract; a missing, broken or newer file becomes error, with the path and the field."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError as cause:
+        raise error(f"{path} does not exist.", hint) from cause
+    except ValidationError as cause:
+        first = cause.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise error(f"{path} is damaged: {where}: {first['msg']}.", hint) from cause
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty scratch folder beside target that takes target's place when the block ends well.
+
+    A folder already at target is replaced only then; when the block fails, target is as it was.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new."))
+        try:
+            yield scratch
+            for entry in scratch.rglob("*"):
+                sync_folder(entry)
+            scratch.chmod(FOLDER_MODE)
+            _swap(scratch, target)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+
+def _swap(scratch: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(scratch, target)
+    else:
+        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+        os.rename(target, old / "was")
+        try:
+            os.rename(scratch, target)
+        except OSError:
+            os.rename(old / "was", target)
+            raise
+        finally:
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """fsync a file or a folder by its path, so that a rename before it outlives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest_bytes(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_text(text: str) -> str:
+    """SHA-256 of the text's UTF-8 bytes, in hexadecimal."""
+    return digest_bytes(text.encode("utf-8"))
+
+
+def digest_json(document: BaseModel | JsonValue) -> str:
+    """SHA-256 of a canonical JSON spelling: sorted keys, no white space."""
+    value = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
+    return digest_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in chunks."""
+    state = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def digest_files(paths: list[Path]) -> str:
+    """One SHA-256 over the names and digests of some files of one folder, independent of their order."""
+    lines = sorted(f"{digest_file(path)}  {path.name}" for path in paths)
+    return digest_text("\n".join(lines))

@@ -1,0 +1,88 @@
+"""RunLayout and Home: the file names inside a run folder and inside the home of a site."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from finetune.contracts.dataset import Contract
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a site keeps its work: datasets, runs, adapters and the tracking store."""
+
+    root: Path
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    @property
+    def tracking_database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
+    def tracking_artifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """Names inside one run folder."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """run.json, a RunState: what `finetune evaluate` and `--resume` start from."""
+        return self.root / "run.json"
+
+    @property
+    def resolved_recipe(self) -> Path:
+        return self.root / "recipe.resolved.json"
+
+    @property
+    def journal(self) -> Path:
+        """Every tracked point, one JSON document a line, written before the tracking store sees it."""
+        return self.root / "tracking.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
+
+    @property
+    def evaluation(self) -> Path:
+        """evaluation.json, with its rows beside it in evaluation_rows.parquet."""
+        return self.root / "evaluation.json"
+
+    @property
+    def evaluation_rows(self) -> Path:
+        return self.root / "evaluation_rows.parquet"
+
+
+class RunState(Contract):
+    """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    recipe_name: str
+    base_path: str
+    dataset_path: str
+    dataset_digest: str
+    tracking_run_id: str | None
+    status: Literal["running", "finished", "failed", "interrupted"]
+    steps_done: int
+    steps_total: int
+    adapter_id: str | None = None

@@ -1,0 +1,212 @@
+"""YAML into a typed object: every mistake at once, each with file, line and the nearest valid key."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from finetune.contracts.errors import RecipeError
+
+if TYPE_CHECKING:
+    import yaml
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Location = tuple[str | int, ...]
+MAX_FILE_BYTES = 1 << 20
+MAX_DEPTH = 32
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """Plain values of a YAML mapping, and the 1-based line on which each key stands."""
+
+    values: dict[str, Any]
+    lines: Mapping[Location, int]
+    duplicates: tuple[Location, ...]
+
+
+def load_yaml_model(
+    path: Path,
+    kind: type[ModelT],
+    *,
+    error: type[RecipeError] = RecipeError,
+    hint: str,
+    overrides: Mapping[str, Any] | None = None,
+) -> ModelT:
+    """Read path as kind. overrides maps dotted keys to values that win over the file's, as given by --set.
+
+    Raises error with one problem line per mistake: "recipe.yaml:7: lora.rnak: unknown key; did you mean lora.rank?".
+    """
+    document = read_yaml(path, error=error, hint=hint)
+    values = document.values
+    for key, value in (overrides or {}).items():
+        set_dotted(values, key.split("."), value)
+    problems = [
+        f"{_place(path, document, location, overrides)}: {dotted(location)}: given twice"
+        for location in document.duplicates
+    ]
+    try:
+        model = kind.model_validate(values)
+    except ValidationError as cause:
+        problems += [_problem(path, document, item, kind, overrides) for item in cause.errors(include_url=False)]
+        raise error(_summary(path, problems), hint, problems) from cause
+    if problems:
+        raise error(_summary(path, problems), hint, problems)
+    return model
+
+
+def read_yaml(path: Path, *, error: type[RecipeError], hint: str) -> YamlDocument:
+    """Parse a file whose top is a mapping, with safe types only and without aliases that expand."""
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; a recipe or pipeline file is small.", hint)
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError as cause:
+        raise error(f"{path} does not exist.", hint) from cause
+    except (IsADirectoryError, PermissionError) as cause:
+        raise error(f"{path} cannot be read: {cause.strerror}.", hint) from cause
+    except UnicodeDecodeError as cause:
+        raise error(f"{path} is not UTF-8 text.", hint) from cause
+    except yaml.YAMLError as cause:
+        mark = getattr(cause, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise error(f"{where}: not valid YAML: {getattr(cause, 'problem', None) or cause}.", hint) from cause
+    if root is None:
+        return YamlDocument({}, {}, ())
+    if not isinstance(root, yaml.MappingNode):
+        raise error(f"{path}:1: the file must be a mapping of sections, such as 'lora:'.", hint)
+    builder = _Builder()
+    values = builder.mapping(root, ())
+    if builder.refused:
+        raise error(_summary(path, builder.refused), hint, [f"{path}:{problem}" for problem in builder.refused])
+    return YamlDocument(values, builder.lines, tuple(builder.duplicates))
+
+
+class _Builder:
+    """Nodes into plain values, keeping lines, keys given twice, and what this project refuses of YAML."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Location, int] = {}
+        self.duplicates: list[Location] = []
+        self.refused: list[str] = []
+
+    def value(self, node: "yaml.Node", location: Location) -> Any:
+        import yaml
+
+        line = node.start_mark.line + 1
+        if len(location) > MAX_DEPTH:
+            self.refused.append(f"{line}: nested deeper than {MAX_DEPTH} levels")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, location)
+        if isinstance(node, yaml.SequenceNode):
+            return self.sequence(node, location)
+        assert isinstance(node, yaml.ScalarNode)
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            self.refused.append(f"{line}: the tag {node.tag} is not allowed")
+        return parse_scalar(node.value) if node.style is None else node.value
+
+    def mapping(self, node: "yaml.MappingNode", location: Location) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            here = (*location, key)
+            if key in values:
+                self.duplicates.append(here)
+            self.lines[here] = key_node.start_mark.line + 1
+            values[key] = self.value(value_node, here)
+        return values
+
+    def sequence(self, node: "yaml.SequenceNode", location: Location) -> list[Any]:
+        for index, item in enumerate(node.value):
+            self.lines[(*location, index)] = item.start_mark.line + 1
+        return [self.value(item, (*location, index)) for index, item in enumerate(node.value)]
+
+
+def parse_scalar(text: str) -> Any:
+    """A scalar as YAML 1.1 safe types, but 1e-4 is a number (YAML 1.1 alone would call it text)."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value) if any(digit.isdigit() for digit in value) else value
+        except ValueError:
+            return value
+    return value
+
+
+def set_dotted(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Set values[a][b][c] for keys (a, b, c); what stands in the way and is no mapping is replaced."""
+    for key in keys[:-1]:
+        inner = values.get(key)
+        if not isinstance(inner, dict):
+            inner = {}
+            values[key] = inner
+        values = inner
+    values[keys[-1]] = value
+
+
+def dotted(location: Sequence[str | int]) -> str:
+    """("lora", "targets", 0) as lora.targets[0]."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def known_keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a model accepts, sections included."""
+    for name, field in kind.model_fields.items():
+        yield prefix + name
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from known_keys(inner, f"{prefix}{name}.")
+
+
+def nearest_key(key: str, kind: type[BaseModel]) -> str | None:
+    """The accepted key that looks most like key, None when none is close."""
+    keys = list(known_keys(kind))
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    if not close:
+        last = key.rsplit(".", 1)[-1]
+        by_last = {name.rsplit(".", 1)[-1]: name for name in keys}
+        close = [by_last[name] for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)]
+    return close[0] if close else None
+
+
+def _problem(
+    path: Path, document: YamlDocument, item: Any, kind: type[BaseModel], overrides: Mapping[str, Any] | None
+) -> str:
+    location: Location = tuple(item["loc"])
+    key = dotted(location)
+    place = _place(path, document, location, overrides)
+    if item["type"] == "extra_forbidden":
+        near = nearest_key(key, kind)
+        return f"{place}: {key}: unknown key" + (f"; did you mean {near}?" if near else "")
+    if item["type"] == "missing":
+        return f"{place}: {key}: missing; it must be given"
+    return f"{place}: {key}: {item['msg'].removeprefix('Value error, ')} (given: {item['input']!r})"
+
+
+def _place(path: Path, document: YamlDocument, location: Location, overrides: Mapping[str, Any] | None) -> str:
+    key = dotted(location)
+    if any(key == name or key.startswith(name + ".") for name in overrides or {}):
+        return "--set"
+    while location:
+        if location in document.lines:
+            return f"{path}:{document.lines[location]}"
+        location = location[:-1]
+    return f"{path}:1"
+
+
+def _summary(path: Path, problems: Sequence[str]) -> str:
+    return f"{path} has {len(problems)} mistake{'s' if len(problems) > 1 else ''}:"

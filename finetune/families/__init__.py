@@ -1,0 +1,1 @@
+"""Facts per model family: one file each, found by model type through the registry."""

@@ -1,0 +1,174 @@
+"""Fill a recipe's gaps from the family and the defaults, and keep where each value came from."""
+
+import difflib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from finetune.contracts.adapter import Quantization
+from finetune.contracts.errors import BaseModelError, RecipeError
+from finetune.contracts.io import digest_json
+from finetune.families.base import Family
+from finetune.families.registry import family_for
+from finetune.recipe.load import HINT, LoadedRecipe
+from finetune.recipe.schema import (
+    EMBEDDED_BASE,
+    DataSection,
+    EvaluateSection,
+    Section,
+    TrackSection,
+    TrainSection,
+)
+
+
+class Origin(StrEnum):
+    """Who gave a value."""
+
+    FILE = "file"
+    FLAG = "flag"
+    FAMILY = "family"
+    DEFAULT = "default"
+
+
+class ValueOrigin(Section):
+    """One dotted key, its value as JSON text, and its origin."""
+
+    key: str
+    value: str
+    origin: Origin
+
+
+class ResolvedBase(Section):
+    """The base model to load: an absolute folder, its family, and what must stay 16-bit."""
+
+    path: str
+    family: str
+    model_type: str
+    quantization: Quantization
+    keep_16bit: tuple[str, ...]
+
+
+class ResolvedLora(Section):
+    """The adapter to attach; targets are module suffixes, each of which must match."""
+
+    rank: int = Field(ge=1)
+    alpha: float
+    dropout: float
+    rank_stabilized: bool
+    targets: tuple[str, ...]
+
+
+class ResolvedRecipe(Section):
+    """A recipe with no gaps. It is written as recipe.resolved.json into the run folder before anything is loaded."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    description: str
+    base: ResolvedBase
+    data: DataSection
+    lora: ResolvedLora
+    train: TrainSection
+    evaluate: EvaluateSection
+    track: TrackSection
+    origins: tuple[ValueOrigin, ...]
+
+    def digest(self) -> str:
+        """SHA-256 over the values, not their origins: two spellings of one recipe are equal."""
+        return digest_json(self.model_dump(mode="json", exclude={"origins"}))
+
+
+def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
+    """Resolve a loaded recipe. Raises BaseModelError for a missing base, RecipeError for an unknown preset."""
+    recipe = loaded.recipe
+    base_path = base_folder(recipe.base.path)
+    model_type = read_model_type(base_path)
+    family = family_for(model_type)
+    preset = recipe.lora.targets or next(iter(family.targets))
+    values = {
+        "name": recipe.name,
+        "description": recipe.description,
+        "base": ResolvedBase(
+            path=str(base_path),
+            family=family.name,
+            model_type=model_type,
+            quantization=recipe.base.quantization,
+            keep_16bit=family.keep_16bit,
+        ),
+        "data": recipe.data,
+        "lora": ResolvedLora(
+            rank=recipe.lora.rank,
+            alpha=recipe.lora.alpha,
+            dropout=recipe.lora.dropout,
+            rank_stabilized=recipe.lora.rank_stabilized,
+            targets=_targets(family, preset, loaded.path),
+        ),
+        "train": recipe.train,
+        "evaluate": recipe.evaluate,
+        "track": recipe.track.model_copy(update={"adapter_name": recipe.track.adapter_name or recipe.name}),
+    }
+    draft = ResolvedRecipe.model_validate({**values, "origins": ()})
+    return draft.model_copy(update={"origins": tuple(_origins(draft, loaded))})
+
+
+def base_folder(path: str) -> Path:
+    """The absolute folder of a base model; "embedded" is the one inside this package."""
+    if path == EMBEDDED_BASE:
+        return Path(__file__).resolve().parent.parent / "embedded" / "base"
+    return Path(path).expanduser().resolve()
+
+
+def read_model_type(folder: Path) -> str:
+    """model_type of a base folder's config.json. Raises BaseModelError with the path when it is missing or damaged."""
+    config = folder / "config.json"
+    hint = "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer."
+    try:
+        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except FileNotFoundError as cause:
+        raise BaseModelError(f"There is no base model in {folder}: config.json is missing.", hint) from cause
+    except (OSError, ValueError, AttributeError) as cause:
+        raise BaseModelError(f"{config} is damaged: {cause}.", hint) from cause
+    if not isinstance(found, str):
+        raise BaseModelError(f"{config} names no model_type.", hint)
+    return found
+
+
+def _targets(family: Family, preset: str, path: Path) -> tuple[str, ...]:
+    if preset in family.targets:
+        return family.targets[preset]
+    near = difflib.get_close_matches(preset, family.targets, n=1)
+    known = ", ".join(family.targets)
+    problem = f"{path}: lora.targets: {preset!r} is no preset of the family {family.name}; it has {known}"
+    raise RecipeError(f"{path} has 1 mistake:", HINT, [problem + (f"; did you mean {near[0]}?" if near else "")])
+
+
+FAMILY_KEYS = frozenset({"base.family", "base.model_type", "base.keep_16bit"})
+
+
+def _origins(resolved: ResolvedRecipe, loaded: LoadedRecipe) -> list[ValueOrigin]:
+    rows = []
+    for key, value in _leaves(resolved):
+        origin = Origin.DEFAULT
+        if key in loaded.flag_keys:
+            origin = Origin.FLAG
+        elif key in loaded.file_keys:
+            origin = Origin.FILE
+        elif key in FAMILY_KEYS or key == "lora.targets":
+            origin = Origin.FAMILY
+        rows.append(ValueOrigin(key=key, value=json.dumps(value, ensure_ascii=False), origin=origin))
+    return rows
+
+
+def _leaves(model: BaseModel, prefix: str = "") -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for name in type(model).model_fields:
+        if name in ("origins", "schema_version"):
+            continue
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            rows += _leaves(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, model.model_dump(mode="json", include={name})[name]))
+    return rows

@@ -1,0 +1,128 @@
+"""Recipe: what a user may say about a run, each value with its bounds and its meaning. Extra keys are errors."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from finetune.contracts.adapter import Quantization
+
+EMBEDDED_BASE = "embedded"
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of the recipe's parts: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseSection(Section):
+    """The base model."""
+
+    path: str = Field(description='Folder of the base model on disk, or "embedded" for the small one that ships here.')
+    quantization: Quantization = Field(
+        default=Quantization.NF4, description="nf4: 4-bit NormalFloat with double quantization; none: 16-bit."
+    )
+
+
+class TaskWeights(Section):
+    """How often each task's rows are seen in an epoch: 1 shows each row once, 0 leaves the task out."""
+
+    infill: float = Field(default=1.0, ge=0, le=20)
+    docstring: float = Field(default=1.0, ge=0, le=20)
+    commit_edit: float = Field(default=1.0, ge=0, le=20)
+    pretrain: float = Field(default=1.0, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _some_task(self) -> Self:
+        if not any((self.infill, self.docstring, self.commit_edit, self.pretrain)):
+            raise ValueError("every task has weight 0, so there is nothing to learn from")
+        return self
+
+
+class DataSection(Section):
+    """Which dataset, and how its rows become token sequences."""
+
+    dataset: str | None = Field(
+        default=None,
+        description="Folder made by `finetune data build`. None: it must come from --set data.dataset=DIR.",
+    )
+    max_tokens: int = Field(
+        default=2048, ge=64, le=262_144, description="Tokens in a row; what does not fit is counted."
+    )
+    tasks: TaskWeights = Field(default=TaskWeights(), description="Weight of each task's rows.")
+
+
+class LoraSection(Section):
+    """The adapter."""
+
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of the two factors.")
+    alpha: float = Field(default=32.0, gt=0, le=4096, description="Scale: the update is multiplied by alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Share of the adapter's input set to zero.")
+    rank_stabilized: bool = Field(default=False, description="Scale by alpha / sqrt(rank) instead (arXiv 2312.03732).")
+    targets: str | None = Field(
+        default=None, description="A preset of the family, such as attention+mlp. None: its first."
+    )
+
+
+class TrainSection(Section):
+    """The optimisation. One step is micro_batch x accumulation rows."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, le=1e-1, description="Peak learning rate.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="Shape after the warm-up.")
+    warmup_share: Share = Field(default=0.03, description="Share of the steps over which the rate rises from 0.")
+    epochs: float = Field(
+        default=1.0, gt=0, le=100, description="Passes over the rows; max_steps wins where both are set."
+    )
+    max_steps: int | None = Field(default=None, ge=1, description="Optimiser steps. None: as epochs says.")
+    micro_batch: int = Field(default=1, ge=1, le=1024, description="Rows in one forward pass.")
+    accumulation: int = Field(default=16, ge=1, le=4096, description="Forward passes in one optimiser step.")
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        default="paged_adamw_8bit", description="paged_adamw_8bit keeps its state off a full card."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are scaled down to this norm.")
+    activation_checkpointing: bool = Field(default=True, description="Recompute activations: slower, much less memory.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    save_every_steps: int = Field(default=50, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest checkpoints that stay on disk.")
+    log_every_steps: int = Field(default=5, ge=1)
+
+
+class EvaluateSection(Section):
+    """Base against adapter on the held-out split."""
+
+    max_rows: int = Field(
+        default=400, ge=1, description="Held-out rows scored for bits per byte; more are left out by digest."
+    )
+    infill_rows: int = Field(default=100, ge=0, description="Held-out infill rows generated and compared; 0: none.")
+    max_new_tokens: int = Field(default=64, ge=1, le=4096, description="Tokens generated for an infill answer.")
+    resamples: int = Field(default=2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
+    batch_rows: int = Field(default=8, ge=1, le=1024, description="Rows scored or generated at once.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+class TrackSection(Section):
+    """Where the run is recorded."""
+
+    experiment: str = Field(default="finetune", min_length=1, max_length=200, description="MLflow experiment.")
+    adapter_name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Registered name. None: the recipe's name.",
+    )
+
+
+class Recipe(Section):
+    """One training run as a user writes it; what is left out has the default that `finetune recipe show` prints."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Short name; the adapter is called after it."
+    )
+    description: str = Field(default="", description="One line for people.")
+    base: BaseSection
+    data: DataSection = DataSection()
+    lora: LoraSection = LoraSection()
+    train: TrainSection = TrainSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    track: TrackSection = TrackSection()

@@ -1,0 +1,1 @@
+"""What every command shares on the terminal: options, the one output sink, progress. See docs/decisions/002."""
