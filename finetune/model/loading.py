@@ -1,0 +1,136 @@
+"""Load a base model from disk: text class, bfloat16, 4-bit where the family allows it, audited, no network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune.contracts.adapter import BaseIdentity, Quantization
+from finetune.contracts.errors import BaseModelError, MachineError
+from finetune.contracts.io import digest_file, digest_text
+from finetune.families.base import Family
+from finetune.families.registry import family_for
+from finetune.model.gated_delta import use_fast_delta_rule
+from finetune.model.identity import HINT, TOKENIZER_NAME, read_identity
+from finetune.model.quiet import quiet_libraries
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base in memory, with all that an adapter must agree on.
+
+    model is the bare transformers model in eval mode, tokenizer its tokenizer; device is "cpu" or "cuda". The digests
+    are SHA-256 of the chat template's text ("" where there is none) and of tokenizer.json.
+    """
+
+    model: Any
+    tokenizer: Any
+    family: Family
+    identity: BaseIdentity
+    quantization: Quantization
+    device: str
+    chat_template_digest: str
+    tokenizer_digest: str
+
+
+def load_base(path: Path, *, quantization: Quantization, device: str = "auto") -> LoadedBase:
+    """Load the base in the folder path. device is "cpu", "cuda" or "auto": cuda if there is one.
+
+    Raises BaseModelError for a folder that is missing, damaged or not of a known family, MachineError for a GPU that
+    is absent or has no bfloat16.
+    """
+    place = choose_device(device)
+    identity = read_identity(path)
+    family = family_for(identity.model_type)
+    tokenizer = load_tokenizer(path)
+    family.check_tokenizer(tokenizer)
+    model = load_weights(path, quantization=quantization, device=place, keep_16bit=family.keep_16bit)
+    # bitsandbytes may be imported only once libraries are quiet, as load_weights does
+    from finetune.model.audit import audit_modules
+
+    audit_modules(model, family, quantization)
+    use_fast_delta_rule(model)
+    return LoadedBase(
+        model=model,
+        tokenizer=tokenizer,
+        family=family,
+        identity=identity,
+        quantization=quantization,
+        device=place,
+        chat_template_digest=digest_text(tokenizer.chat_template or ""),
+        tokenizer_digest=digest_file(path / TOKENIZER_NAME),
+    )
+
+
+def choose_device(device: str) -> str:
+    """Resolve "auto" and refuse a GPU that is not there or has no bfloat16 (this family overflows in fp16)."""
+    has_gpu = torch.cuda.is_available()
+    if device == "cpu" or (device == "auto" and not has_gpu):
+        return "cpu"
+    if not has_gpu:
+        raise MachineError("There is no CUDA GPU here.", "Run `finetune doctor`, or choose the device cpu.")
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise MachineError(
+            f"The GPU {torch.cuda.get_device_name()} has no bfloat16, and float16 gives NaN gradients in this family.",
+            "Use a GPU of the Ampere generation or later (compute capability 8.0), or the device cpu.",
+        )
+    return "cuda"
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of the folder path, from its own files only. Raises BaseModelError when missing or damaged."""
+    with quiet_libraries():
+        from transformers import AutoTokenizer
+
+        if not (path / TOKENIZER_NAME).is_file():
+            raise BaseModelError(f"There is no tokenizer in {path}: {TOKENIZER_NAME} is missing.", HINT)
+        try:
+            return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        except Exception as cause:  # the Rust tokenizer raises bare Exception for a damaged file
+            raise BaseModelError(f"The tokenizer in {path} cannot be loaded: {cause}.", HINT) from cause
+
+
+def load_weights(path: Path, *, quantization: Quantization, device: str, keep_16bit: Sequence[str]) -> Any:
+    """The text model of the folder path on device, in bfloat16; under nf4 all linear maps but keep_16bit are 4-bit.
+
+    Raises BaseModelError when the files do not hold every weight that the configuration promises: the library would
+    fill the gap with random numbers.
+    """
+    with quiet_libraries():
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=torch.bfloat16,
+                quantization_config=_quantization_config(keep_16bit) if quantization is Quantization.NF4 else None,
+                device_map={"": device},
+                attn_implementation="sdpa",
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as cause:
+            raise BaseModelError(f"The weights in {path} cannot be loaded: {cause}.", HINT) from cause
+        import finetune.model.audit  # noqa: F401  its import of bitsandbytes must happen while libraries are quiet
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise BaseModelError(f"The weights in {path} lack {len(missing)} tensors, the first is {missing[0]}.", HINT)
+    model.eval()
+    return model
+
+
+def _quantization_config(keep_16bit: Sequence[str]) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    # Giving the list replaces the library's default, which is lm_head alone: the list must be whole
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=list(keep_16bit),
+    )

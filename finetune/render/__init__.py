@@ -1,0 +1,1 @@
+"""Examples become token ids and labels, for one family and one tokenizer."""

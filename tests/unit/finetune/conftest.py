@@ -1,0 +1,195 @@
+"""A tiny random base of the family qwen3_5 with a byte tokenizer, in a folder as a user would have it."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from finetune.contracts.dataset import (
+    CountRow,
+    DatasetManifest,
+    Example,
+    Provenance,
+    Role,
+    Segment,
+    Shard,
+    Split,
+    SplitRecord,
+    Task,
+)
+from finetune.contracts.io import digest_file, digest_text, write_json
+
+CONFIG = Path(__file__).parents[2] / "assets" / "families" / "qwen3_5.json"
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content | trim + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
+    "{%- endif %}"
+)
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<think>",
+    "</think>",
+)
+
+
+def save_byte_tokenizer(folder: Path) -> None:
+    """A tokenizer with one token per byte and the family's special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    # As in the published tokenizers: only these three are special, so "special tokens off" does not cover the others
+    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL[:3]])
+    inner.add_tokens([AddedToken(name, special=False, normalized=False) for name in SPECIAL[3:]])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+
+
+def save_tiny_base(folder: Path, seed: int = 0) -> Path:
+    """Random weights of the tiny configuration, with its tokenizer."""
+    import torch
+
+    from finetune.model.quiet import quiet_libraries
+
+    with quiet_libraries():
+        from transformers import AutoModelForCausalLM
+        from transformers.models.qwen3_5 import Qwen3_5TextConfig
+
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(Qwen3_5TextConfig(**json.loads(CONFIG.read_text())))
+        model.to(torch.bfloat16).save_pretrained(folder)
+        save_byte_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only: copy the folder before changing it."""
+    return save_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+LEARNED = (Role.TARGET, Role.ANSWER)
+PROVENANCE = Provenance(
+    repo="shop",
+    commit="c" * 40,
+    path="shop/cart.py",
+    blob="b" * 40,
+    first_line=1,
+    last_line=9,
+    author="a1",
+    committed_at=1_700_000_000,
+)
+
+
+def build_example(task: Task, segments: Sequence[tuple[Role, str]], *, split: Split = Split.TRAIN) -> Example:
+    """An example of task with (role, text) segments; its id is a digest of them."""
+    return Example(
+        id=digest_text(repr((task, segments)))[:16],
+        task=task,
+        language="python",
+        stratum="block" if task is Task.INFILL else "",
+        segments=tuple(
+            Segment(role=role, text=text, path="shop/cart.py", loss=role in LEARNED) for role, text in segments
+        ),
+        provenance=(PROVENANCE,),
+        split=split,
+        cluster=digest_text(repr(segments))[:8],
+        redactions=0,
+        visibility="internal",
+    )
+
+
+def save_dataset(folder: Path, examples: Sequence[Example]) -> Path:
+    """Write examples as the data pipeline would: Parquet shards by split, then the manifest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True)
+    shards = []
+    for split in Split:
+        rows = [example.model_dump(mode="json") for example in examples if example.split is split]
+        if rows:
+            path = folder / f"{split}-00000.parquet"
+            pq.write_table(pa.Table.from_pylist(rows), path)
+            shards.append(Shard(name=path.name, split=split, examples=len(rows), sha256=digest_file(path)))
+    manifest = DatasetManifest(
+        content_digest=digest_text("\n".join(shard.sha256 for shard in sorted(shards, key=lambda shard: shard.name))),
+        builder="test",
+        sources=(),
+        settings="{}",
+        settings_digest=digest_text("{}"),
+        split=SplitRecord(method="cluster", cutoff_at=None, train_files=1, heldout_files=1, purged=0),
+        shards=tuple(shards),
+        counts=tuple(
+            CountRow(task=task, split=split, language="python", examples=count, loss_bytes=0)
+            for task in Task
+            for split in Split
+            if (count := sum(example.task is task and example.split is split for example in examples))
+        ),
+        dropped=(),
+        redacted=(),
+    )
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def mixed_examples(num_each: int) -> list[Example]:
+    """Rows of every task in both splits, all different."""
+    rows = []
+    for split in Split:
+        for index in range(num_each):
+            name = f"{split}_{index}"
+            head = f"def add_{name}(a, b):\n"
+            rows += [
+                build_example(
+                    Task.INFILL,
+                    [(Role.PREFIX, head), (Role.SUFFIX, "\n\n"), (Role.TARGET, f"    return a + b + {index}")],
+                    split=split,
+                ),
+                build_example(
+                    Task.DOCSTRING,
+                    [(Role.INSTRUCTION, head + f'    """Add {index}."""'), (Role.ANSWER, head + "    return a + b")],
+                    split=split,
+                ),
+                build_example(Task.PRETRAIN, [(Role.TARGET, head + f"    return {index}\n")], split=split),
+            ]
+    return rows
+
+
+@pytest.fixture(scope="session")
+def make_example() -> Callable[..., Example]:
+    return build_example
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> Callable[[Path, Sequence[Example]], Path]:
+    return save_dataset
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only: 24 train and 24 held-out rows of three tasks."""
+    return save_dataset(tmp_path_factory.mktemp("datasets") / "tiny", mixed_examples(8))
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_base: Path) -> object:
+    from finetune.model.loading import load_tokenizer
+
+    return load_tokenizer(tiny_base)
