@@ -16,7 +16,7 @@ EXIT_INTERRUPTED = 130
 
 
 def run_guarded(body: Callable[[], object], *, debug: bool, as_json: bool) -> int:
-    """Run a command line and return its exit code: 0, the code of a PlatformError, 1 for a bug, 130 when interrupted."""
+    """Run a command line; the exit code is 0, that of a PlatformError, 1 for a bug, 130 when interrupted."""
     try:
         result = body()
     except PlatformError as error:

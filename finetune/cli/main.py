@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
+import data_pipelines.cli
+import serving.cli
 import typer
 
-import data_pipelines.cli
 import finetune
 import finetune.cli.adapter
 import finetune.cli.demo
@@ -14,13 +15,12 @@ import finetune.cli.evaluate
 import finetune.cli.recipe
 import finetune.cli.runs
 import finetune.cli.train
-import serving.cli
 from finetune.cli.errors import run_guarded
 from finetune.guard.offline import go_offline
 
 app = typer.Typer(
     name="finetune",
-    help="Fine-tune a code model on your own repositories, on your own GPU, and prove that it got better. Nothing leaves.",
+    help="Fine-tune a code model on your repositories, on your own GPU, and prove that it got better. Nothing leaves.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

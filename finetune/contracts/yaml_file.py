@@ -94,11 +94,16 @@ class _Builder:
         self.lines: dict[Location, int] = {}
         self.duplicates: list[Location] = []
         self.refused: list[str] = []
+        self._seen: set[int] = set()
 
     def value(self, node: "yaml.Node", location: Location) -> Any:
         import yaml
 
         line = node.start_mark.line + 1
+        if id(node) in self._seen:
+            self.refused.append(f"{line}: an alias (*name) is not allowed: write the value out")
+            return None
+        self._seen.add(id(node))
         if len(location) > MAX_DEPTH:
             self.refused.append(f"{line}: nested deeper than {MAX_DEPTH} levels")
             return None

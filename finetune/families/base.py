@@ -1,7 +1,9 @@
 """Family: what the rest of the project must know of a line of models, as data."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Protocol
 
@@ -39,6 +41,8 @@ class Tokenizer(Protocol):
     def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
 
     def get_vocab(self) -> dict[str, int]: ...
+
+    def get_added_vocab(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Family:
     turn_end: str
     infill_stops: tuple[str, ...]
     packing: Capability
-    chat_template_kwargs: Mapping[str, bool] = MappingProxyType({})
+    chat_template_kwargs: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
 
     def infill_pieces(self, prefix: str, suffix: str, context: Sequence[tuple[str, str]] = ()) -> list[Piece]:
         """The prompt that asks for the text between prefix and suffix, in prefix-suffix-middle order.
@@ -150,5 +154,19 @@ def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[int]:
             assert token is not None, piece.text
             ids.append(token)
         elif piece.text:
-            ids += tokenizer.encode(piece.text, add_special_tokens=False, split_special_tokens=True)
+            ids += _encode_text(tokenizer, piece.text)
     return ids
+
+
+def _encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    added = tokenizer.get_added_vocab()
+    if set(added.values()).isdisjoint(ids):
+        return ids
+    # Added tokens that are not marked special (infill and thinking tokens in the published Qwen files) are still found
+    # in text, so the text is cut inside each of their names and its parts are encoded alone
+    names = "|".join(re.escape(name) for name in sorted(added, key=len, reverse=True))
+    cuts = [0, *(match.start() + 1 for match in re.finditer(f"(?=(?:{names}))", text)), len(text)]
+    parts = (text[start:end] for start, end in pairwise(cuts))
+    encoded = (tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True) for part in parts)
+    return [token for part_ids in encoded for token in part_ids]

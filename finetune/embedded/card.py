@@ -1,0 +1,109 @@
+"""The model card and the build record of the embedded base: how it was made, on what, and what was measured."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from finetune.contracts.io import to_json, write_text
+from finetune.embedded.measure import ExactMatch
+from finetune.embedded.pretraining import Schedule
+
+RECORD_NAME = "build.json"
+CARD_NAME = "README.md"
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """Everything the card states. by_package holds (held-out package, model's bits per byte, xz's)."""
+
+    schedule: Schedule
+    steps_done: int
+    train_seconds: int
+    num_parameters: int
+    train_files: int
+    train_bytes: int
+    heldout_files: int
+    heldout_bytes: int
+    bits_per_byte: float
+    xz_bits_per_byte: float
+    by_package: tuple[tuple[str, float, float], ...]
+    exact_match: ExactMatch
+    licenses: tuple[tuple[str, str], ...]
+
+
+def write_card(record: BuildRecord, folder: Path) -> None:
+    """Write build.json and README.md beside the weights."""
+    write_text(folder / RECORD_NAME, to_json(asdict(record)))
+    write_text(folder / CARD_NAME, card_text(record))
+
+
+def card_text(record: BuildRecord) -> str:
+    """The model card in Markdown."""
+    schedule, match = record.schedule, record.exact_match
+    return CARD.format(
+        size=f"{record.num_parameters / 1e6:.1f}",
+        seed=schedule.seed,
+        steps=f"{record.steps_done:,}",
+        rows=schedule.batch_rows,
+        row_tokens=f"{schedule.row_tokens:,}",
+        tokens=f"{record.steps_done * schedule.batch_rows * schedule.row_tokens / 1e6:.1f}",
+        minutes=round(record.train_seconds / 60),
+        rate=f"{schedule.learning_rate:g}",
+        decay=f"{schedule.decay_share:.0%}",
+        files=f"{record.train_files:,}",
+        megabytes=f"{record.train_bytes / 1e6:.1f}",
+        heldout=", ".join(name for name, _, _ in record.by_package),
+        heldout_files=record.heldout_files,
+        heldout_megabytes=f"{record.heldout_bytes / 1e6:.2f}",
+        packages="\n".join(f"| {name} | {model:.3f} | {xz:.3f} |" for name, model, xz in record.by_package),
+        bits=f"{record.bits_per_byte:.3f}",
+        xz=f"{record.xz_bits_per_byte:.3f}",
+        hits=match.hits,
+        spans=match.spans,
+        share=f"{match.hits / match.spans:.1%}",
+        low=f"{match.low:.1%}",
+        high=f"{match.high:.1%}",
+        licenses="\n".join(f"| {name} | {terms} |" for name, terms in record.licenses),
+    )
+
+
+CARD = """# The embedded base
+
+A causal language model of {size} M parameters with the architecture of Qwen3.5 text models (`Qwen3_5ForCausalLM`:
+three Gated DeltaNet layers to one of gated full attention, the same module names as the 27B). It is a **stand-in**: it
+lets every part of `finetune` run for real on a machine without a GPU. It writes plausible Python lines and no more; do
+not deploy it. For work, point a recipe at a real base.
+
+## How it was made
+
+`python -m finetune.embedded.build`, seed {seed}, on a CPU: {steps} steps of {rows} rows x {row_tokens} tokens,
+{tokens} M tokens in all, {minutes} minutes of training. Muon on the matrices, AdamW on the rest, peak rate {rate},
+linear decay over the last {decay}. Products in bfloat16, weights held in float32 and shipped in bfloat16.
+
+Half of the rows are infill rows (prefix, suffix, middle), a tenth hold several files of one package, a twentieth are
+chat rows made from functions and their docstrings, the rest is plain source. The tokenizer is a byte-level BPE of 8,192
+tokens learned from the same text, with the special tokens of Qwen3.5 by name.
+
+## On what
+
+{files} Python files, {megabytes} MB (a draw of which fills the rows), from the standard library and from packages
+under permissive licences in the environment of `requirements.lock`, at most 1.2 MB of each; equal files once.
+Held out as whole packages: {heldout} ({heldout_files} files, {heldout_megabytes} MB).
+
+## What was measured
+
+Over the held-out packages, each file on its own, windows of 1,024 tokens that overlap by half:
+
+| package | bits per byte | `xz -9e`, file by file |
+|---|---|---|
+{packages}
+| all | **{bits}** | {xz} |
+
+One hidden line, greedy, exact to the character and ended: {hits} of {spans}, {share} (95 % Wilson interval {low} to
+{high}).
+
+## Licences of the sources
+
+| package | licence (version) |
+|---|---|
+{licenses}
+"""

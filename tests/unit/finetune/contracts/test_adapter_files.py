@@ -1,0 +1,99 @@
+"""An adapter folder is refused by name for each way in which it can differ from its manifest."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune.contracts.adapter import (
+    AdapterDigests,
+    AdapterManifest,
+    BaseIdentity,
+    FamilyFacts,
+    Quantization,
+    ReferenceProbe,
+)
+from finetune.contracts.adapter_files import check_base, list_files, read_adapter
+from finetune.contracts.errors import AdapterError
+from finetune.contracts.io import write_json
+
+BASE = BaseIdentity(name="tiny", digest="b" * 64, model_type="qwen3_5_text", num_hidden_layers=4, hidden_size=64)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights" * 100)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    manifest = AdapterManifest(
+        adapter_id="tiny-0123",
+        run_id="run",
+        created_at=0,
+        base=BASE,
+        family=FamilyFacts(
+            family="qwen3_5",
+            fim_prefix=None,
+            fim_suffix=None,
+            fim_middle=None,
+            infill_stops=(),
+            chat_stops=(),
+            thinking=False,
+        ),
+        rank=8,
+        alpha=16,
+        targets=("q_proj",),
+        layer_kinds=("full_attention",),
+        quantization=Quantization.NF4,
+        digests=AdapterDigests(weights="w", chat_template="c", tokenizer="t", dataset="d", recipe="r"),
+        probe=ReferenceProbe(token_ids=(1,), continuation_ids=(2,), base_log_probs=(-1.0,), adapter_log_probs=(-0.5,)),
+        files=list_files(tmp_path),
+    )
+    write_json(tmp_path / "manifest.json", manifest)
+    return tmp_path
+
+
+def test_a_whole_adapter_is_read(folder):
+    assert read_adapter(folder).adapter_id == "tiny-0123"
+
+
+def test_one_flipped_bit_is_found(folder):
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[50] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(AdapterError, match="adapter_model.safetensors does not have the digest"):
+        read_adapter(folder)
+
+
+def test_a_truncated_file_is_told_with_both_sizes(folder):
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(AdapterError, match="has 690 bytes, its manifest says 700"):
+        read_adapter(folder)
+
+
+def test_a_missing_and_an_extra_file_are_named(folder):
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(AdapterError, match="adapter_config.json is missing"):
+        read_adapter(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "code.py").write_text("import os")
+    with pytest.raises(AdapterError, match="code.py is not part of"):
+        read_adapter(folder)
+
+
+def test_a_folder_without_a_manifest_is_told(tmp_path):
+    with pytest.raises(AdapterError, match="manifest.json does not exist"):
+        read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["base model", "chat template", "tokenizer"])
+def test_another_base_template_or_tokenizer_is_refused(folder, what):
+    manifest = read_adapter(folder)
+    base = BASE.model_copy(update={"digest": "f" * 64}) if what == "base model" else BASE
+    with pytest.raises(AdapterError, match=f"the {what} has digest"):
+        check_base(
+            manifest,
+            base,
+            chat_template="x" if what == "chat template" else "c",
+            tokenizer="x" if what == "tokenizer" else "t",
+        )
+    check_base(manifest, BASE, chat_template="c", tokenizer="t")

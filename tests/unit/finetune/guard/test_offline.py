@@ -1,0 +1,69 @@
+"""The guard refuses and records what would leave, in a process of its own (an audit hook cannot be removed)."""
+
+import subprocess
+import sys
+
+import pytest
+
+from finetune.guard.offline import is_local
+
+PROGRAM = """
+import socket, sys
+from finetune.guard.offline import go_offline
+from finetune.contracts.errors import EgressError
+record = go_offline()
+assert go_offline() is record
+try:
+    {attempt}
+except EgressError as error:
+    print("refused", len(record.attempts), error)
+else:
+    print("allowed", len(record.attempts))
+"""
+ATTEMPTS = {
+    "tcp": "socket.socket().connect(('192.0.2.1', 80))",
+    "connect_ex": "socket.socket().connect_ex(('192.0.2.1', 80))",
+    "udp": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))",
+    "name": "socket.getaddrinfo('example.com', 443)",
+    "old name": "socket.gethostbyname('example.com')",
+    "ipv6": "socket.socket(socket.AF_INET6).connect(('2001:db8::1', 80))",
+    "urllib": "__import__('urllib.request').request.urlopen('http://192.0.2.1/')",
+}
+
+
+def run(attempt: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(attempt=attempt)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS.keys())
+def test_an_attempt_to_leave_is_refused_and_recorded(attempt):
+    assert run(attempt).startswith("refused 1 A connection to ")
+
+
+def test_loopback_is_allowed():
+    listen = "server = socket.create_server(('127.0.0.1', 0)); socket.create_connection(server.getsockname()).close()"
+    assert run(listen) == "allowed 0\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        (("127.0.0.1", 80), True),
+        (("127.9.9.9", 80), True),
+        (("::1", 80, 0, 0), True),
+        ("/run/some.sock", True),
+        (("localhost", 80), True),
+        (None, True),
+        (("0.0.0.0", 0), True),
+        (("10.0.0.1", 80), False),
+        (("169.254.169.254", 80), False),
+        (("localhost.example.com", 80), False),
+        ("example.com", False),
+    ],
+)
+def test_what_counts_as_local(address, local):
+    assert is_local(address) is local
