@@ -1,0 +1,1 @@
+"""Which adapters may be loaded, which are served, and whether each is live."""

@@ -1,0 +1,1 @@
+"""The HTTP layer: routes, wire types and error shapes. It knows engines by their protocol only."""

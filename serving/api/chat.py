@@ -1,0 +1,95 @@
+"""POST /v1/chat/completions."""
+
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from serving.api.service import EventStream, OpenAnswer, Service, closing, unless_gone
+from serving.api.wire import ChatRequest, Message
+from serving.engines.base import ChatPrompt, ChatTurn, Delta, TokenScore
+from serving.errors import RequestError
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes of this module."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    async def create(body: ChatRequest, request: Request) -> Response:
+        if body.top_logprobs is not None and not body.logprobs:
+            raise RequestError("top_logprobs needs logprobs.", "Set logprobs to true.", param="top_logprobs")
+        sampling = body.sampling(
+            max_tokens=body.max_completion_tokens or body.max_tokens,
+            num_top_log_probs=(body.top_logprobs or 0) if body.logprobs else None,
+        )
+        prompt = ChatPrompt(tuple(_turn(message) for message in body.messages))
+        answer = await service.open(body.model, [prompt], sampling)
+        if body.stream:
+            return _stream(body, answer)
+        async with closing(answer):
+            return JSONResponse(await unless_gone(request, _whole(body, answer)))
+
+    return router
+
+
+def _turn(message: Message) -> ChatTurn:
+    return ChatTurn("system" if message.role == "developer" else message.role, message.text)
+
+
+async def _whole(body: ChatRequest, answer: OpenAnswer) -> dict[str, Any]:
+    [choice] = await answer.whole()
+    return {
+        **_head(body, answer, kind="chat.completion"),
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "logprobs": _log_probs(choice.scores) if body.logprobs else None,
+                "finish_reason": choice.finish_reason,
+            }
+        ],
+        "usage": answer.usage().body(),
+    }
+
+
+def _stream(body: ChatRequest, answer: OpenAnswer) -> EventStream:
+    head = _head(body, answer, kind="chat.completion.chunk")
+    nothing_yet = {"usage": None} if body.wants_usage else {}
+
+    def document(delta: dict[str, Any], finish_reason: str | None, log_probs: dict[str, Any] | None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": log_probs, "finish_reason": finish_reason}
+        return {**head, "choices": [choice], **nothing_yet}
+
+    def chunk(index: int, delta: Delta) -> dict[str, Any]:
+        content = {"content": delta.text} if delta.text or delta.scores else {}
+        return document(content, delta.finish_reason, _log_probs(delta.scores) if body.logprobs else None)
+
+    def last() -> list[dict[str, Any]]:
+        return [{**head, "choices": [], "usage": answer.usage().body()}] if body.wants_usage else []
+
+    return EventStream(answer, chunk, first=[document({"role": "assistant", "content": ""}, None, None)], last=last)
+
+
+def _head(body: ChatRequest, answer: OpenAnswer, *, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": body.model,
+        "system_fingerprint": answer.lease.version,
+    }
+
+
+def _log_probs(scores: tuple[TokenScore, ...] | list[TokenScore]) -> dict[str, Any]:
+    rows = [
+        {**_row(score.text, score.log_prob), "top_logprobs": [_row(text, value) for text, value in score.top]}
+        for score in scores
+    ]
+    return {"content": rows, "refusal": None}
+
+
+def _row(text: str, log_prob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": log_prob, "bytes": list(text.encode())}

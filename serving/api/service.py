@@ -1,0 +1,185 @@
+"""From an accepted request to its answer, whole or as server-sent events, whatever its wire format."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from finetune.contracts.errors import PlatformError
+from serving.adapters.registry import AdapterRegistry, Lease
+from serving.api.errors import error_document
+from serving.api.wire import Usage
+from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
+from serving.errors import EngineError, RequestError
+from serving.settings import ServerSettings
+
+LOGGER = logging.getLogger("serving")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What every route works with."""
+
+    engine: Engine
+    registry: AdapterRegistry
+    settings: ServerSettings
+
+    async def open(self, model: str, prompts: Sequence[Prompt], sampling: Sampling) -> "OpenAnswer":
+        """Accept all prompts of a request, or none. Raises RequestError or BusyError before anything is sent."""
+        if sampling.max_tokens is not None and sampling.max_tokens > self.settings.max_tokens:
+            raise RequestError(
+                f"An answer of this server has at most {self.settings.max_tokens} tokens.",
+                "Lower max_tokens.",
+                param="max_tokens",
+            )
+        answer = OpenAnswer(self.registry.lease(model))
+        try:
+            for prompt in prompts:
+                request = GenerationRequest(prompt, sampling, answer.lease.slot)
+                answer.generations.append(await self.engine.generate(request))
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+
+@dataclass
+class OpenAnswer:
+    """An accepted request: one generation for each prompt, and the lease under which they run."""
+
+    lease: Lease
+    generations: list[Generation] = field(default_factory=list)
+    num_completion_tokens: int = 0
+
+    async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
+        """What comes, with the index of its prompt, one prompt after the other."""
+        for index, generation in enumerate(self.generations):
+            async for delta in generation:
+                self.num_completion_tokens += delta.num_tokens
+                yield index, delta
+
+    async def whole(self) -> list["Choice"]:
+        """Wait for every prompt's end."""
+        choices = [Choice() for _ in self.generations]
+        async for index, delta in self.deltas():
+            choices[index].add(delta)
+        return choices
+
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        prompt = sum(generation.num_prompt_tokens for generation in self.generations)
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=self.num_completion_tokens,
+            total_tokens=prompt + self.num_completion_tokens,
+        )
+
+    def close(self) -> None:
+        """Cancel what still runs and give the adapter back; calling it again does nothing."""
+        for generation in self.generations:
+            generation.cancel()
+        self.lease.release()
+
+
+@dataclass
+class Choice:
+    """The answer to one prompt."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    scores: list[TokenScore] = field(default_factory=list)
+
+    def add(self, delta: Delta) -> None:
+        """Append what one step brought."""
+        self.text += delta.text
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.scores += delta.scores
+
+
+@asynccontextmanager
+async def closing(answer: OpenAnswer) -> AsyncIterator[OpenAnswer]:
+    """Close the answer whatever happens in the block."""
+    try:
+        yield answer
+    finally:
+        answer.close()
+
+
+async def unless_gone(request: Request, work: Awaitable[ResultT]) -> ResultT:
+    """The result of work; it is cancelled when the client hangs up. Raises EngineError then, which nobody reads."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_hang_up(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise EngineError("The client hung up.", "")
+    finally:
+        for one in (task, watch):
+            one.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _hang_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events of an answer, ending in [DONE], or in one error event when the engine fails midway.
+
+    chunk turns a prompt's index and a delta into a document; first documents come before any delta, and last before
+    the end.
+    """
+
+    def __init__(
+        self,
+        answer: OpenAnswer,
+        chunk: Callable[[int, Delta], dict[str, Any]],
+        *,
+        first: Sequence[dict[str, Any]] = (),
+        last: Callable[[], Sequence[dict[str, Any]]] = tuple,
+    ) -> None:
+        self._answer = answer
+        self._chunk = chunk
+        self._first = first
+        self._last = last
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(self._events(), media_type="text/event-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send, and close the answer even if the client left before the first byte."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answer.close()
+
+    async def _events(self) -> AsyncIterator[str]:
+        try:
+            for document in self._first:
+                yield event(document)
+            async for index, delta in self._answer.deltas():
+                if delta.text or delta.finish_reason or delta.scores:
+                    yield event(self._chunk(index, delta))
+            for document in self._last():
+                yield event(document)
+        except PlatformError as error:
+            yield event(error_document(error))
+        except Exception as error:
+            LOGGER.exception("a stream failed")
+            yield event(error_document(EngineError("The server failed to answer.", "Its log says why.")))
+            raise error
+        yield "data: [DONE]\n\n"
+
+
+def event(document: dict[str, Any]) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n"

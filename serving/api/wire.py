@@ -1,0 +1,196 @@
+"""Request and response bodies, as OpenAI spells them. A field that is not here is refused, never ignored in silence.
+
+Fields whose effect this server lacks are taken at the value that asks for nothing, so that clients that always send
+them work; fields that only label a request (user, metadata) are taken and not used.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.engines.base import Sampling
+
+MAX_STOPS = 16
+MAX_PROMPTS = 16
+MAX_TOP_LOG_PROBS = 20
+MAX_NAME = 200
+
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+TopP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Zero = Annotated[float, Field(ge=0, le=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+MaxTokens = Annotated[int, Field(ge=1)]
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
+Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+Nothing = Annotated[list[Any], Field(max_length=0)]
+
+
+class Received(BaseModel):
+    """A body that came in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StreamOptions(Received):
+    """include_usage adds a last chunk with the token counts; include_obfuscation is taken and not used."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ResponseFormat(Received):
+    """Plain text alone."""
+
+    type: Literal["text"] = "text"
+
+
+class GenerationFields(Received):
+    """What chat and completions share."""
+
+    model: str = Field(min_length=1, max_length=MAX_NAME)
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    seed: Seed | None = None
+    stop: Stops | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: Literal[False] | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with a chunk of token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self, *, max_tokens: int | None, num_top_log_probs: int | None) -> Sampling:
+        """The engine's terms; OpenAI's defaults are temperature 1 and top_p 1."""
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return Sampling(
+            max_tokens=max_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=self.seed,
+            stop=stops,
+            num_top_log_probs=num_top_log_probs,
+        )
+
+
+class TextPart(Received):
+    """A part of a message's content; images and sound are not served."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Received):
+    """developer is another name for system."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatRequest(GenerationFields):
+    """POST /v1/chat/completions. max_completion_tokens wins over its old name max_tokens."""
+
+    messages: list[Message] = Field(min_length=1, max_length=256)
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOG_PROBS)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Nothing | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+
+
+class CompletionRequest(GenerationFields):
+    """POST /v1/completions. With suffix, the answer is the text between prompt and suffix."""
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+    )
+    suffix: str | None = None
+    max_tokens: MaxTokens | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOG_PROBS)] | None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+
+
+class LoadAdapterRequest(Received):
+    """POST /v1/load_lora_adapter. Replacing a name in place is refused: its content would change under a reader."""
+
+    lora_name: str = Field(max_length=MAX_NAME)
+    lora_path: str = Field(min_length=1, max_length=4096)
+    load_inplace: Literal[False] = False
+
+
+class UnloadAdapterRequest(Received):
+    """POST /v1/unload_lora_adapter."""
+
+    lora_name: str = Field(max_length=MAX_NAME)
+
+
+class Sent(BaseModel):
+    """A body that goes out; what was not set is left out, what was set to None is null."""
+
+    def body(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Usage(Sent):
+    """Token counts of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ModelCard(Sent):
+    """A name that the field model may have. parent is the base of an adapter, None for the base itself."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["finetune"] = "finetune"
+    parent: str | None
+    root: str
+    max_model_len: int
+
+
+class AdapterCard(Sent):
+    """An adapter that is served. num_active counts the requests that use it now."""
+
+    name: str
+    adapter_id: str
+    base: str
+    rank: int
+    targets: list[str]
+    trained_on: str
+    served_on: str
+    weights_digest: str
+    loaded_at: int
+    num_active: int
+
+
+class ErrorBody(Sent):
+    """The inner object of every answer that is not a success."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None

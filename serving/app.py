@@ -1,0 +1,36 @@
+"""create_app: one engine and one adapters folder behind OpenAI's routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from serving.adapters.registry import AdapterRegistry
+from serving.adapters.store import AdapterStore
+from serving.api import adapters, chat, completions, errors, health, models
+from serving.api.limits import BodyLimit, HostCheck
+from serving.api.service import Service
+from serving.engines.base import Engine
+from serving.settings import ServerSettings
+
+
+def create_app(
+    engine: Engine, store: AdapterStore, *, settings: ServerSettings, registry: AdapterRegistry | None = None
+) -> FastAPI:
+    """The application. It closes the engine when it stops. registry None begins with no adapter served."""
+    registry = registry or AdapterRegistry(engine, store, max_adapters=settings.max_adapters)
+    service = Service(engine, registry, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.close()
+
+    # The interactive pages load their scripts from the internet
+    app = FastAPI(title="finetune", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    errors.install(app)
+    for module in (chat, completions, models, adapters, health):
+        app.include_router(module.routes(service))
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(HostCheck)
+    return app

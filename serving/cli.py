@@ -1,0 +1,171 @@
+"""finetune serve: the endpoint, and the adapters on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+
+if TYPE_CHECKING:
+    from finetune.contracts.adapter import Quantization
+
+app = typer.Typer(
+    help="Serve a base and its adapters on an OpenAI-compatible endpoint.", no_args_is_help=True, rich_markup_mode=None
+)
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+EMBEDDED = "embedded"
+Url = Annotated[str, typer.Option("--url", envvar="FINETUNE_SERVE_URL", help="Address of the running server.")]
+AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
+
+
+@app.command(
+    "start",
+    epilog="Examples: `finetune serve start`, "
+    "`finetune serve start /srv/models/qwen3.5-4b --adapter shop=shop-3f9a1c2b4d5e --port 8080`.",
+)
+def start(
+    base: Annotated[
+        str, typer.Argument(metavar="[BASE]", help="Folder of the base model; embedded is the one that comes along.")
+    ] = EMBEDDED,
+    adapter: Annotated[
+        list[str],
+        typer.Option(
+            "--adapter",
+            metavar="NAME=ADAPTER",
+            help="Serve this adapter (its id or folder) from the start; repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free port.")] = 8000,
+    quantization: Annotated[
+        str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
+    ] = "nf4",
+    home: HomeFolder = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
+    """Serve on 127.0.0.1 until Ctrl-C. With --json the document is printed once the server is ready."""
+    from finetune.contracts.run import Home
+    from finetune.terminal.output import emit, note
+    from serving.settings import ServerSettings
+
+    kind = _quantization(quantization)
+    adapters = Home(home).adapters
+    served = [_named_adapter(text, adapters) for text in adapter]
+    _need_server_libraries()
+    from serving.run import prepared_server, serve
+
+    folder = _base_folder(base)
+    note(f"Loading the base {folder}")
+    settings = ServerSettings(port=port)
+    with prepared_server(folder, adapters, settings=settings, quantization=kind, served=served) as prepared:
+        text = (
+            f"Serving {', '.join(prepared.models)} at {prepared.url}/v1; Ctrl-C stops.\n  adapters folder  {adapters}"
+        )
+        emit({"url": prepared.url, "models": list(prepared.models)}, as_json=json, text=text)
+        serve(prepared)
+    note("Stopped.")
+
+
+@app.command(
+    "load",
+    epilog="Examples: `finetune serve load shop shop-3f9a1c2b4d5e`, "
+    "`finetune serve load shop .finetune/adapters/shop-3f9a1c2b4d5e --url http://127.0.0.1:8080`.",
+)
+def load(
+    name: AdapterName,
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Its id, or its folder in the adapters folder.")],
+    url: Url = DEFAULT_URL,
+    json: Json = False,
+) -> None:
+    """Load an adapter into the running server: verified, probed, and only then served."""
+    from finetune.terminal.output import emit
+    from serving.client import call
+
+    # The server has a working folder of its own, so a path goes there in full
+    path = str(Path(adapter).resolve()) if Path(adapter).is_dir() else adapter
+    answer = call(url, "/v1/load_lora_adapter", body={"lora_name": name, "lora_path": path})
+    card = answer["adapter"]
+    emit(answer, as_json=json, text=f"{card['adapter_id']} is served as {name} over {card['base']} at {url}/v1.")
+
+
+@app.command(
+    "unload",
+    epilog="Examples: `finetune serve unload shop`, `finetune serve unload shop --url http://127.0.0.1:8080 --json`.",
+)
+def unload(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Stop serving an adapter; answers that are running end with it."""
+    from finetune.terminal.output import emit
+    from serving.client import call
+
+    emit(
+        call(url, "/v1/unload_lora_adapter", body={"lora_name": name}),
+        as_json=json,
+        text=f"{name} is no longer served at {url}/v1.",
+    )
+
+
+@app.command(
+    "list", epilog="Examples: `finetune serve list`, `finetune serve list --url http://127.0.0.1:8080 --json`."
+)
+def list_served(url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """List what the running server answers to, and what it could load."""
+    from finetune.terminal.output import emit, table
+    from serving.client import call
+
+    models = call(url, "/v1/models")["data"]
+    adapters = call(url, "/v1/adapters")
+    rows = [(row["id"], row["root"], row["parent"] or "") for row in models]
+    text = table(rows, header=("model", "is", "over"))
+    served = {row["root"] for row in models}
+    waiting = [name for name in adapters["available"] if name not in served]
+    if waiting:
+        text += "\n\nNot served, in the adapters folder: " + ", ".join(waiting)
+    emit({"url": url, "models": models, **adapters}, as_json=json, text=text)
+
+
+def _quantization(text: str) -> "Quantization":
+    from finetune.contracts.adapter import Quantization
+    from finetune.contracts.errors import UsageError
+
+    try:
+        return Quantization(text)
+    except ValueError as error:
+        raise UsageError(f"--quantization {text} is not known.", "Give nf4 or none.") from error
+
+
+def _named_adapter(text: str, adapters: Path) -> tuple[str, Path]:
+    """NAME=ADAPTER as the name and the folder: an id in the adapters folder, or any folder of this machine."""
+    from finetune.contracts.errors import AdapterError, UsageError
+
+    name, found, place = text.partition("=")
+    if not found or not name or not place:
+        raise UsageError(f"--adapter {text} is not NAME=ADAPTER.", "Give it as --adapter shop=shop-3f9a1c2b4d5e.")
+    for folder in (adapters / place, Path(place)):
+        if folder.is_dir():
+            return name, folder
+    raise AdapterError(
+        f"There is no adapter {place}, neither in {adapters} nor as a folder.",
+        "`finetune adapter list` shows what there is.",
+    )
+
+
+def _base_folder(base: str) -> Path:
+    if base != EMBEDDED:
+        return Path(base)
+    from importlib.resources import files
+
+    return Path(str(files("finetune.embedded"))) / "base"
+
+
+def _need_server_libraries() -> None:
+    from importlib.util import find_spec
+
+    from finetune.contracts.errors import MachineError
+
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise MachineError(
+            f"Serving needs {' and '.join(missing)}, which this environment lacks.",
+            "Install the extra: pip install 'finetune[serve]'.",
+        )

@@ -1,0 +1,1 @@
+"""What runs the model: a protocol, and the engine in this process."""

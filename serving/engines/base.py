@@ -1,0 +1,156 @@
+"""Engine: what the HTTP layer needs of whatever runs the model, and the values that pass between the two."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from finetune.contracts.adapter import BaseIdentity, Quantization, ReferenceProbe
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class ChatTurn:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class ChatPrompt:
+    """A conversation whose next turn is the assistant's; the engine renders it with the base's chat template."""
+
+    turns: tuple[ChatTurn, ...]
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """Text to go on with. Names of special tokens in it count as those tokens: editors render infill themselves."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TokenPrompt:
+    """Token ids to go on with, as they are."""
+
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InfillPrompt:
+    """Ask for the text between prefix and suffix; the engine renders it with the family's sentinels."""
+
+    prefix: str
+    suffix: str
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. temperature 0 is greedy. seed None draws a new one for each request.
+
+    max_tokens None means as many as the server allows and the context holds. stop are texts before which the answer
+    ends. num_top_log_probs None asks for no log-probabilities, 0 for those of the chosen tokens alone.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    num_top_log_probs: int | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """slot names the adapter inside the engine; None is the base alone."""
+
+    prompt: Prompt
+    sampling: Sampling
+    slot: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A chosen token, its natural log-probability before temperature, and the likeliest tokens in its place."""
+
+    text: str
+    log_prob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one step added. text may be empty while a character or a stop text is incomplete.
+
+    num_tokens counts the tokens generated in this step, the end token included; finish_reason is None but in the last.
+    """
+
+    text: str
+    num_tokens: int
+    finish_reason: FinishReason | None = None
+    scores: tuple[TokenScore, ...] = ()
+
+
+class Generation(Protocol):
+    """An accepted request. Iterating yields what comes; cancel ends it soon, and does nothing the second time."""
+
+    @property
+    def num_prompt_tokens(self) -> int: ...
+
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+
+    def cancel(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class EngineDescription:
+    """The base, all that an adapter must agree on, and max_context_tokens, the bound of prompt and answer together."""
+
+    identity: BaseIdentity
+    quantization: Quantization
+    chat_template_digest: str
+    tokenizer_digest: str
+    max_context_tokens: int
+    device: str
+
+
+@dataclass(frozen=True)
+class ProbeReading:
+    """Log-probabilities of a reference probe's continuation, measured in this engine without and with the adapter."""
+
+    base_log_probs: tuple[float, ...]
+    adapter_log_probs: tuple[float, ...]
+
+
+class Engine(Protocol):
+    """Runs one base and the adapters attached to it. Methods are called from the event loop and do not block it."""
+
+    @property
+    def description(self) -> EngineDescription: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be answered now."""
+        ...
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Accept a request. Raises RequestError for a prompt that cannot be answered, BusyError when too many wait."""
+        ...
+
+    async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
+        """Load the adapter in folder under slot and measure it. When it raises AdapterError nothing is attached."""
+        ...
+
+    async def detach(self, slot: str) -> None:
+        """Take the adapter off, after the requests that were accepted before."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what runs, refuse what waits, and free the thread; calling it again does nothing."""
+        ...

@@ -1,0 +1,79 @@
+"""Prompts as token ids. The template's and the family's own words become special tokens, the user's never do."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.families.base import Family, Piece, encode_pieces
+from serving.engines.base import ChatPrompt, ChatTurn, InfillPrompt, Prompt, TextPrompt, TokenPrompt
+from serving.errors import RequestError
+
+# Stands for the text of a turn while the template is rendered, so that the two can be told apart.
+MARKER = "turn-text-5d0e93b7-{}-"
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """Token ids up to where the answer begins, and the ids of tokens that end it."""
+
+    token_ids: list[int]
+    stop_ids: frozenset[int]
+
+
+def render(prompt: Prompt, tokenizer: Any, family: Family) -> RenderedPrompt:
+    """The token ids of a prompt for this tokenizer and family. Raises RequestError for what cannot be rendered."""
+    stops: tuple[str, ...] = family.infill_stops or (family.document_end, family.turn_end)
+    match prompt:
+        case ChatPrompt(turns):
+            ids, stops = _chat_ids(turns, tokenizer, family), family.facts().chat_stops
+        case InfillPrompt(prefix, suffix):
+            if family.sentinels is None:
+                raise RequestError("This base has no infill tokens.", "Leave `suffix` out.", param="suffix")
+            ids = encode_pieces(tokenizer, family.infill_pieces(prefix, suffix))
+        case TextPrompt(text):
+            ids = tokenizer.encode(text, add_special_tokens=False)
+        case TokenPrompt(token_ids):
+            ids = list(token_ids)
+            if not all(0 <= token < len(tokenizer) for token in ids):
+                raise RequestError(f"Token ids of this base lie from 0 to {len(tokenizer) - 1}.", param="prompt")
+    if not ids:
+        raise RequestError("The prompt is empty.", "Give it at least one character.", param="prompt")
+    return RenderedPrompt(ids, frozenset(tokenizer.convert_tokens_to_ids(list(stops))))
+
+
+def _chat_ids(turns: tuple[ChatTurn, ...], tokenizer: Any, family: Family) -> list[int]:
+    """Render the template over markers, then put each turn's text in their place, encoded as plain text.
+
+    A training row is encoded in the same three parts (template, text, template), so the ids agree with it.
+    """
+    if not tokenizer.chat_template:
+        raise RequestError("This base has no chat template.", "Use /v1/completions.", param="messages")
+    markers = [MARKER.format(index) for index in range(len(turns))]
+    rendered = _apply(turns, markers, tokenizer=tokenizer, family=family)
+    padded = _apply(turns, [f"\n {marker} \n" for marker in markers], tokenizer=tokenizer, family=family)
+    ids: list[int] = []
+    for turn, marker in zip(turns, markers, strict=True):
+        before, found, rendered = rendered.partition(marker)
+        if not found or marker in rendered:
+            raise RequestError(
+                f"The chat template of this base does not show a {turn.role} message in that place.",
+                "Begin with one system message or none, then let user and assistant take turns.",
+                param="messages",
+            )
+        ids += tokenizer.encode(before, add_special_tokens=False)
+        text = turn.content if f"\n {marker} \n" in padded else turn.content.strip()
+        ids += encode_pieces(tokenizer, [Piece(text)])
+    return [*ids, *tokenizer.encode(rendered, add_special_tokens=False)]
+
+
+def _apply(turns: tuple[ChatTurn, ...], texts: list[str], *, tokenizer: Any, family: Family) -> str:
+    from jinja2 import TemplateError
+
+    messages = [{"role": turn.role, "content": text} for turn, text in zip(turns, texts, strict=True)]
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **dict(family.chat_template_kwargs)
+        )
+    except TemplateError as error:
+        raise RequestError(
+            f"The chat template of this base refuses the messages: {error}.", param="messages"
+        ) from error

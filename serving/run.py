@@ -1,0 +1,143 @@
+"""Start and stop the server: in this process for the demo and for tests, or in the foreground for the command line."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune.contracts.adapter import Quantization
+from finetune.contracts.errors import MachineError
+from serving.settings import ServerSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from serving.adapters.registry import AdapterRegistry
+
+START_SECONDS = 30.0
+BACKLOG = 128
+
+
+@dataclass(frozen=True)
+class PreparedServer:
+    """A server whose port is taken and whose base is loaded; models are the names it will answer to."""
+
+    server: "uvicorn.Server"
+    listener: socket.socket
+    url: str
+    models: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def running_server(
+    base: Path,
+    adapters: Path,
+    *,
+    port: int = 0,
+    quantization: Quantization = Quantization.NF4,
+    settings: ServerSettings | None = None,
+) -> Iterator[str]:
+    """Serve the base in a folder from a thread of this process while the block runs; yields http://127.0.0.1:PORT.
+
+    The OpenAI client's base_url is that plus "/v1". adapters is the folder that may be loaded from; port 0 takes a free
+    one. Raises BaseModelError, or MachineError when the port is taken.
+    """
+    settings = (settings or ServerSettings()).model_copy(update={"port": port})
+    with prepared_server(base, adapters, settings=settings, quantization=quantization) as prepared:
+        thread = threading.Thread(
+            target=prepared.server.run, kwargs={"sockets": [prepared.listener]}, name="server", daemon=True
+        )
+        thread.start()
+        try:
+            _wait_until(lambda: prepared.server.started, thread)
+            yield prepared.url
+        finally:
+            prepared.server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def prepared_server(
+    base: Path,
+    adapters: Path,
+    *,
+    settings: ServerSettings,
+    quantization: Quantization,
+    served: Sequence[tuple[str, Path]] = (),
+) -> Iterator[PreparedServer]:
+    """Take the port, load the base and the adapters (name, folder), and build the application.
+
+    The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
+    for an adapter that is refused.
+    """
+    with contextlib.closing(listen(settings)) as listener:
+        import uvicorn
+
+        from serving.adapters.registry import AdapterRegistry
+        from serving.adapters.store import AdapterStore
+        from serving.app import create_app
+        from serving.engines.transformers import load_engine
+
+        engine = load_engine(base, settings, quantization=quantization)
+        with contextlib.closing(engine):
+            store = AdapterStore(adapters, max_rank=settings.max_rank)
+            registry = AdapterRegistry(engine, store, max_adapters=settings.max_adapters)
+            asyncio.run(_load_all(registry, served))
+            app = create_app(engine, store, settings=settings, registry=registry)
+            config = uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                ws="none",
+                server_header=False,
+                lifespan="on",
+                timeout_graceful_shutdown=settings.shutdown_seconds,
+            )
+            models = (registry.base_name, *(adapter.name for adapter in registry.served))
+            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models)
+
+
+def serve(prepared: PreparedServer) -> None:
+    """Answer in this thread until Ctrl-C, which is how a server is meant to end, or a signal to terminate."""
+    with contextlib.suppress(KeyboardInterrupt):
+        prepared.server.run(sockets=[prepared.listener])
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """A listening socket on the settings' address. Raises MachineError when the port is taken or not allowed."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise MachineError(
+            f"Port {settings.port} of {settings.host} cannot be used: {error.strerror}.",
+            "Stop what listens there, or choose another port with --port (0 takes a free one).",
+        ) from error
+    return listener
+
+
+async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Path]]) -> None:
+    for name, folder in served:
+        await registry.load_folder(name, folder)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _wait_until(started: Callable[[], bool], thread: threading.Thread) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not started():
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise MachineError("The server did not start.", "Its messages above say why.")
+        time.sleep(0.01)

@@ -1,0 +1,36 @@
+"""ServerSettings: limits that hold for every request. Each is checked before the model is touched."""
+
+import ipaddress
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DEFAULT_PORT = 8000
+
+
+class ServerSettings(BaseModel):
+    """port 0 takes any free port. max_tokens is what one answer may have and what an unlimited chat request gets.
+
+    max_context_tokens bounds prompt and answer together, below the base's own limit; max_requests is how many may be
+    running or waiting before the next one is told to come back later; max_rank and max_adapters bound what adapters
+    take of the memory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65535)
+    max_tokens: int = Field(default=2048, ge=1)
+    max_context_tokens: int = Field(default=16384, ge=2)
+    max_body_bytes: int = Field(default=4 << 20, ge=1024)
+    max_requests: int = Field(default=32, ge=1)
+    max_adapters: int = Field(default=16, ge=1)
+    max_rank: int = Field(default=256, ge=1)
+    shutdown_seconds: int = Field(default=5, ge=0)
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        # There are no keys yet: who reaches the port may use and change everything behind it
+        if not ipaddress.ip_address(host).is_loopback:
+            raise ValueError("the server listens on loopback only")
+        return host

@@ -1,0 +1,134 @@
+"""A tiny random base, and adapters made on it: one that acts, and one for each way in which an adapter can be wrong."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from finetune.contracts.adapter import (
+    AdapterDigests,
+    AdapterManifest,
+    Quantization,
+    ReferenceProbe,
+)
+from finetune.contracts.adapter_files import list_files
+from finetune.contracts.io import digest_file, digest_text, read_model, write_json
+
+RANK = 4
+ALPHA = 8.0
+PROBE_IDS, CONTINUATION_IDS = (65, 66, 67, 68), (69, 70, 71, 72)
+UNIT_CONFTEST = Path(__file__).parents[1] / "unit" / "finetune" / "conftest.py"
+
+
+def _unit_conftest() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("unit_finetune_conftest", UNIT_CONFTEST)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0) -> Path:
+    """An adapter over the base in base_folder, as an export leaves it; scale 0 makes one that changes nothing."""
+    import torch
+
+    from finetune.model.loading import load_base
+    from finetune.model.lora import attach, detach, layer_kinds
+    from finetune.model.probe import continuation_log_probs
+    from finetune.recipe.resolve import ResolvedLora
+
+    base = load_base(base_folder, quantization=Quantization.NONE, device="cpu")
+    before = continuation_log_probs(base.model, PROBE_IDS, CONTINUATION_IDS)
+    targets = base.family.targets["attention+mlp+linear_attention"]
+    section = ResolvedLora(rank=RANK, alpha=ALPHA, dropout=0.0, rank_stabilized=False, targets=targets)
+    model = attach(base, section, seed=seed)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=scale)
+    after = continuation_log_probs(model, PROBE_IDS, CONTINUATION_IDS)
+    model.save_pretrained(folder)
+    for extra in folder.iterdir():
+        if extra.suffix == ".md":
+            extra.unlink()
+    weights = digest_file(folder / "adapter_model.safetensors")
+    manifest = AdapterManifest(
+        adapter_id=f"tiny-{weights[:12]}",
+        run_id="run",
+        created_at=1_700_000_000,
+        base=base.identity,
+        family=base.family.facts(),
+        rank=RANK,
+        alpha=ALPHA,
+        targets=targets,
+        layer_kinds=layer_kinds(base, targets)[0],
+        quantization=Quantization.NONE,
+        digests=AdapterDigests(
+            weights=weights,
+            chat_template=base.chat_template_digest,
+            tokenizer=base.tokenizer_digest,
+            dataset=digest_text("dataset"),
+            recipe=digest_text("recipe"),
+        ),
+        probe=ReferenceProbe(
+            token_ids=PROBE_IDS,
+            continuation_ids=CONTINUATION_IDS,
+            base_log_probs=before,
+            adapter_log_probs=after,
+        ),
+        files=list_files(folder),
+    )
+    detach(model, "default")
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def change_manifest(folder: Path, **changes: object) -> None:
+    """Replace fields of an adapter's manifest."""
+    from finetune.contracts.errors import AdapterError
+
+    manifest = read_model(folder / "manifest.json", AdapterManifest, error=AdapterError, hint="")
+    write_json(folder / "manifest.json", manifest.model_copy(update=changes))
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only."""
+    return _unit_conftest().save_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """The adapters folder: good, other (another adapter), zero, truncated, wrong_base, liar (a false probe)."""
+    root = tmp_path_factory.mktemp("home") / "adapters"
+    good = save_adapter(root / "good", tiny_base, scale=0.6)
+    save_adapter(root / "other", tiny_base, scale=0.6, seed=1)
+    save_adapter(root / "zero", tiny_base, scale=0.0)
+    wrong = _unit_conftest().save_tiny_base(tmp_path_factory.mktemp("wrong") / "tiny", seed=1)
+    save_adapter(root / "wrong_base", wrong, scale=0.6)
+    shutil.copytree(good, root / "truncated")
+    weights = root / "truncated" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    shutil.copytree(good, root / "liar")
+    _lie(root / "liar")
+    return root
+
+
+def _lie(folder: Path) -> None:
+    from finetune.contracts.errors import AdapterError
+
+    manifest = read_model(folder / "manifest.json", AdapterManifest, error=AdapterError, hint="")
+    record = tuple(value + 1.0 for value in manifest.probe.adapter_log_probs)
+    change_manifest(folder, probe=manifest.probe.model_copy(update={"adapter_log_probs": record}))
+
+
+@pytest.fixture(scope="session")
+def copy_adapter(adapters: Path) -> Callable[[str], Path]:
+    """Copy the good adapter under another folder name."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(adapters / "good", adapters / name))
+
+    return copy

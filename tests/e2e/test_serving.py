@@ -1,0 +1,116 @@
+"""The real server on loopback, a tiny random base, real adapters, and the official client."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from finetune.contracts.adapter import Quantization
+from serving.client import call
+from serving.run import running_server
+
+pytestmark = pytest.mark.slow
+QUESTION = [{"role": "user", "content": "def add(a, b):"}]
+
+
+@pytest.fixture(scope="module")
+def url(tiny_base: Path, adapters: Path) -> Iterator[str]:
+    with running_server(tiny_base, adapters, quantization=Quantization.NONE) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120) as one:
+        yield one
+
+
+@pytest.fixture
+def shop(url: str, adapters: Path) -> Iterator[str]:
+    """The good adapter, served as shop."""
+    call(url, "/v1/load_lora_adapter", body={"lora_name": "shop", "lora_path": "good"})
+    yield "shop"
+    call(url, "/v1/unload_lora_adapter", body={"lora_name": "shop"})
+
+
+def ask(client: openai.OpenAI, model: str, **options: object) -> str:
+    answer = client.chat.completions.create(
+        model=model, messages=QUESTION, **{"max_tokens": 12, "temperature": 0, **options}
+    )
+    return answer.choices[0].message.content
+
+
+def test_the_models_are_the_base_and_what_was_loaded(client, shop):
+    cards = {card.id: card for card in client.models.list().data}
+    assert set(cards) == {"tiny", "shop"}
+    assert cards["shop"].parent == "tiny" and cards["shop"].root.startswith("tiny-")
+
+
+def test_an_adapter_changes_the_answer_and_leaves_the_base_as_it_was(client, url, adapters):
+    before = ask(client, "tiny")
+    call(url, "/v1/load_lora_adapter", body={"lora_name": "one", "lora_path": "good"})
+    call(url, "/v1/load_lora_adapter", body={"lora_name": "two", "lora_path": str(adapters / "other")})
+    answers = [ask(client, model) for model in ("one", "two", "tiny", "one", "two")]
+    assert answers[0] == answers[3] and answers[1] == answers[4] and answers[2] == before
+    assert len({before, answers[0], answers[1]}) == 3
+    for name in ("one", "two"):
+        call(url, "/v1/unload_lora_adapter", body={"lora_name": name})
+    assert ask(client, "tiny") == before
+    with pytest.raises(openai.NotFoundError, match="'one' is not served"):
+        ask(client, "one")
+
+
+def test_a_stream_is_the_whole_answer_in_pieces(client, shop):
+    stream = client.chat.completions.create(
+        model=shop, messages=QUESTION, max_tokens=12, temperature=0, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == ask(client, shop)
+    assert chunks[-2].choices[0].finish_reason in ("stop", "length")
+    assert chunks[-1].usage.completion_tokens > 0 and not chunks[-1].choices
+
+
+def test_completions_answer_with_and_without_a_suffix(client):
+    plain = client.completions.create(model="tiny", prompt="def add(", max_tokens=8, temperature=0)
+    infill = client.completions.create(model="tiny", prompt="def add(", suffix=")", max_tokens=8, temperature=0)
+    assert infill.usage.prompt_tokens == plain.usage.prompt_tokens + len(")") + 3
+    rendered = "<|fim_prefix|>def add(<|fim_suffix|>)<|fim_middle|>"
+    by_hand = client.completions.create(model="tiny", prompt=rendered, max_tokens=8, temperature=0)
+    assert by_hand.choices[0].text == infill.choices[0].text
+
+
+def test_the_same_seed_gives_the_same_answer(client):
+    first, second, other = (ask(client, "tiny", temperature=1.5, seed=seed) for seed in (1, 1, 2))
+    assert first == second != other
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("truncated", "truncated or replaced"),
+        ("wrong_base", "base model has digest"),
+        ("zero", "does not change the base's answer"),
+        ("liar", "apart from the record"),
+        ("absent", "no adapter 'absent'"),
+        ("../../etc", "inside the server's adapters folder"),
+        ("/etc", "inside the server's adapters folder"),
+    ],
+)
+def test_a_wrong_adapter_is_refused_and_the_server_goes_on(client, url, shop, adapters, folder, words):
+    before = ask(client, "tiny"), ask(client, shop)
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.post("/load_lora_adapter", body={"lora_name": "bad", "lora_path": folder}, cast_to=object)
+    assert caught.value.status_code in (400, 404, 409)
+    message = caught.value.body["message"]
+    assert words in message and str(adapters.parent) not in caught.value.response.text
+    assert {card.id for card in client.models.list().data} == {"tiny", "shop"}
+    assert (ask(client, "tiny"), ask(client, shop)) == before
+
+
+def test_a_refused_first_adapter_leaves_the_base_bare(client, url):
+    before = ask(client, "tiny")
+    for folder in ("zero", "liar"):
+        with pytest.raises(openai.ConflictError):
+            client.post("/load_lora_adapter", body={"lora_name": "bad", "lora_path": folder}, cast_to=object)
+    assert ask(client, "tiny") == before
