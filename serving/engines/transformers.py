@@ -179,6 +179,7 @@ class TransformersEngine:
 
     def _detach(self, slot: str) -> None:
         self._slots.discard(slot)
+        self._leave(slot)
         self._model = detach(self._model, slot)
 
     def _clear(self, slot: str) -> None:
@@ -187,9 +188,16 @@ class TransformersEngine:
             self._detach(slot)
         elif self._slots:
             if slot in self._model.peft_config:
+                self._leave(slot)
                 self._model.delete_adapter(slot)
         else:
             strip_adapters(self._base.model)
+
+    def _leave(self, slot: str) -> None:
+        """Let another adapter be the active one: PEFT complains when the active one is deleted."""
+        others = sorted(self._slots - {slot})
+        if others:
+            self._select(others[0])
 
     def _warm_up(self) -> None:
         """Two steps before the first request: libraries say once what they miss, and compile what they need."""

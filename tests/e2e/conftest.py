@@ -49,7 +49,7 @@ def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=scale)
     after = continuation_log_probs(model, PROBE_IDS, CONTINUATION_IDS)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)
     for extra in folder.iterdir():
         if extra.suffix == ".md":
             extra.unlink()
