@@ -49,14 +49,26 @@ def collect() -> Corpus:
     licenses: dict[str, str] = {}
     by_package: dict[str, list[Document]] = defaultdict(list)
     # held-out packages first, so that a copy elsewhere is the one left out
-    packages = sorted(_packages(), key=lambda entry: (entry[0] not in HELD_OUT, entry[0]))
-    for package, license_name, root, files in packages:
+    for package, license_name, root, files in sorted(
+        _packages(), key=lambda entry: (entry[0] not in HELD_OUT, entry[0])
+    ):
         licenses[package] = license_name
         by_package[package] += _capped(_documents(package, root, files, seen=seen))
     train = [document for name, rows in sorted(by_package.items()) if name not in HELD_OUT for document in rows]
     heldout = [document for name in HELD_OUT for document in by_package[name]]
     used = {document.package for document in train + heldout}
     return Corpus(tuple(train), tuple(heldout), tuple((name, licenses[name]) for name in sorted(used)))
+
+
+def held_out_documents() -> tuple[Document, ...]:
+    """The held-out files of collect, without reading the rest."""
+    seen: set[str] = set()
+    found = {
+        package: _capped(_documents(package, root, files, seen=seen))
+        for package, _, root, files in sorted(_packages())
+        if package in HELD_OUT
+    }
+    return tuple(document for name in HELD_OUT for document in found.get(name, ()))
 
 
 def _packages() -> Iterator[tuple[str, str, Path, list[Path]]]:

@@ -5,6 +5,7 @@ only whole, unpadded rows from position zero, so each layer compiles to a handfu
 It adds no parameter; a test holds it to the library's logits.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,10 +24,8 @@ class TrainingForward:
         self.model, self.dtype = model, dtype
         self.layer_kinds = list(model.config.layer_types)
         kinds = {"linear_attention": _linear_layer, "full_attention": _attention_layer}
-        self.run_layer = {
-            name: torch.compile(function, dynamic=False, fullgraph=True) if compiled else function
-            for name, function in kinds.items()
-        }
+        self.run_layer = {name: _prepared(function, compiled=compiled) for name, function in kinds.items()}
+        self.tile_slope = _prepared(_tile_slope, compiled=compiled)
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         inner = self.model.model
@@ -46,7 +45,8 @@ class TrainingForward:
     def loss(self, ids: torch.Tensor) -> torch.Tensor:
         """Mean negative log-likelihood in nats of ids[:, 1:] given what precedes each."""
         hidden = self(ids[:, :-1])
-        return TiledLoss.apply(hidden.flatten(0, 1), self.model.lm_head.weight, ids[:, 1:].flatten(), self.dtype)
+        weight, targets = self.model.lm_head.weight, ids[:, 1:].flatten()
+        return TiledLoss.apply(hidden.flatten(0, 1), weight, targets, self.dtype, self.tile_slope)
 
 
 class TiledLoss(torch.autograd.Function):
@@ -54,9 +54,12 @@ class TiledLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype, tile_slope: Any
     ) -> torch.Tensor:
-        """hidden [tokens, size], weight [vocabulary, size], targets [tokens] -> mean loss in nats."""
+        """hidden [tokens, size], weight [vocabulary, size], targets [tokens] -> mean loss in nats.
+
+        tile_slope is _tile_slope, compiled or as it is.
+        """
         low, weight_low = hidden.detach().to(dtype), weight.detach().to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_grad = torch.empty_like(low)
@@ -64,7 +67,7 @@ class TiledLoss(torch.autograd.Function):
         slopes = torch.empty(len(low), len(weight), dtype=dtype) if weight.requires_grad else None
         for start in range(0, len(low), TOKENS_PER_LOSS_TILE):
             tile = slice(start, start + TOKENS_PER_LOSS_TILE)
-            loss, slope = _tile_slope(low[tile] @ weight_low.t(), targets[tile], len(low))
+            loss, slope = tile_slope(low[tile] @ weight_low.t(), targets[tile], len(low))
             total += loss
             hidden_grad[tile] = slope @ weight_low
             if slopes is not None:
@@ -77,10 +80,14 @@ class TiledLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Scales what the forward kept."""
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grads[0], None if weight_grad is None else weight_grad * grads[0], None, None
+        return hidden_grad * grads[0], None if weight_grad is None else weight_grad * grads[0], None, None, None
 
 
-@torch.compile(dynamic=False)
+def _prepared(function: Callable[..., Any], *, compiled: bool) -> Callable[..., Any]:
+    # compiled on demand: the import of the compiler alone takes seconds
+    return torch.compile(function, dynamic=False, fullgraph=True) if compiled else function
+
+
 def _tile_slope(logits: torch.Tensor, targets: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     scores = logits.float()
     normal = torch.logsumexp(scores, dim=-1, keepdim=True)

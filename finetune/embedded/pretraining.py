@@ -81,8 +81,10 @@ def new_model(seed: int) -> Any:
 class Pretraining:
     """One training run over packed rows [rows, row_tokens + 1], continued from folder's newest save if it has one."""
 
-    def __init__(self, rows: "np.ndarray[Any, np.dtype[np.uint16]]", schedule: Schedule, folder: Path) -> None:
-        self.rows, self.schedule, self.folder = rows, schedule, folder
+    def __init__(
+        self, rows: "np.ndarray[Any, np.dtype[np.uint16]]", schedule: Schedule, folder: Path, *, compiled: bool = True
+    ) -> None:
+        self.rows, self.schedule, self.folder, self.compiled = rows, schedule, folder, compiled
         self.model = new_model(schedule.seed)
         matrices, others = split_parameters(self.model)
         rate, decay = schedule.learning_rate, schedule.weight_decay
@@ -101,7 +103,7 @@ class Pretraining:
 
     def run(self, *, measure: Callable[[Any], float], say: Callable[[str], None]) -> None:
         """Train to the end of the schedule; measure gives bits per byte of the model at each save."""
-        forward = TrainingForward(self.model)
+        forward = TrainingForward(self.model, compiled=self.compiled)
         begun, first, loss_sum = time.monotonic(), self.step, 0.0
         while self.step < self.schedule.steps:
             loss_sum += self._one_step(forward)

@@ -1,0 +1,75 @@
+"""finetune train: recipe -> run folder -> adapter."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+
+if TYPE_CHECKING:
+    from finetune.contracts.run import Home, RunState
+    from finetune.recipe.resolve import ResolvedRecipe
+
+EXAMPLES = (
+    "Examples: `finetune train recipes/qwen3_5/embedded-qlora.yaml --set data.dataset=.finetune/datasets/ours`, "
+    "`finetune train --resume embedded-20260102-101500-3f2a`."
+)
+
+
+def train(
+    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="A recipe's YAML file.")] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as lora.rank=32; repeatable."),
+    ] = [],  # noqa: B006
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run, by its own recipe, from its last checkpoint.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count everything, train nothing.")] = False,
+    home: HomeFolder = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
+    """Train an adapter by a recipe. The run's id is printed last."""
+    from finetune.contracts.run import Home
+    from finetune.terminal.output import emit, note
+
+    place = Home(home.absolute())
+    resolved = _resolve(place, recipe, set_, resume=resume)
+    if dry_run:
+        from finetune.train.sft import dry_run as count
+
+        forecast = count(resolved, home=place)
+        emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())
+        return
+    state = run_training(resolved, place, resume=resume)
+    if not json:
+        note(f"Next: finetune evaluate {state.run_id}")
+    emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
+
+
+def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
+    """Train with the MLflow store of home as the record."""
+    from finetune.tracking.mlflow import MlflowTracker
+    from finetune.train.sft import train as train_run
+
+    return train_run(resolved, home, MlflowTracker(home), resume=resume)
+
+
+def _resolve(home: "Home", recipe: Path | None, overrides: list[str], *, resume: str | None) -> "ResolvedRecipe":
+    from finetune.contracts.errors import UsageError
+    from finetune.recipe.load import load_recipe
+    from finetune.recipe.resolve import resolve
+
+    if resume is not None:
+        if recipe is not None or overrides:
+            raise UsageError(
+                "--resume goes on with the run's own recipe, so neither RECIPE nor --set may be given.",
+                f"Type: finetune train --resume {resume}",
+            )
+        from finetune.train.run_folder import run_recipe
+
+        return run_recipe(home, resume)
+    if recipe is None:
+        raise UsageError("Name a recipe, or a run with --resume.", "`finetune recipe list` shows the recipes.")
+    return resolve(load_recipe(recipe, overrides))
