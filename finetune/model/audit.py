@@ -28,7 +28,8 @@ def audit_modules(model: nn.Module, family: Family, quantization: Quantization) 
     quantised = {suffix for suffixes in family.layer_targets.values() for suffix in suffixes}
     if quantization is Quantization.NONE:
         quantised = set()
-    four_bit, sixteen_bit = [], []
+    four_bit: list[str] = []
+    sixteen_bit: list[str] = []
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear):
             continue

@@ -12,6 +12,7 @@ from finetune.contracts.adapter_files import check_base, read_adapter
 from finetune.contracts.errors import AdapterError, RecipeError
 from finetune.families.base import Family
 from finetune.model.loading import LoadedBase
+from finetune.model.packing import forbid_packing
 from finetune.model.quiet import quiet_libraries
 from finetune.recipe.resolve import ResolvedLora
 
@@ -19,7 +20,7 @@ TRAINED_ADAPTER = "default"
 
 
 def attach(base: LoadedBase, section: ResolvedLora, *, seed: int = 0) -> Any:
-    """Wrap base.model, in place, in a PeftModel with fresh factors: A is random by seed, B is 0.
+    """Wrap base.model, in place, in a PeftModel with fresh factors, ready to train: A is random by seed, B is 0.
 
     Raises RecipeError naming the targets that match no linear module.
     """
@@ -47,6 +48,7 @@ def attach(base: LoadedBase, section: ResolvedLora, *, seed: int = 0) -> Any:
     # PEFT copies the folder from the model; a path of this machine must not travel with the adapter
     config.base_model_name_or_path = base.identity.name
     cast_trainables(model)
+    forbid_packing(model)
     return model
 
 
@@ -64,6 +66,18 @@ def cast_trainables(model: nn.Module) -> int:
         count += parameter.numel()
     assert count, "nothing is trainable"
     return count
+
+
+def count_trainable(path: Path, section: ResolvedLora) -> int:
+    """Numbers that an adapter of this section would train over the base in the folder path; no weights are read."""
+    with quiet_libraries():
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config.get_text_config())
+    modules = [model.get_submodule(name) for target in section.targets for name in matching_modules(model, target)]
+    return sum(section.rank * (module.in_features + module.out_features) for module in modules)
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -97,6 +111,9 @@ def attach_saved(base: LoadedBase, folder: Path, name: str, *, onto: Any = None)
 
         config = LoraConfig.from_pretrained(str(folder))
         config.inference_mode = True
+        config.base_model_name_or_path = base.model.name_or_path
+        # PEFT warns when the folder that it reads from the model is not the name that the adapter carries
+        config.base_model_name_or_path = None
         if onto is None:
             model = get_peft_model(base.model, config, adapter_name=name)
         else:

@@ -1,0 +1,1 @@
+"""What leaves a run, and how one knows that it is what it says."""

@@ -1,0 +1,80 @@
+"""Prove that an adapter folder is what its manifest says; with a base, that it still does what it did when exported."""
+
+import json
+from pathlib import Path
+
+from finetune.adapters.find import find_adapter, list_adapters
+from finetune.contracts.adapter import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, AdapterManifest
+from finetune.contracts.adapter_files import HINT, read_adapter
+from finetune.contracts.errors import AdapterError
+
+__all__ = ["find_adapter", "list_adapters", "verify_adapter"]
+
+# Two machines sum bfloat16 products in different orders; 0.1 nat is far above that and far below a wrong adapter.
+PROBE_TOLERANCE = 0.1
+
+
+def verify_adapter(folder: Path, base: Path | None) -> AdapterManifest:
+    """Check digests, configuration and tensors of folder; with the folder of its base, its reference scores too.
+
+    Raises AdapterError naming the first thing that does not hold, BaseModelError for a damaged base.
+    """
+    manifest = read_adapter(folder)
+    _check_config(folder, manifest)
+    _check_tensors(folder, manifest)
+    if base is not None:
+        _check_probe(folder, base, manifest)
+    return manifest
+
+
+def _check_config(folder: Path, manifest: AdapterManifest) -> None:
+    path = folder / ADAPTER_CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found = (config["r"], float(config["lora_alpha"]), sorted(config["target_modules"]))
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise AdapterError(f"{path} is damaged: {cause!r}.", HINT) from cause
+    expected = (manifest.rank, manifest.alpha, sorted(manifest.targets))
+    if found != expected:
+        raise AdapterError(f"{path} says rank, alpha and targets are {found}, the manifest {expected}.", HINT)
+
+
+def _check_tensors(folder: Path, manifest: AdapterManifest) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / ADAPTER_WEIGHTS_NAME
+    weights = next((entry.sha256 for entry in manifest.files if entry.name == ADAPTER_WEIGHTS_NAME), "")
+    if weights != manifest.digests.weights or not manifest.adapter_id.endswith(f"-{weights[:12]}"):
+        raise AdapterError(f"{folder} is called {manifest.adapter_id}, its weights have digest {weights[:12]}.", HINT)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as cause:
+        raise AdapterError(f"{path} is no safetensors file: {cause}.", HINT) from cause
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise AdapterError(f"{path}: {name} is {tensor.dtype}; packed base weights have leaked into it.", HINT)
+        if not torch.isfinite(tensor).all():
+            raise AdapterError(f"{path}: {name} is not finite.", HINT)
+
+
+def _check_probe(folder: Path, base: Path, manifest: AdapterManifest) -> None:
+    from finetune.model.loading import load_base
+    from finetune.model.lora import attach_saved
+    from finetune.model.probe import continuation_log_probs
+
+    loaded = load_base(base, quantization=manifest.quantization)
+    model = attach_saved(loaded, folder, "verified")
+    probe = manifest.probe
+    found = continuation_log_probs(model, probe.token_ids, probe.continuation_ids)
+    worst = max(abs(a - b) for a, b in zip(found, probe.adapter_log_probs, strict=True))
+    if worst > PROBE_TOLERANCE:
+        raise AdapterError(
+            f"{folder} does not score its reference text as at export: {worst:.3f} nat off.",
+            "Check the library versions with `finetune doctor`; they must be those of requirements.lock.",
+        )
+    with model.disable_adapter():
+        without = continuation_log_probs(model, probe.token_ids, probe.continuation_ids)
+    if found == without:
+        raise AdapterError(f"{folder} changes nothing: the base scores its reference text the same.", "Train longer.")

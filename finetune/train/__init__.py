@@ -1,0 +1,1 @@
+"""Training: a recipe into a run folder, a run folder into an adapter."""

@@ -1,0 +1,123 @@
+"""The rows of a run: the train split rendered in its order, and a small fixed sample of the held-out split."""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.contracts.dataset import Example, ReasonCount, Split, Task
+from finetune.contracts.errors import DatasetError, UsageError
+from finetune.contracts.io import digest_text
+from finetune.families.base import Family
+from finetune.recipe.resolve import ResolvedRecipe
+from finetune.recipe.schema import DataSection, TaskWeights
+from finetune.render.dataset import OpenDataset
+from finetune.render.rows import Renderer, TokenRow
+from finetune.terminal.progress import Progress
+from finetune.train.order import RowOrder, plan_order
+
+# Two looks at the held-out split frame the training curve; the verdict is left to `finetune evaluate`.
+HELDOUT_TOKENS = 8192
+HELDOUT_CANDIDATES = 512
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """Everything that is learned from and looked at. num_tokens of each step leave padding out."""
+
+    train: tuple[TokenRow, ...]
+    heldout: tuple[TokenRow, ...]
+    order: RowOrder
+    step_tokens: tuple[int, ...]
+    reasons: tuple[ReasonCount, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Rows to learn from, by task."""
+        found = Counter(row.task.value for row in self.train)
+        return {task.value: found[task.value] for task in Task if found[task.value]}
+
+
+def dataset_folder(resolved: ResolvedRecipe) -> Path:
+    """The absolute folder of the recipe's dataset. Raises UsageError when the recipe leaves it open."""
+    if resolved.data.dataset is None:
+        raise UsageError(
+            f"The recipe {resolved.name} names no dataset.",
+            "Add --set data.dataset=DIR with a folder made by `finetune data build`.",
+        )
+    return Path(resolved.data.dataset).expanduser().resolve()
+
+
+def prepare_rows(dataset: OpenDataset, tokenizer: Any, family: Family, *, resolved: ResolvedRecipe) -> PreparedRows:
+    """Render the dataset for a family. Raises DatasetError when no row is left to learn from."""
+    weights = task_weights(resolved.data.tasks)
+    renderer = Renderer(tokenizer, family, resolved.data.max_tokens)
+    wanted = [task for task, weight in weights.items() if weight > 0]
+    total = sum(dataset.manifest.num_examples(Split.TRAIN, task) for task in wanted)
+    train: list[TokenRow] = []
+    with Progress("Rendering", total) as progress:
+        for example in dataset.examples(Split.TRAIN, wanted):
+            train += renderer.rows(example)
+            progress.advance()
+    if not train:
+        raise DatasetError(
+            f"{dataset.folder} has no row to learn from in the tasks {', '.join(wanted)}.",
+            "See `finetune data stats`; raise data.max_tokens, or give another task a weight in data.tasks.",
+        )
+    lengths = [len(row.input_ids) for row in train]
+    order = plan_order(lengths, [weights[row.task] for row in train], resolved.train)
+    return PreparedRows(
+        train=tuple(train),
+        heldout=heldout_rows(dataset, tokenizer, family, data=resolved.data),
+        order=order,
+        step_tokens=tuple(order.step_tokens(lengths)),
+        reasons=renderer.reasons(),
+    )
+
+
+def task_weights(section: TaskWeights) -> Mapping[Task, float]:
+    """The weight of each task."""
+    return {task: float(getattr(section, task.value)) for task in Task}
+
+
+def heldout_rows(dataset: OpenDataset, tokenizer: Any, family: Family, *, data: DataSection) -> tuple[TokenRow, ...]:
+    """About HELDOUT_TOKENS tokens of held-out rows of the tasks that are learned, drawn by the digest of their id.
+
+    Empty where the dataset holds nothing out.
+    """
+    wanted = [task for task, weight in task_weights(data.tasks).items() if weight > 0]
+    renderer = Renderer(tokenizer, family, data.max_tokens)
+    rows: list[TokenRow] = []
+    num_tokens = 0
+    for example in _by_digest(dataset.examples(Split.HELDOUT, wanted)):
+        if num_tokens >= HELDOUT_TOKENS:
+            break
+        row = renderer.row(example)
+        if row is not None:
+            rows.append(row)
+            num_tokens += len(row.input_ids)
+    return tuple(rows)
+
+
+def _by_digest(examples: Iterable[Example]) -> list[Example]:
+    return heapq.nsmallest(HELDOUT_CANDIDATES, examples, key=lambda example: digest_text(example.id))
+
+
+@dataclass(frozen=True)
+class HeldoutLoss:
+    """loss is the mean in nats per learned token, bits_per_byte the same against the bytes that those tokens spell."""
+
+    loss: float
+    bits_per_byte: float
+
+
+def heldout_loss(rows: Sequence[TokenRow], losses: Sequence[float]) -> HeldoutLoss:
+    """The figures of held-out rows whose summed losses (nats) are given. There must be at least one row."""
+    total = math.fsum(losses)
+    num_bytes = sum(row.loss_bytes for row in rows)
+    return HeldoutLoss(
+        loss=total / sum(row.num_loss_tokens for row in rows),
+        bits_per_byte=total / math.log(2) / max(1, num_bytes),
+    )

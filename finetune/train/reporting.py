@@ -1,0 +1,99 @@
+"""What a person and the tracker see of training: one bar, and metrics at every logged step."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from finetune.terminal.progress import Progress
+from finetune.tracking.base import Tracker
+from finetune.tracking.summary import TrainingFigures
+
+
+class StepWatcher(Protocol):
+    """Told of each optimiser step by the training loop."""
+
+    def step_done(self, step: int, loss: float) -> None:
+        """step optimiser steps are done; loss is the last one's mean per learned token, in nats."""
+        ...
+
+    def logged(self, step: int, *, loss: float, learning_rate: float, gradient_norm: float) -> None:
+        """Figures of the steps since the last call; loss is their mean."""
+        ...
+
+    def saved(self, step: int) -> None:
+        """A checkpoint of step is on disk."""
+        ...
+
+
+class Reporter:
+    """A StepWatcher that moves the bar and feeds the tracker.
+
+    step_tokens holds the tokens of each step of the whole run, start_at the steps that an earlier process did; on_saved
+    is called with the step of each checkpoint.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        progress: Progress,
+        *,
+        step_tokens: Sequence[int],
+        on_saved: Callable[[int], object],
+        start_at: int = 0,
+    ) -> None:
+        self._tracker = tracker
+        self._on_saved = on_saved
+        self._progress = progress
+        self._step_tokens = step_tokens
+        self._start_at = start_at
+        self._started = self._logged_at = time.monotonic()
+        self._logged_step = start_at
+        self._losses: list[float] = []
+
+    def step_done(self, step: int, loss: float) -> None:
+        speed = self._speed(self._start_at, step, self._started)
+        self._progress.update(step, f"loss {loss:.3f}  {speed:,.0f} tokens/s")
+
+    def logged(self, step: int, *, loss: float, learning_rate: float, gradient_norm: float) -> None:
+        self._losses.append(loss)
+        self._tracker.metrics(
+            step,
+            {
+                "train/loss": loss,
+                "train/learning_rate": learning_rate,
+                "train/gradient_norm": gradient_norm,
+                "train/tokens_per_second": self._speed(self._logged_step, step, self._logged_at),
+                "system/memory_gib": peak_memory_bytes() / 2**30,
+            },
+        )
+        self._logged_step, self._logged_at = step, time.monotonic()
+
+    def saved(self, step: int) -> None:
+        self._on_saved(step)
+
+    def figures(self, step: int) -> TrainingFigures | None:
+        """What this process' part of training came to; None when it logged nothing."""
+        if not self._losses:
+            return None
+        return TrainingFigures(
+            steps=step,
+            seconds=time.monotonic() - self._started,
+            first_loss=self._losses[0],
+            last_loss=self._losses[-1],
+            tokens_per_second=self._speed(self._start_at, step, self._started),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+
+    def _speed(self, first: int, last: int, since: float) -> float:
+        return sum(self._step_tokens[first:last]) / max(1e-6, time.monotonic() - since)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory held so far: of the GPU where one is in use, else of this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,291 @@
+"""Supervised fine-tuning from recipe to adapter, on one path that can be read from top to bottom."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.adapters.export import AdapterOrigin, publish_adapter, write_adapter
+from finetune.contracts.adapter import AdapterManifest
+from finetune.contracts.dataset import MANIFEST_NAME, Contract, ReasonCount
+from finetune.contracts.errors import RunError
+from finetune.contracts.io import disk_errors, write_json
+from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.model.loading import LoadedBase, load_base
+from finetune.model.lora import attach
+from finetune.model.quiet import quiet_libraries
+from finetune.model.scoring import row_losses
+from finetune.recipe.resolve import ResolvedRecipe
+from finetune.render.dataset import OpenDataset, open_dataset
+from finetune.terminal.output import note, table
+from finetune.terminal.progress import Progress
+from finetune.tracking.base import RunStatus, Tracker
+from finetune.tracking.card import run_card
+from finetune.tracking.summary import TrainingFigures, run_summary
+from finetune.train.checkpoints import Checkpoint, CheckpointStore, Subject
+from finetune.train.data import PreparedRows, dataset_folder, heldout_loss, prepare_rows
+from finetune.train.interrupt import stop_on_signal
+from finetune.train.reporting import Reporter
+from finetune.train.run_folder import RunFolder, find_run, new_run_id, read_state, run_recipe
+
+
+def train(
+    resolved: ResolvedRecipe, home: Home, tracker: Tracker, *, resume: str | None = None, run_id: str | None = None
+) -> RunState:
+    """Train an adapter and publish it; returns the finished run's state.
+
+    resume is the id or folder of a run to go on with: its own recipe.resolved.json is used, and resolved is not.
+    run_id names a new run, None: new_run_id. Interrupted by Ctrl-C it saves, leaves the run "interrupted" and raises
+    KeyboardInterrupt. Raises PlatformErrors for all that is wrong with recipe, base, dataset, run or disk.
+    """
+    if resume is None:
+        run, dataset = _begin(resolved, home, run_id or new_run_id(resolved.name))
+    else:
+        resolved = run_recipe(home, resume)
+        run, dataset = _reopen(find_run(home, resume))
+    job = _Job(resolved=resolved, home=home, tracker=tracker, run=run, dataset=dataset, resumed=resume is not None)
+    try:
+        job.open_tracker()
+        manifest = job.work()
+    except KeyboardInterrupt:
+        job.close("interrupted")
+        note(f"Interrupted. Go on with: finetune train --resume {run.state.run_id}")
+        raise
+    except BaseException:
+        job.close("failed")
+        raise
+    job.close("finished", adapter_id=manifest.adapter_id)
+    return run.state
+
+
+class DryRun(Contract):
+    """What a recipe would do. counts are rows by task; num_tokens is what training would read, padding left out."""
+
+    counts: dict[str, int]
+    num_heldout: int
+    num_tokens: int
+    num_loss_tokens: int
+    num_steps: int
+    num_trainable: int
+    reasons: tuple[ReasonCount, ...]
+
+    def text(self) -> str:
+        """The forecast as a table, then what would be cropped, split or dropped."""
+        rows = [(f"rows to learn from, {task}", f"{count:,}") for task, count in self.counts.items()]
+        rows += [
+            ("rows held out, in the sample", f"{self.num_heldout:,}"),
+            ("steps", f"{self.num_steps:,}"),
+            ("tokens read", f"{self.num_tokens:,}"),
+            ("tokens learned", f"{self.num_loss_tokens:,}"),
+            ("trainable parameters", f"{self.num_trainable:,}"),
+        ]
+        return "\n".join([table(rows), *(_reason_text(row) for row in self.reasons)])
+
+
+def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
+    """Check recipe, dataset and base, render all rows, and count; no weights are loaded and home is not written to."""
+    from finetune.families.registry import family_for
+    from finetune.model.loading import load_tokenizer
+    from finetune.model.lora import count_trainable
+
+    dataset = open_dataset(dataset_folder(resolved))
+    base = Path(resolved.base.path)
+    family = family_for(resolved.base.model_type)
+    tokenizer = load_tokenizer(base)
+    family.check_tokenizer(tokenizer)
+    num_trainable = count_trainable(base, resolved.lora)
+    rows = prepare_rows(dataset, tokenizer, family, resolved=resolved)
+    return DryRun(
+        counts=rows.counts(),
+        num_heldout=len(rows.heldout),
+        num_tokens=sum(rows.step_tokens),
+        num_loss_tokens=sum(rows.train[index].num_loss_tokens for index in rows.order.indices),
+        num_steps=rows.order.num_steps,
+        num_trainable=num_trainable,
+        reasons=rows.reasons,
+    )
+
+
+def _begin(resolved: ResolvedRecipe, home: Home, run_id: str) -> tuple[RunFolder, OpenDataset]:
+    dataset = open_dataset(dataset_folder(resolved))
+    layout = RunLayout(home.runs.resolve() / run_id)
+    if layout.root.exists():
+        raise RunError(f"{layout.root} exists already.", "Start again: a new run gets a new id.")
+    write_json(layout.resolved_recipe, resolved)
+    state = RunState(
+        run_id=run_id,
+        recipe_name=resolved.name,
+        base_path=resolved.base.path,
+        dataset_path=str(dataset.folder),
+        dataset_digest=dataset.manifest.content_digest,
+        tracking_run_id=None,
+        status="running",
+        steps_done=0,
+        steps_total=0,
+    )
+    run = RunFolder(layout, state)
+    run.update()
+    return run, dataset
+
+
+def _reopen(layout: RunLayout) -> tuple[RunFolder, OpenDataset]:
+    state = read_state(layout)
+    if state.status == "finished":
+        raise RunError(
+            f"The run {state.run_id} is finished, with the adapter {state.adapter_id}.",
+            f"Look at it: finetune evaluate {state.run_id}",
+        )
+    dataset = open_dataset(Path(state.dataset_path))
+    if dataset.manifest.content_digest != state.dataset_digest:
+        raise RunError(
+            f"{dataset.folder} has changed since the run {state.run_id} was started: digest "
+            f"{dataset.manifest.content_digest[:12]}, not {state.dataset_digest[:12]}.",
+            "Start a new run on it: finetune train RECIPE",
+        )
+    return RunFolder(layout, state), dataset
+
+
+@dataclass
+class _Job:
+    """One process' work on one run."""
+
+    resolved: ResolvedRecipe
+    home: Home
+    tracker: Tracker
+    run: RunFolder
+    dataset: OpenDataset
+    resumed: bool
+
+    def open_tracker(self) -> None:
+        """Open the record, put the inputs on it, and mark the run as running."""
+        state, layout = self.run.state, self.run.layout
+        tracking_run_id = self.tracker.start(run_card(state.run_id, self.resolved), resume=state.tracking_run_id)
+        self.run.update(tracking_run_id=tracking_run_id, status="running")
+        if not self.resumed:
+            self.tracker.dataset(self.dataset.manifest, self.dataset.folder)
+            self.tracker.artifact(layout.resolved_recipe)
+            self.tracker.artifact(self.dataset.folder / MANIFEST_NAME, "dataset")
+
+    def work(self) -> AdapterManifest:
+        """Load, render, train, export, register."""
+        section = self.resolved.base
+        note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
+        base = load_base(Path(section.path), quantization=section.quantization)
+        rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
+        _tell_reasons(rows.reasons)
+        self.run.update(steps_total=rows.order.num_steps)
+        model = attach(base, self.resolved.lora, seed=self.resolved.train.seed)
+        figures = self._train(model, base, rows)
+        self._look_at_heldout(model, base, rows, step=rows.order.num_steps)
+        manifest = self._export(model, base)
+        self._describe(base, manifest, figures)
+        return manifest
+
+    def _train(self, model: Any, base: LoadedBase, rows: PreparedRows) -> TrainingFigures | None:
+        store = self._store(base)
+        checkpoint = store.newest() if self.resumed else None
+        start_at = self._start_at(checkpoint)
+        if start_at == 0:
+            self._look_at_heldout(model, base, rows, step=0)
+        with (
+            quiet_libraries(),
+            stop_on_signal() as stop,
+            Progress("Training", rows.order.num_steps, start_at=start_at) as progress,
+        ):
+            # Importing trl is loud, and it is the last thing that is needed
+            from finetune.train.trl_bridge import LoopParts, build_trainer, run_loop
+
+            reporter = Reporter(
+                self.tracker,
+                progress,
+                step_tokens=rows.step_tokens,
+                on_saved=lambda step: self.run.update(steps_done=step),
+                start_at=start_at,
+            )
+            trainer = build_trainer(
+                model,
+                base.tokenizer,
+                rows.train,
+                order=rows.order,
+                section=self.resolved.train,
+                device=base.device,
+                parts=LoopParts(store=store, watcher=reporter, stop=stop),
+            )
+            steps_done = run_loop(trainer, checkpoint)
+        self.run.update(steps_done=steps_done)
+        if steps_done < rows.order.num_steps:
+            raise KeyboardInterrupt
+        return reporter.figures(steps_done)
+
+    def _store(self, base: LoadedBase) -> CheckpointStore:
+        subject = Subject(
+            run_id=self.run.state.run_id,
+            base=base.identity.digest,
+            dataset=self.run.state.dataset_digest,
+            recipe=self.resolved.digest(),
+        )
+        return CheckpointStore(self.run.layout.checkpoints, subject, keep=self.resolved.train.keep_checkpoints)
+
+    def _start_at(self, checkpoint: Checkpoint | None) -> int:
+        if checkpoint is not None:
+            note(f"Going on after step {checkpoint.record.step}.")
+            return checkpoint.record.step
+        if self.resumed:
+            note("There is no whole checkpoint: starting again from the first step.")
+        return 0
+
+    def _look_at_heldout(self, model: Any, base: LoadedBase, rows: PreparedRows, *, step: int) -> None:
+        if not rows.heldout:
+            return
+        pairs = [(row.input_ids, row.labels) for row in rows.heldout]
+        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer))
+        found = heldout_loss(rows.heldout, losses)
+        note(f"Held-out sample at step {step}: {found.bits_per_byte:.3f} bits per byte, loss {found.loss:.3f}")
+        self.tracker.metrics(step, {"eval/loss": found.loss, "eval/bits_per_byte": found.bits_per_byte})
+
+    def _export(self, model: Any, base: LoadedBase) -> AdapterManifest:
+        origin = AdapterOrigin(
+            name=self.resolved.track.adapter_name or self.resolved.name,
+            run_id=self.run.state.run_id,
+            dataset=self.run.state.dataset_digest,
+            recipe=self.resolved.digest(),
+            visibility=tuple(sorted({source.visibility for source in self.dataset.manifest.sources})),
+        )
+        folder = self.run.layout.adapter
+        manifest = write_adapter(model, base, self.resolved.lora, origin=origin, folder=folder)
+        publish_adapter(folder, self.home)
+        return manifest
+
+    def _describe(self, base: LoadedBase, manifest: AdapterManifest, figures: TrainingFigures | None) -> None:
+        self.tracker.register(manifest, self.run.layout.adapter, self.resolved.track.adapter_name or self.resolved.name)
+        text = run_summary(
+            self.resolved,
+            self.dataset.manifest,
+            base_name=base.identity.name,
+            run_id=self.run.state.run_id,
+            training=figures,
+            adapter=manifest,
+        )
+        self.tracker.describe(text)
+
+    def close(self, status: RunStatus, **changes: object) -> None:
+        """Write the state and close the record, in this order: the state decides what may be done next."""
+        try:
+            with disk_errors(self.run.layout.state):
+                self.run.update(status=status, **changes)
+        finally:
+            self.tracker.finish(status)
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The id that fills a batch on the right; any will do where the mask is 0, so the end token serves without one."""
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(found or 0)
+
+
+def _tell_reasons(reasons: tuple[ReasonCount, ...]) -> None:
+    for row in reasons:
+        note(_reason_text(row))
+
+
+def _reason_text(row: ReasonCount) -> str:
+    return f"  {row.count:,} x {row.reason}"

@@ -1,0 +1,192 @@
+"""TRL's SFTTrainer with this project's rows, order, checkpoints and reporting. The only file that imports trl."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from trl import SFTConfig, SFTTrainer
+
+from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
+from finetune.contracts.errors import RunError
+from finetune.model.lora import TRAINED_ADAPTER, cast_trainables
+from finetune.recipe.schema import TrainSection
+from finetune.render.rows import TokenRow
+from finetune.train.checkpoints import Checkpoint, CheckpointStore
+from finetune.train.interrupt import StopRequest
+from finetune.train.order import RowOrder
+from finetune.train.reporting import StepWatcher
+from finetune.train.schedule import rate_share
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+
+
+@dataclass(frozen=True)
+class LoopParts:
+    """What the loop works with besides the model: where it saves, whom it tells, and who may stop it."""
+
+    store: CheckpointStore
+    watcher: StepWatcher
+    stop: StopRequest
+
+
+class BridgedTrainer(SFTTrainer):
+    """SFTTrainer that takes rows in a given order and keeps checkpoints in a CheckpointStore."""
+
+    def __init__(self, *, order: RowOrder, section: TrainSection, parts: LoopParts, **kwargs: Any) -> None:
+        self.row_order = order
+        self.section = section
+        self.parts = parts
+        self.step_loss = 0.0
+        super().__init__(**kwargs)
+        # SFTTrainer has just cast the factors of a quantised model to bfloat16, in which small steps round to nothing
+        cast_trainables(self.model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.row_order.indices
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda step: rate_share(step, num_training_steps, self.section)
+            )
+        return self.lr_scheduler
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        # Each micro-batch's loss is already divided by the learned tokens of the whole step, so the sum is the mean
+        self.step_loss += float(loss)
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        rows_done = min(len(self.row_order.indices), step * self.row_order.rows_per_step)
+        self.parts.store.save(step, rows_done=rows_done, write=self._write_checkpoint)
+        self.parts.watcher.saved(step)
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        state = get_peft_model_state_dict(self.model, adapter_name=TRAINED_ADAPTER, save_embedding_layers=False)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / ADAPTER_WEIGHTS_NAME)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_rng_state(str(folder))
+        self.state.log_history.clear()
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        state = load_file(Path(resume_from_checkpoint) / ADAPTER_WEIGHTS_NAME)
+        result = set_peft_model_state_dict(self.model, state, adapter_name=TRAINED_ADAPTER)
+        assert not result.unexpected_keys, result.unexpected_keys
+
+
+class _LoopCallback(TrainerCallback):
+    """Decides after each step whether to save or to stop, and passes the figures on."""
+
+    def __init__(self, trainer: BridgedTrainer, save_every_steps: int) -> None:
+        self._trainer = trainer
+        self._save_every_steps = save_every_steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        loss, self._trainer.step_loss = self._trainer.step_loss, 0.0
+        step = state.global_step
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The loss is {loss} at step {step}.",
+                "Lower train.learning_rate, or raise train.warmup_share; checkpoints from before this step are whole.",
+            )
+        parts = self._trainer.parts
+        parts.watcher.step_done(step, loss)
+        if parts.stop.requested:
+            control.should_training_stop = True
+        last = step >= state.max_steps
+        control.should_save = last or parts.stop.requested or step % self._save_every_steps == 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self._trainer.parts.watcher.logged(
+                state.global_step,
+                loss=float(logs["loss"]),
+                learning_rate=float(logs["learning_rate"]),
+                gradient_norm=float(logs.get("grad_norm", 0.0)),
+            )
+
+
+def build_trainer(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+    *,
+    order: RowOrder,
+    section: TrainSection,
+    device: str,
+    parts: LoopParts,
+) -> BridgedTrainer:
+    """A trainer for a PeftModel over rows taken in order. Its trainable parameters are float32 when this returns."""
+    trainer = BridgedTrainer(
+        order=order,
+        section=section,
+        parts=parts,
+        model=model,
+        args=training_arguments(section, num_steps=order.num_steps, device=device, folder=parts.store.root),
+        train_dataset=token_dataset(rows),
+        processing_class=tokenizer,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_LoopCallback(trainer, section.save_every_steps))
+    return trainer
+
+
+def run_loop(trainer: BridgedTrainer, resume: Checkpoint | None) -> int:
+    """Train to the end, or until somebody asks to stop; returns the steps done in all."""
+    trainer.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+    return int(trainer.state.global_step)
+
+
+def token_dataset(rows: Sequence[TokenRow]) -> datasets.Dataset:
+    """Rows as the two columns that SFTTrainer takes as they are, in memory."""
+    feature = datasets.Sequence(datasets.Value("int32"))
+    return datasets.Dataset.from_dict(
+        {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]},
+        features=datasets.Features({"input_ids": feature, "labels": feature}),
+    )
+
+
+def training_arguments(section: TrainSection, *, num_steps: int, device: str, folder: Path) -> SFTConfig:
+    """The recipe's train section in SFTConfig's words. Rows are given whole: nothing is cut, packed or reordered."""
+    return SFTConfig(
+        output_dir=str(folder),
+        max_steps=num_steps,
+        per_device_train_batch_size=section.micro_batch,
+        gradient_accumulation_steps=section.accumulation,
+        learning_rate=section.learning_rate,
+        optim=OPTIMIZERS[section.optimizer],
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.max_grad_norm,
+        activation_checkpointing=section.activation_checkpointing,
+        seed=section.seed,
+        logging_steps=section.log_every_steps,
+        logging_first_step=True,
+        # A loss that is not finite ends the run; the filter would hide it
+        logging_nan_inf_filter=False,
+        # The loop's own callback decides when to save
+        save_strategy="no",
+        eval_strategy="no",
+        bf16=device == "cuda",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        max_length=None,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        disable_tqdm=True,
+        report_to="none",
+        push_to_hub=False,
+    )
