@@ -1,5 +1,6 @@
 """create_app: one engine and one adapters folder behind OpenAI's routes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,10 +25,19 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        engine.close()
+        # It waits for the step that runs
+        await asyncio.to_thread(engine.close)
 
-    # The interactive pages load their scripts from the internet
-    app = FastAPI(title="finetune", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    # The interactive pages load their scripts from the internet, and the library's telemetry would send what it sees
+    # wherever an environment variable says
+    app = FastAPI(
+        title="finetune",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        lifespan=lifespan,
+    )
     errors.install(app)
     for module in (chat, completions, models, adapters, health):
         app.include_router(module.routes(service))

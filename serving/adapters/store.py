@@ -1,6 +1,7 @@
 """The adapters folder: which adapters may be loaded, and proof that one is whole before a byte of it is used."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class AdapterStore:
                 param="lora_path",
                 code="adapter_path_outside",
             )
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
             raise AdapterMissingError(f"There is no adapter {reference!r} in the adapters folder.", LIST_HINT)
         return folder
 

@@ -6,7 +6,7 @@ them work; fields that only label a request (user, metadata) are taken and not u
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serving.engines.base import Sampling
 
@@ -15,12 +15,23 @@ MAX_PROMPTS = 16
 MAX_TOP_LOG_PROBS = 20
 MAX_NAME = 200
 
+
+def _encodable(text: str) -> str:
+    # JSON can spell half of a surrogate pair, which is no character: no tokenizer takes it and no answer can hold it
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text holds half of a surrogate pair") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Zero = Annotated[float, Field(ge=0, le=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 MaxTokens = Annotated[int, Field(ge=1)]
-StopText = Annotated[str, Field(min_length=1, max_length=256)]
+StopText = Annotated[Text, Field(min_length=1, max_length=256)]
 Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
@@ -48,7 +59,7 @@ class ResponseFormat(Received):
 class GenerationFields(Received):
     """What chat and completions share."""
 
-    model: str = Field(min_length=1, max_length=MAX_NAME)
+    model: Text = Field(min_length=1, max_length=MAX_NAME)
     temperature: Temperature | None = None
     top_p: TopP | None = None
     seed: Seed | None = None
@@ -59,7 +70,7 @@ class GenerationFields(Received):
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    user: str | None = None
+    user: Text | None = None
     metadata: dict[str, Any] | None = None
     store: Literal[False] | None = None
 
@@ -85,15 +96,15 @@ class TextPart(Received):
     """A part of a message's content; images and sound are not served."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class Message(Received):
     """developer is another name for system."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
+    content: Text | list[TextPart]
+    name: Text | None = None
 
     @property
     def text(self) -> str:
@@ -118,12 +129,12 @@ class CompletionRequest(GenerationFields):
     """POST /v1/completions. With suffix, the answer is the text between prompt and suffix."""
 
     prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
         | TokenIds
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
-    suffix: str | None = None
+    suffix: Text | None = None
     max_tokens: MaxTokens | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOG_PROBS)] | None = None
     echo: Literal[False] | None = None
@@ -133,15 +144,15 @@ class CompletionRequest(GenerationFields):
 class LoadAdapterRequest(Received):
     """POST /v1/load_lora_adapter. Replacing a name in place is refused: its content would change under a reader."""
 
-    lora_name: str = Field(max_length=MAX_NAME)
-    lora_path: str = Field(min_length=1, max_length=4096)
+    lora_name: Text = Field(max_length=MAX_NAME)
+    lora_path: Text = Field(min_length=1, max_length=4096)
     load_inplace: Literal[False] = False
 
 
 class UnloadAdapterRequest(Received):
     """POST /v1/unload_lora_adapter."""
 
-    lora_name: str = Field(max_length=MAX_NAME)
+    lora_name: Text = Field(max_length=MAX_NAME)
 
 
 class Sent(BaseModel):
