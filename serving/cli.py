@@ -84,7 +84,7 @@ def load(
 
     # The server has a working folder of its own, so a path goes there in full
     path = str(Path(adapter).resolve()) if Path(adapter).is_dir() else adapter
-    answer = call(url, "/v1/load_lora_adapter", body={"lora_name": name, "lora_path": path})
+    answer = call(url, "/v1/load_lora_adapter", expects="adapter", body={"lora_name": name, "lora_path": path})
     card = answer["adapter"]
     emit(answer, as_json=json, text=f"{card['adapter_id']} is served as {name} over {card['base']} at {url}/v1.")
 
@@ -99,7 +99,7 @@ def unload(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> Non
     from serving.client import call
 
     emit(
-        call(url, "/v1/unload_lora_adapter", body={"lora_name": name}),
+        call(url, "/v1/unload_lora_adapter", expects="name", body={"lora_name": name}),
         as_json=json,
         text=f"{name} is no longer served at {url}/v1.",
     )
@@ -113,8 +113,8 @@ def list_served(url: Url = DEFAULT_URL, json: Json = False) -> None:
     from finetune.terminal.output import emit, table
     from serving.client import call
 
-    models = call(url, "/v1/models")["data"]
-    adapters = call(url, "/v1/adapters")
+    models = call(url, "/v1/models", expects="data")["data"]
+    adapters = call(url, "/v1/adapters", expects="available")
     rows = [(row["id"], row["root"], row["parent"] or "") for row in models]
     text = table(rows, header=("model", "is", "over"))
     served = {row["root"] for row in models}

@@ -48,17 +48,24 @@ def running_server(
     one. Raises BaseModelError, or MachineError when the port is taken.
     """
     settings = (settings or ServerSettings()).model_copy(update={"port": port})
-    with prepared_server(base, adapters, settings=settings, quantization=quantization) as prepared:
-        thread = threading.Thread(
-            target=prepared.server.run, kwargs={"sockets": [prepared.listener]}, name="server", daemon=True
-        )
-        thread.start()
-        try:
-            _wait_until(lambda: prepared.server.started, thread)
-            yield prepared.url
-        finally:
-            prepared.server.should_exit = True
-            thread.join()
+    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization)
+    with prepare as prepared, serve_in_thread(prepared):
+        yield prepared.url
+
+
+@contextlib.contextmanager
+def serve_in_thread(prepared: PreparedServer) -> Iterator[None]:
+    """Answer in a thread of this process while the block runs; it has ended when the block has."""
+    thread = threading.Thread(
+        target=prepared.server.run, kwargs={"sockets": [prepared.listener]}, name="server", daemon=True
+    )
+    thread.start()
+    try:
+        _wait_until(lambda: prepared.server.started, thread)
+        yield
+    finally:
+        prepared.server.should_exit = True
+        thread.join()
 
 
 @contextlib.contextmanager

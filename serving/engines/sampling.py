@@ -7,6 +7,9 @@ import torch
 from serving.engines.base import Sampling, TokenScore
 from serving.errors import EngineError
 
+# The likeliest token is as good as certain below it, and single precision ends not far away
+GREEDY_BELOW = 1e-4
+
 
 def make_generator(sampling: Sampling, device: str) -> torch.Generator:
     """The random numbers of one request: the same seed, prompt and adapter give the same answer."""
@@ -23,9 +26,9 @@ def pick(logits: torch.Tensor, sampling: Sampling, *, generator: torch.Generator
     """The next token's id from logits (vocabulary), float32. Raises EngineError when they are not numbers."""
     if torch.isnan(logits).any():
         raise EngineError("The model computed no number for the next token.", "Unload the adapter if one is in use.")
-    if sampling.temperature == 0:
+    if sampling.temperature < GREEDY_BELOW:
         return int(logits.argmax())
-    # Subtracting first keeps a tiny temperature from making infinities
+    # Subtracting first keeps a small temperature from making infinities
     probabilities = torch.softmax((logits - logits.max()) / sampling.temperature, dim=-1)
     if sampling.top_p < 1:
         probabilities = _nucleus(probabilities, sampling.top_p)

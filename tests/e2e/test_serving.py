@@ -7,11 +7,15 @@ import openai
 import pytest
 
 from finetune.contracts.adapter import Quantization
-from serving.client import call
+from serving.client import call as call_server
 from serving.run import running_server
 
 pytestmark = pytest.mark.slow
 QUESTION = [{"role": "user", "content": "def add(a, b):"}]
+
+
+def call(url: str, path: str, body: dict[str, str]) -> None:
+    call_server(url, path, expects="status", body=body)
 
 
 @pytest.fixture(scope="module")

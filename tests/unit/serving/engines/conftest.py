@@ -1,0 +1,33 @@
+"""The tiny random base and the adapters on it are those of the end-to-end tests."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+E2E_CONFTEST = Path(__file__).parents[3] / "e2e" / "conftest.py"
+
+
+def _e2e_conftest() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("e2e_conftest", E2E_CONFTEST)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+E2E = _e2e_conftest()
+tiny_base = E2E.tiny_base
+
+
+@pytest.fixture(scope="session")
+def good_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """Read-only: an adapter that acts."""
+    return E2E.save_adapter(tmp_path_factory.mktemp("adapters") / "good", tiny_base, scale=0.6)
+
+
+@pytest.fixture
+def change_manifest() -> Callable[..., None]:
+    return E2E.change_manifest

@@ -1,0 +1,184 @@
+"""The engine over a tiny random base: the same tokens as the library, adapters that come and go without a trace."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from finetune.contracts.adapter import AdapterManifest, Quantization
+from finetune.contracts.adapter_files import list_files
+from finetune.contracts.errors import AdapterError
+from finetune.contracts.io import digest_file, read_model
+from finetune.model.loading import load_base
+from serving.engines.base import GenerationRequest, Sampling, TextPrompt, TokenPrompt
+from serving.engines.transformers import TransformersEngine
+from serving.errors import RequestError
+from serving.settings import ServerSettings
+
+PROMPT = TokenPrompt((65, 66, 67))
+GREEDY = Sampling(temperature=0.0, max_tokens=12)
+
+
+def manifest_of(folder) -> AdapterManifest:
+    return read_model(folder / "manifest.json", AdapterManifest, error=AdapterError, hint="")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return load_base(tiny_base, quantization=Quantization.NONE, device="cpu")
+
+
+@pytest.fixture
+def engine(base):
+    one = TransformersEngine(base, ServerSettings(max_tokens=64, max_context_tokens=100))
+    yield one
+    one.close()
+
+
+async def collect(engine, slot: str | None = None, *, prompt=PROMPT, sampling: Sampling = GREEDY):
+    generation = await engine.generate(GenerationRequest(prompt, sampling, slot))
+    return [delta async for delta in generation]
+
+
+def text_of(deltas) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+async def attach(engine, folder, slot: str = "slot000000"):
+    return await engine.attach(slot, folder, probe=manifest_of(folder).probe)
+
+
+def test_greedy_tokens_are_those_of_a_full_pass(engine, base):
+    sampling = Sampling(temperature=0.0, max_tokens=6, num_top_log_probs=0)
+    deltas = asyncio.run(collect(engine, sampling=sampling))
+    ids = list(PROMPT.token_ids)
+    for delta in deltas:
+        with torch.inference_mode():
+            logits = base.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1, : len(base.tokenizer)]
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
+        token = int(log_probs.argmax())
+        assert delta.scores[0].text == base.tokenizer.decode([token])
+        # the cached path rounds to bfloat16 elsewhere
+        assert abs(delta.scores[0].log_prob - float(log_probs[token])) < 0.02
+        ids.append(token)
+    assert deltas[-1].finish_reason == "length" and sum(delta.num_tokens for delta in deltas) == 6
+
+
+def test_a_stop_text_ends_the_answer(engine):
+    whole = text_of(asyncio.run(collect(engine)))
+    stop = whole[4:6]
+    deltas = asyncio.run(collect(engine, sampling=Sampling(temperature=0.0, max_tokens=12, stop=(stop,))))
+    assert text_of(deltas) == whole[: whole.index(stop)] and deltas[-1].finish_reason == "stop"
+
+
+def test_only_the_tokenizer_s_tokens_are_drawn(engine, base):
+    """The base pads its vocabulary from 267 to 320 rows."""
+    assert base.model.config.vocab_size > len(base.tokenizer)
+    hot = Sampling(temperature=2.0, max_tokens=60, seed=3, num_top_log_probs=20)
+    scores = [score for delta in asyncio.run(collect(engine, sampling=hot)) for score in delta.scores]
+    assert scores and all(text for score in scores for text, _ in score.top if text != "")
+    assert all(abs(value) < 20 for score in scores for _, value in score.top)
+
+
+@pytest.mark.parametrize(("length", "max_tokens", "fits"), [(99, None, True), (100, None, False), (60, 41, False)])
+def test_prompt_and_answer_share_the_context(engine, length, max_tokens, fits):
+    prompt, sampling = TextPrompt("x" * length), Sampling(temperature=0.0, max_tokens=max_tokens)
+    if fits:
+        assert sum(delta.num_tokens for delta in asyncio.run(collect(engine, prompt=prompt, sampling=sampling))) == 1
+    else:
+        with pytest.raises(RequestError, match="holds 100 tokens"):
+            asyncio.run(collect(engine, prompt=prompt, sampling=sampling))
+
+
+def test_an_adapter_acts_while_it_is_attached_and_leaves_no_trace(engine, base, good_adapter):
+    names = [name for name, _ in base.model.named_modules()]
+
+    async def scene():
+        before = text_of(await collect(engine))
+        reading = await attach(engine, good_adapter)
+        probe = manifest_of(good_adapter).probe
+        assert reading.adapter_log_probs == pytest.approx(probe.adapter_log_probs, abs=1e-4)
+        assert reading.base_log_probs == pytest.approx(probe.base_log_probs, abs=1e-4)
+        await attach(engine, good_adapter, "slot000001")
+        answers = [text_of(await collect(engine, slot)) for slot in ("slot000000", None, "slot000001", "slot000000")]
+        assert answers[0] == answers[2] == answers[3] != before and answers[1] == before
+        await engine.detach("slot000000")
+        assert text_of(await collect(engine, "slot000001")) == answers[0]
+        await engine.detach("slot000001")
+        assert text_of(await collect(engine)) == before
+
+    asyncio.run(scene())
+    assert [name for name, _ in base.model.named_modules()] == names
+
+
+def test_requests_for_different_adapters_at_once_do_not_mix(engine, good_adapter):
+    async def scene():
+        await attach(engine, good_adapter)
+        slots = ["slot000000", None] * 4
+        alone = {slot: text_of(await collect(engine, slot)) for slot in slots[:2]}
+        together = await asyncio.gather(*(collect(engine, slot) for slot in slots))
+        assert [text_of(one) for one in together] == [alone[slot] for slot in slots]
+        await engine.detach("slot000000")
+
+    asyncio.run(scene())
+
+
+def reseal(folder, change_manifest: Callable[..., None]) -> None:
+    digests = manifest_of(folder).digests.model_copy(
+        update={"weights": digest_file(folder / "adapter_model.safetensors")}
+    )
+    change_manifest(folder, files=list_files(folder), digests=digests)
+
+
+def spoil(folder, how: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    state = load_file(path)
+    first = sorted(state)[0]
+    tensor = state.pop(first)
+    if how == "shape":
+        state[first] = torch.cat([tensor, tensor], dim=1).contiguous()
+    elif how == "nowhere":
+        state[first.replace("layers.0.", "layers.77.")] = tensor
+    save_file(state, path)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("how", ["shape", "missing", "nowhere"])
+def test_a_load_that_fails_half_way_leaves_no_trace(engine, base, good_adapter, tmp_path, change_manifest, how, others):
+    folder = shutil.copytree(good_adapter, tmp_path / "bad")
+    spoil(folder, how)
+    reseal(folder, change_manifest)
+
+    async def scene():
+        if others:
+            await attach(engine, good_adapter)
+        slot = "slot000000" if others else None
+        before = text_of(await collect(engine)), text_of(await collect(engine, slot))
+        names = [name for name, _ in base.model.named_modules()]
+        with pytest.raises(AdapterError):
+            await attach(engine, folder, "slot000001")
+        assert [name for name, _ in base.model.named_modules()] == names
+        assert (text_of(await collect(engine)), text_of(await collect(engine, slot))) == before
+        await attach(engine, good_adapter, "slot000002")
+        assert text_of(await collect(engine, "slot000002")) != before[0]
+        for one in ("slot000000", "slot000002")[1 - others :]:
+            await engine.detach(one)
+
+    asyncio.run(scene())
+
+
+def test_a_probe_that_does_not_fit_the_tokenizer_is_refused(engine, good_adapter):
+    probe = manifest_of(good_adapter).probe.model_copy(update={"token_ids": (10**6,)})
+    with pytest.raises(AdapterError, match="reference probe"):
+        asyncio.run(engine.attach("slot000000", good_adapter, probe=probe))
+
+
+def test_a_closed_engine_is_not_ready(base):
+    engine = TransformersEngine(base, ServerSettings())
+    assert engine.ready
+    engine.close()
+    assert not engine.ready

@@ -1,0 +1,125 @@
+"""The server on a real socket, over a fake engine: who hangs up frees the model; a busy port is told first."""
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from finetune.contracts.adapter import Quantization
+from finetune.contracts.errors import BaseModelError, MachineError
+from serving.app import create_app
+from serving.run import PreparedServer, listen, prepared_server, running_server, serve_in_thread
+from serving.settings import ServerSettings
+
+QUESTION = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def wait_until(condition, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def port(engine, store, settings):
+    settings = settings.model_copy(update={"port": 0})
+    app = create_app(engine, store, settings=settings)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=1)
+    with contextlib.closing(listen(settings)) as listener:
+        number = listener.getsockname()[1]
+        prepared = PreparedServer(uvicorn.Server(config), listener, f"http://127.0.0.1:{number}", ("base",))
+        with serve_in_thread(prepared):
+            yield number
+
+
+def post(port: int, body: dict) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_hangs_up_cancels_its_answer(port, engine, stream):
+    engine.hang = True
+    connection = post(port, {**QUESTION, "stream": stream})
+    wait_until(lambda: engine.generations)
+    if stream:
+        response = connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        response.close()
+    assert not engine.generations[0].cancelled
+    connection.close()
+    wait_until(lambda: engine.generations[0].cancelled)
+
+
+def test_a_client_that_hangs_up_gives_its_adapter_back(port, engine):
+    def call(route: str, body: dict) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST", route, json.dumps(body), {"Content-Type": "application/json"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    assert call("/v1/load_lora_adapter", {"lora_name": "shop", "lora_path": "shop-1"}) == 200
+    engine.hang = True
+    connection = post(port, {**QUESTION, "model": "shop", "stream": True})
+    wait_until(lambda: engine.generations)
+    done: list[int] = []
+    unloading = threading.Thread(
+        target=lambda: done.append(call("/v1/unload_lora_adapter", {"lora_name": "shop"})), daemon=True
+    )
+    unloading.start()
+    time.sleep(0.2)
+    assert not done and engine.slots
+    connection.close()
+    unloading.join(5)
+    assert done == [200] and not engine.slots
+
+
+def test_stopping_closes_the_engine_though_a_stream_hangs(engine, store, settings):
+    settings = settings.model_copy(update={"port": 0})
+    config = uvicorn.Config(
+        create_app(engine, store, settings=settings),
+        log_level="critical",
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
+    engine.hang = True
+    with contextlib.closing(listen(settings)) as listener:
+        prepared = PreparedServer(uvicorn.Server(config), listener, "", ("base",))
+        with serve_in_thread(prepared):
+            connection = post(listener.getsockname()[1], {**QUESTION, "stream": True})
+            wait_until(lambda: engine.generations)
+        connection.close()
+    assert engine.closed and engine.generations[0].cancelled
+
+
+def test_a_busy_port_is_told_before_the_base_is_loaded(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        server = running_server(tmp_path / "no-base", tmp_path, port=number)
+        with pytest.raises(MachineError, match=f"Port {number} .* cannot be used") as caught, server:
+            pass
+    assert "--port" in caught.value.hint
+
+
+def test_a_base_that_is_missing_gives_the_port_back(tmp_path: Path):
+    settings = ServerSettings(port=0)
+    server = prepared_server(tmp_path, tmp_path, settings=settings, quantization=Quantization.NONE)
+    with pytest.raises(BaseModelError), server:
+        pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "::"])
+def test_settings_take_loopback_only(host):
+    with pytest.raises(ValueError, match="loopback only"):
+        ServerSettings(host=host)
+    assert ServerSettings(host="::1").host == "::1"
