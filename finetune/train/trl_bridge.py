@@ -26,6 +26,8 @@ from finetune.train.reporting import StepWatcher
 from finetune.train.schedule import rate_share
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+# There is nothing to page out of a CPU's own memory
+CPU_OPTIMIZERS = {**OPTIMIZERS, "paged_adamw_8bit": "adamw_bnb_8bit"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class LoopParts:
 
 class BridgedTrainer(SFTTrainer):
     """SFTTrainer that takes rows in a given order and keeps checkpoints in a CheckpointStore."""
+
+    lr_scheduler: Any
 
     def __init__(self, *, order: RowOrder, section: TrainSection, parts: LoopParts, **kwargs: Any) -> None:
         self.row_order = order
@@ -168,7 +172,7 @@ def training_arguments(section: TrainSection, *, num_steps: int, device: str, fo
         per_device_train_batch_size=section.micro_batch,
         gradient_accumulation_steps=section.accumulation,
         learning_rate=section.learning_rate,
-        optim=OPTIMIZERS[section.optimizer],
+        optim=(CPU_OPTIMIZERS if device == "cpu" else OPTIMIZERS)[section.optimizer],
         weight_decay=section.weight_decay,
         max_grad_norm=section.max_grad_norm,
         activation_checkpointing=section.activation_checkpointing,

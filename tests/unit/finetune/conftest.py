@@ -1,11 +1,12 @@
 """A tiny random base of the family qwen3_5 with a byte tokenizer, in a folder as a user would have it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.dataset import (
     CountRow,
     DatasetManifest,
@@ -19,6 +20,10 @@ from finetune.contracts.dataset import (
     Task,
 )
 from finetune.contracts.io import digest_file, digest_text, write_json
+from finetune.contracts.run import Home
+from finetune.recipe.load import load_recipe
+from finetune.recipe.resolve import ResolvedRecipe, resolve
+from finetune.tracking.base import RunCard, RunStatus
 
 CONFIG = Path(__file__).parents[2] / "assets" / "families" / "qwen3_5.json"
 CHAT_TEMPLATE = (
@@ -173,6 +178,12 @@ def mixed_examples(num_each: int) -> list[Example]:
 
 
 @pytest.fixture(scope="session")
+def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only: the tiny configuration with other weights."""
+    return save_tiny_base(tmp_path_factory.mktemp("bases") / "other", seed=5)
+
+
+@pytest.fixture(scope="session")
 def make_example() -> Callable[..., Example]:
     return build_example
 
@@ -193,3 +204,95 @@ def tiny_tokenizer(tiny_base: Path) -> object:
     from finetune.model.loading import load_tokenizer
 
     return load_tokenizer(tiny_base)
+
+
+class FakeTracker:
+    """A Tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.card: RunCard | None = None
+        self.resumed: str | None = None
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self.artifacts: list[tuple[str, str]] = []
+        self.dataset_digest = ""
+        self.description = ""
+        self.registered: list[tuple[str, str]] = []
+        self.status: str | None = None
+
+    def start(self, card: RunCard, *, resume: str | None = None) -> str:
+        self.card, self.resumed = card, resume
+        return resume or "tracked-1"
+
+    def dataset(self, manifest: DatasetManifest, folder: Path) -> None:
+        self.dataset_digest = manifest.content_digest
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self.points.append((step, dict(values)))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        assert path.exists()
+        self.artifacts.append((path.name, folder))
+
+    def describe(self, markdown: str) -> None:
+        self.description = markdown
+
+    def register(self, manifest: AdapterManifest, folder: Path, name: str) -> None:
+        assert folder.is_dir()
+        self.registered.append((manifest.adapter_id, name))
+
+    def finish(self, status: RunStatus) -> None:
+        self.status = status
+
+    def values(self, name: str) -> list[tuple[int, float]]:
+        """Every (step, value) of one metric."""
+        return [(step, values[name]) for step, values in self.points if name in values]
+
+
+@pytest.fixture
+def tracker() -> FakeTracker:
+    return FakeTracker()
+
+
+TINY_RECIPE = """
+name: tiny
+base: {path: BASE}
+data: {dataset: DATASET, max_tokens: 256}
+lora: {rank: 4, targets: attention+mlp+linear_attention}
+train:
+  micro_batch: 2
+  accumulation: 2
+  max_steps: 4
+  learning_rate: 5e-3
+  optimizer: adamw
+  activation_checkpointing: false
+  save_every_steps: 2
+  log_every_steps: 1
+"""
+
+
+def write_tiny_recipe(folder: Path, base: Path, dataset: Path) -> Path:
+    """The tiny recipe as a file in folder."""
+    path = folder / "tiny.yaml"
+    path.write_text(TINY_RECIPE.replace("BASE", str(base)).replace("DATASET", str(dataset)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_home(tiny_base: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Read-only: a home with one finished run of the tiny recipe and its published adapter."""
+    from finetune.train.sft import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    home = Home(folder / "home")
+    train(resolve(load_recipe(write_tiny_recipe(folder, tiny_base, tiny_dataset))), home, FakeTracker())
+    return home
+
+
+@pytest.fixture
+def resolved_tiny(tiny_base: Path, tiny_dataset: Path, tmp_path: Path) -> Callable[..., ResolvedRecipe]:
+    """A resolved recipe over the tiny base and dataset; arguments are --set texts."""
+
+    def build(*overrides: str) -> ResolvedRecipe:
+        return resolve(load_recipe(write_tiny_recipe(tmp_path, tiny_base, tiny_dataset), overrides))
+
+    return build

@@ -1,0 +1,61 @@
+"""The order of rows: weights, epochs and steps counted right, like lengths together, the same for the same seed."""
+
+from collections import Counter
+
+import pytest
+
+from finetune.recipe.schema import TrainSection
+from finetune.train.order import plan_order
+
+LENGTHS = [10 * (1 + index % 7) for index in range(60)]
+
+
+def section(**values: object) -> TrainSection:
+    return TrainSection.model_validate({"micro_batch": 4, "accumulation": 2, **values})
+
+
+def test_an_epoch_shows_each_row_once() -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section())
+    assert sorted(order.indices) == list(range(60))
+    assert order.num_steps == 8
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(2, 120), (0.5, 30), (1.5, 90)])
+def test_epochs_count_rows(epochs: float, rows: int) -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section(epochs=epochs))
+    assert len(order.indices) == rows
+    assert max(Counter(order.indices).values()) <= -(-epochs // 1)
+
+
+def test_max_steps_wins_over_epochs_and_fills_every_step() -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section(max_steps=20, epochs=1))
+    assert (order.num_steps, len(order.indices)) == (20, 160)
+
+
+def test_weights_are_how_often_a_row_is_seen() -> None:
+    weights = [3.0] * 30 + [0.5] * 30
+    counts = Counter(plan_order(LENGTHS, weights, section()).indices)
+    assert all(counts[index] == 3 for index in range(30))
+    assert 5 < sum(counts[index] for index in range(30, 60)) < 25
+
+
+def test_a_micro_batch_holds_like_lengths() -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section())
+    padded = sum(4 * max(LENGTHS[index] for index in order.indices[start : start + 4]) for start in range(0, 60, 4))
+    assert padded <= 1.1 * sum(LENGTHS)
+
+
+def test_steps_are_not_sorted_by_length() -> None:
+    tokens = plan_order(LENGTHS, [1.0] * 60, section()).step_tokens(LENGTHS)
+    assert tokens != sorted(tokens)
+    assert sum(tokens) == sum(LENGTHS)
+
+
+def test_the_seed_decides_the_order() -> None:
+    first = plan_order(LENGTHS, [1.5] * 60, section(seed=1))
+    assert first == plan_order(LENGTHS, [1.5] * 60, section(seed=1))
+    assert first != plan_order(LENGTHS, [1.5] * 60, section(seed=2))
+
+
+def test_a_weight_below_one_never_leaves_nothing() -> None:
+    assert len(plan_order([10], [0.001], section()).indices) == 1

@@ -1,0 +1,257 @@
+"""The training path on the tiny base: what a run leaves behind, resuming, stopping, and every refusal."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from finetune.contracts.adapter_files import read_adapter
+from finetune.contracts.errors import DatasetError, PlatformError, RunError, UsageError
+from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.recipe.resolve import ResolvedRecipe
+from finetune.train.run_folder import run_recipe
+from finetune.train.sft import dry_run, train
+
+pytestmark = pytest.mark.slow
+Resolved = Callable[..., ResolvedRecipe]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def only_run(home: Home) -> RunLayout:
+    (folder,) = home.runs.iterdir()
+    return RunLayout(folder)
+
+
+def read_run(home: Home) -> RunState:
+    return RunState.model_validate_json(only_run(home).state.read_bytes())
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return dict(load_file(folder / "adapter_model.safetensors"))
+
+
+def largest_difference(first: Path, second: Path) -> float:
+    one, two = weights(first), weights(second)
+    assert one.keys() == two.keys()
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def stop_after(tracker: Any, steps: int, act: Callable[[], None]) -> None:
+    """Let the fake tracker act, once, when the metrics of the step before arrive: the loop stops after steps."""
+    keep = tracker.metrics
+
+    def metrics(step: int, values: Mapping[str, float]) -> None:
+        keep(step, values)
+        if step == steps - 1 and "train/loss" in values:
+            tracker.metrics = keep
+            act()
+
+    tracker.metrics = metrics
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_leaves_everything_it_should(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    resolved = resolved_tiny()
+    state = train(resolved, home, tracker)
+    layout = only_run(home)
+    assert state == read_run(home)
+    assert (state.status, state.steps_done, state.steps_total) == ("finished", 4, 4)
+    assert state.tracking_run_id == "tracked-1"
+    assert run_recipe(home, state.run_id) == resolved
+    manifest = read_adapter(layout.adapter)
+    assert manifest.adapter_id == state.adapter_id
+    assert read_adapter(home.adapters / manifest.adapter_id) == manifest
+    assert manifest.run_id == state.run_id
+    assert manifest.digests.dataset == state.dataset_digest == tracker.dataset_digest
+    assert manifest.digests.recipe == resolved.digest()
+
+
+def test_the_tracker_hears_everything(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    state = train(resolved_tiny(), home, tracker)
+    assert tracker.card.run_id == state.run_id
+    assert tracker.status == "finished"
+    assert ("recipe.resolved.json", "") in tracker.artifacts
+    assert ("manifest.json", "dataset") in tracker.artifacts
+    assert tracker.registered == [(state.adapter_id, "tiny")]
+    assert state.adapter_id in tracker.description
+    for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+        assert [step for step, _ in tracker.values(f"train/{name}")] == [1, 2, 3, 4]
+    assert [step for step, _ in tracker.values("eval/bits_per_byte")] == [0, 4]
+    assert tracker.values("system/memory_gib")[0][1] > 0.05
+
+
+def test_training_lowers_the_held_out_loss(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    train(resolved_tiny("train.max_steps=8"), home, tracker)
+    (_, before), (_, after) = tracker.values("eval/loss")
+    assert after < before - 0.2
+
+
+def test_the_same_recipe_gives_the_same_weights(resolved_tiny: Resolved, tmp_path: Path, tracker: Any) -> None:
+    first, second = (train(resolved_tiny(), Home(tmp_path / name), tracker) for name in "ab")
+    assert first.adapter_id == second.adapter_id
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit", "paged_adamw_8bit"])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
+    resolved_tiny: Resolved, tmp_path: Path, tracker: Any, optimizer: str
+) -> None:
+    settings = (f"train.optimizer={optimizer}", "lora.dropout=0.1", "train.max_steps=5")
+    unbroken = Home(tmp_path / "unbroken")
+    train(resolved_tiny(*settings), unbroken, tracker)
+    home = Home(tmp_path / "broken")
+    stop_after(tracker, 3, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny(*settings), home, tracker)
+    stopped = read_run(home)
+    assert (stopped.status, stopped.steps_done, tracker.status) == ("interrupted", 3, "interrupted")
+    state = train(resolved_tiny("lora.rank=2"), home, tracker, resume=stopped.run_id)
+    assert (state.status, state.steps_done, tracker.resumed) == ("finished", 5, "tracked-1")
+    assert largest_difference(only_run(unbroken).adapter, only_run(home).adapter) == 0.0
+
+
+def test_a_cut_checkpoint_falls_back_and_still_ends_the_same(
+    resolved_tiny: Resolved, tmp_path: Path, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unbroken = Home(tmp_path / "unbroken")
+    train(resolved_tiny("train.max_steps=6"), unbroken, tracker)
+    home = Home(tmp_path / "broken")
+    stop_after(tracker, 5, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny("train.max_steps=6"), home, tracker)
+    optimizer = only_run(home).checkpoints / "step-000005" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-10])
+    train(resolved_tiny(), home, tracker, resume=read_run(home).run_id)
+    error = capsys.readouterr().err
+    assert "step-000005/optimizer.pt was cut short" in error
+    assert "Going on after step 4" in error
+    assert largest_difference(only_run(unbroken).adapter, only_run(home).adapter) == 0.0
+
+
+def test_a_run_that_failed_to_export_is_not_trained_again(
+    resolved_tiny: Resolved, home: Home, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(5, "disk broke")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk broke"):
+        patch.setattr("finetune.train.sft.write_adapter", fail)
+        train(resolved_tiny(), home, tracker)
+    assert (read_run(home).status, tracker.status) == ("failed", "failed")
+    tracker.points.clear()
+    assert train(resolved_tiny(), home, tracker, resume=read_run(home).run_id).status == "finished"
+    assert tracker.values("train/loss") == []
+
+
+def test_without_a_checkpoint_a_resumed_run_starts_again(
+    resolved_tiny: Resolved, home: Home, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_after(tracker, 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny(), home, tracker)
+    shutil.rmtree(only_run(home).checkpoints)
+    assert train(resolved_tiny(), home, tracker, resume=read_run(home).run_id).steps_done == 4
+    assert "starting again from the first step" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_stops_at_once(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    stop_after(tracker, 2, lambda: (interrupt(), interrupt())[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny(), home, tracker)
+    assert read_run(home).status == "interrupted"
+    assert not any(only_run(home).checkpoints.iterdir())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_run_is_not_resumed(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    state = train(resolved_tiny(), home, tracker)
+    with pytest.raises(RunError, match="is finished"):
+        train(resolved_tiny(), home, tracker, resume=state.run_id)
+
+
+def test_an_unknown_run_is_named(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    with pytest.raises(RunError, match="no run tiny-7"):
+        train(resolved_tiny(), home, tracker, resume="tiny-7")
+
+
+def test_a_changed_dataset_is_not_resumed_on(
+    resolved_tiny: Resolved, home: Home, tracker: Any, tmp_path: Path, make_dataset: Any, make_example: Any
+) -> None:
+    from finetune.contracts.dataset import Role, Split, Task
+
+    def build(name: str, text: str) -> Path:
+        rows = [make_example(Task.PRETRAIN, [(Role.TARGET, text * 9)], split=split) for split in Split]
+        return Path(make_dataset(tmp_path / name, rows))
+
+    ours = build("ours", "x = 1\n")
+    stop_after(tracker, 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny(f"data.dataset={ours}"), home, tracker)
+    shutil.rmtree(ours)
+    shutil.copytree(build("other", "y = 2\n"), ours)
+    with pytest.raises(RunError, match="has changed since the run"):
+        train(resolved_tiny(), home, tracker, resume=read_run(home).run_id)
+
+
+def refusals(tmp_path: Path) -> list[tuple[str, type[PlatformError], str]]:
+    return [
+        (f"data.dataset={tmp_path / 'nowhere'}", DatasetError, "There is no dataset in"),
+        ("data.dataset=null", UsageError, "names no dataset"),
+    ]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_missing_dataset_leaves_no_run_behind(
+    resolved_tiny: Resolved, home: Home, tracker: Any, tmp_path: Path, index: int
+) -> None:
+    override, error, message = refusals(tmp_path)[index]
+    with pytest.raises(error, match=message):
+        train(resolved_tiny(override), home, tracker)
+    assert not home.root.exists()
+    assert tracker.card is None
+
+
+def test_tasks_without_rows_are_refused(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    others = [f"data.tasks.{name}=0" for name in ("infill", "docstring", "pretrain")]
+    with pytest.raises(DatasetError, match="no row to learn from in the tasks commit_edit"):
+        train(resolved_tiny(*others), home, tracker)
+    assert (read_run(home).status, tracker.status) == ("failed", "failed")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    resolved_tiny: Resolved, home: Home, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.train.trl_bridge import BridgedTrainer
+
+    original = BridgedTrainer.compute_loss
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 2 else loss
+
+    monkeypatch.setattr(BridgedTrainer, "compute_loss", broken)
+    with pytest.raises(RunError, match="The loss is nan at step 3"):
+        train(resolved_tiny(), home, tracker)
+    assert [path.name for path in only_run(home).checkpoints.iterdir()] == ["step-000002"]
+
+
+def test_a_dry_run_counts_and_writes_nothing(resolved_tiny: Resolved, home: Home) -> None:
+    found = dry_run(resolved_tiny(), home=home)
+    assert found.counts == {"infill": 8, "docstring": 8, "pretrain": 8}
+    assert (found.num_steps, found.num_heldout) == (4, 24)
+    assert 0 < found.num_loss_tokens < found.num_tokens
+    assert json.loads(found.model_dump_json())["num_trainable"] > 0
+    assert "trainable parameters" in found.text()
+    assert not home.root.exists()

@@ -1,0 +1,128 @@
+"""What the bridge makes of TRL: float32 factors, the loss per learned token of a whole step, no packing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune.contracts.adapter import Quantization
+from finetune.families.qwen3_5 import QWEN3_5
+from finetune.model.loading import load_base
+from finetune.model.lora import attach
+from finetune.model.quiet import quiet_libraries
+from finetune.model.scoring import row_losses
+from finetune.recipe.resolve import ResolvedLora
+from finetune.recipe.schema import TrainSection
+from finetune.render.dataset import open_dataset
+from finetune.render.rows import TokenRow
+from finetune.train.checkpoints import CheckpointStore, Subject
+from finetune.train.data import prepare_rows
+from finetune.train.interrupt import StopRequest
+from finetune.train.order import RowOrder
+
+SUBJECT = Subject(run_id="r", base="b", dataset="d", recipe="c")
+LORA = ResolvedLora(
+    rank=4, alpha=8.0, dropout=0.0, rank_stabilized=False, targets=QWEN3_5.targets["attention+mlp+linear_attention"]
+)
+
+
+class Watcher:
+    """Keeps the figures of each step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+
+    def step_done(self, step: int, loss: float) -> None:
+        self.losses.append(loss)
+
+    def logged(self, step: int, *, loss: float, learning_rate: float, gradient_norm: float) -> None:
+        assert loss == pytest.approx(self.losses[-1], rel=1e-5)
+        self.norms.append(gradient_norm)
+
+    def saved(self, step: int) -> None:
+        pass
+
+
+@pytest.fixture
+def rows(resolved_tiny: Callable[..., Any], tiny_tokenizer: Any, tiny_dataset: Path) -> tuple[TokenRow, ...]:
+    found = prepare_rows(open_dataset(tiny_dataset), tiny_tokenizer, QWEN3_5, resolved=resolved_tiny())
+    return found.train
+
+
+def build(base: Path, rows: tuple[TokenRow, ...], folder: Path, **values: object) -> tuple[Any, Any, Watcher]:
+    section = TrainSection.model_validate(
+        {"max_steps": 1, "optimizer": "adamw", "activation_checkpointing": False, "log_every_steps": 1, **values}
+    )
+    loaded = load_base(base, quantization=Quantization.NF4, device="cpu")
+    model = attach(loaded, LORA, seed=3)
+    watcher = Watcher()
+    order = RowOrder(tuple(range(8)), section.micro_batch * section.accumulation)
+    with quiet_libraries():
+        from finetune.train.trl_bridge import LoopParts, build_trainer
+
+        trainer = build_trainer(
+            model,
+            loaded.tokenizer,
+            rows,
+            order=order,
+            section=section,
+            device="cpu",
+            parts=LoopParts(CheckpointStore(folder, SUBJECT, keep=1), watcher, StopRequest()),
+        )
+    return trainer, model, watcher
+
+
+def run(trainer: Any) -> None:
+    from finetune.train.trl_bridge import run_loop
+
+    with quiet_libraries():
+        run_loop(trainer, None)
+
+
+def test_factors_are_float32_though_trl_casts_them(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
+    _, model, _ = build(tiny_base, rows, tmp_path)
+    assert {part.dtype for part in model.parameters() if part.requires_grad} == {torch.float32}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_accumulation_and_batches_give_the_same_step(
+    tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path, checkpointing: bool
+) -> None:
+    found = []
+    for micro_batch, accumulation in ((8, 1), (1, 8), (2, 4)):
+        trainer, _, watcher = build(
+            tiny_base,
+            rows,
+            tmp_path / f"{micro_batch}",
+            micro_batch=micro_batch,
+            accumulation=accumulation,
+            activation_checkpointing=checkpointing,
+        )
+        run(trainer)
+        found.append((watcher.losses[0], watcher.norms[0]))
+    assert found[1] == pytest.approx(found[0], rel=2e-2)
+    assert found[2] == pytest.approx(found[0], rel=2e-2)
+
+
+def test_the_loss_is_the_mean_over_learned_tokens(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
+    trainer, model, watcher = build(tiny_base, rows, tmp_path, micro_batch=2, accumulation=4)
+    expected = sum(row_losses(model, [(row.input_ids, row.labels) for row in rows[:8]], pad_token=0))
+    run(trainer)
+    assert watcher.losses == [pytest.approx(expected / sum(row.num_loss_tokens for row in rows[:8]), rel=1e-3)]
+
+
+def test_rows_are_taken_whole_in_the_given_order(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
+    trainer, _, _ = build(tiny_base, rows, tmp_path, micro_batch=3)
+    batches = list(trainer.get_train_dataloader())
+    assert [len(batch["input_ids"]) for batch in batches] == [3, 3, 2]
+    found = [
+        (tuple(ids[: int(mask.sum())].tolist()), tuple(labels[: int(mask.sum())].tolist()))
+        for batch in batches
+        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True)
+    ]
+    assert found == [(row.input_ids, row.labels) for row in rows[:8]]
+    assert all((batch["labels"][batch["attention_mask"] == 0] == -100).all() for batch in batches)
+    assert not trainer.args.packing and not trainer.padding_free
