@@ -10,6 +10,7 @@ KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"`torch\.jit\.script", DeprecationWarning),  # torch itself, when bitsandbytes pulls in torch.jit
     (r".*torch\.cpu\.amp\.autocast.*is deprecated", FutureWarning),
     (r"None of the inputs have requires_grad=True", UserWarning),
+    (r"`is_gradient_checkpointing` is deprecated", FutureWarning),  # PEFT asks for the library's old name
 )
 # bitsandbytes looks for an optional kernel package that this project leaves out on purpose: it would download code.
 QUIET_LOGGERS = ("bitsandbytes", "bitsandbytes.backends.cpu.ops", "torch.distributed.elastic.multiprocessing.redirects")
