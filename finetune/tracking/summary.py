@@ -1,0 +1,103 @@
+"""Texts of a run's record: the description that MLflow shows as the run's summary, and that of a model version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune.contracts.adapter import AdapterManifest, Score
+from finetune.contracts.dataset import DatasetManifest, Split
+from finetune.recipe.resolve import ResolvedRecipe
+from finetune.terminal.progress import format_seconds
+from finetune.tracking.card import dataset_name
+
+
+@dataclass(frozen=True)
+class TrainingFigures:
+    """What training came to. losses are means per token in nats; memory is 0 where it is not known.
+
+    first_loss is the loss of the first logged step and last_loss that of the last one.
+    """
+
+    steps: int
+    seconds: float
+    first_loss: float
+    last_loss: float
+    tokens_per_second: float
+    peak_memory_bytes: int = 0
+
+
+def run_summary(
+    resolved: ResolvedRecipe,
+    dataset: DatasetManifest,
+    *,
+    base_name: str,
+    run_id: str,
+    training: TrainingFigures | None = None,
+    adapter: AdapterManifest | None = None,
+    scores: Sequence[Score] = (),
+    next_command: str | None = None,
+) -> str:
+    """Markdown: what was trained on what, the figures, the next command. What is None has not happened yet."""
+    parts = [_heading(resolved, scores), _what(resolved, dataset, base_name)]
+    if scores:
+        parts.append("#### Base against adapter, on held-out files\n\n" + score_rows(scores))
+    if training:
+        parts.append("#### Training\n\n" + _training(training))
+    if adapter:
+        parts.append(f"#### Adapter\n\n`{adapter.adapter_id}`, rank {adapter.rank}, in the artifacts under `adapter/`")
+    command = next_command or f"finetune evaluate {run_id}"
+    parts.append(f"#### Next\n\n```\n{command}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def score_rows(scores: Sequence[Score]) -> str:
+    """A Markdown table of scores, the first one being the primary."""
+    lines = ["| figure | base | adapter | difference, 95 % interval | verdict |", "|---|---:|---:|---:|---|"]
+    lines += [
+        f"| {score.name}{', ' + score.unit if score.unit else ''} | {score.base:.3f} | {score.adapter:.3f} | "
+        f"{score.difference:+.3f} ({score.low:+.3f} to {score.high:+.3f}) | {score.verdict} |"
+        for score in scores
+    ]
+    return "\n".join(lines)
+
+
+def adapter_text(manifest: AdapterManifest) -> str:
+    """Markdown for a model version."""
+    lines = [
+        f"LoRA adapter `{manifest.adapter_id}` over **{manifest.base.name}** ({manifest.base.model_type}), "
+        f"rank {manifest.rank}, alpha {manifest.alpha:g}, base held as {manifest.quantization.value}.",
+        f"Made by run `{manifest.run_id}` from the dataset `{manifest.digests.dataset[:12]}`.",
+    ]
+    if manifest.scores:
+        lines.append(score_rows(manifest.scores))
+    return "\n\n".join(lines) + "\n"
+
+
+def _heading(resolved: ResolvedRecipe, scores: Sequence[Score]) -> str:
+    text = f"**{resolved.description or resolved.name}**"
+    return f"### Verdict: {scores[0].verdict}\n\n{text}" if scores else f"### {resolved.name}\n\n{text}"
+
+
+def _what(resolved: ResolvedRecipe, dataset: DatasetManifest, base_name: str) -> str:
+    sources = ", ".join(f"`{source.repo}` at `{source.commit[:10]}`" for source in dataset.sources)
+    rows = [
+        ("base", f"{base_name} ({resolved.base.family}, {resolved.base.quantization.value})"),
+        ("dataset", f"{dataset_name(dataset)}, digest `{dataset.content_digest[:12]}`"),
+        ("repositories", sources),
+        (
+            "examples",
+            f"{dataset.num_examples(Split.TRAIN):,} to learn from, {dataset.num_examples(Split.HELDOUT):,} held out",
+        ),
+        ("recipe", f"`{resolved.name}`, digest `{resolved.digest()[:12]}`"),
+    ]
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {text} |" for name, text in rows)
+
+
+def _training(figures: TrainingFigures) -> str:
+    parts = [
+        f"{figures.steps:,} steps in {format_seconds(figures.seconds)}",
+        f"loss {figures.first_loss:.3f} → {figures.last_loss:.3f}",
+        f"{figures.tokens_per_second:,.0f} tokens/s",
+    ]
+    if figures.peak_memory_bytes:
+        parts.append(f"{figures.peak_memory_bytes / 2**30:.2f} GiB at the peak")
+    return ", ".join(parts)

@@ -1,0 +1,105 @@
+"""MLflow's own pages over a home's store, on loopback, as a child process."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+from finetune.contracts.errors import MachineError
+from finetune.contracts.run import Home
+from finetune.guard.offline import SWITCHES
+from finetune.terminal.output import note
+from finetune.tracking.mlflow import replay_all
+from finetune.tracking.mlflow_store import open_client, store_uri
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+START_SECONDS = 90.0
+STOP_SECONDS = 10.0
+
+
+def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], None] | None = None) -> int:
+    """Run MLflow's pages until they end or Ctrl-C, on port, or on a free one where port is taken.
+
+    ready is called once with the address when they answer; None tells it on stderr. Returns the server's exit code, 0
+    after Ctrl-C. Raises MachineError when the store cannot be used or the server does not come up.
+    """
+    replay_all(home)
+    open_client(home)
+    place = free_port(port)
+    if place != port:
+        note(f"The port {port} on {HOST} is taken; {place} is used instead.")
+    environment = {**os.environ, **SWITCHES, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    child = subprocess.Popen(command(home, place), env=environment, stdout=sys.stderr, start_new_session=True)
+    try:
+        _wait_until_up(child, place)
+        (ready or _tell)(address(place))
+        return child.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        stop(child)
+
+
+def _tell(url: str) -> None:
+    note(f"MLflow is at {url} until Ctrl-C.")
+
+
+def address(port: int) -> str:
+    """Where a browser finds the pages."""
+    return f"http://{HOST}:{port}"
+
+
+def command(home: Home, port: int) -> list[str]:
+    """The argument list of the server: one worker, loopback, artifacts from the home's folder."""
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", store_uri(home)),
+        *("--default-artifact-root", home.tracking_artifacts.absolute().as_uri()),
+        *("--host", HOST, "--port", str(port), "--workers", "1"),
+    ]
+
+
+def free_port(port: int) -> int:
+    """port if nothing listens on it, else a free one that the system chooses."""
+    for wanted in (port, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, wanted))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise MachineError(f"No port on {HOST} can be used.", "Close some programs, then try again.")
+
+
+def stop(child: "subprocess.Popen[bytes]") -> None:
+    """End the server by its process id, and by force when it does not end within STOP_SECONDS."""
+    if child.poll() is not None:
+        return
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _wait_until_up(child: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise MachineError(f"MLflow's server ended at once with code {child.returncode}.", "Its message is above.")
+        try:
+            # a loopback address of our own making
+            with urllib.request.urlopen(f"{address(port)}/health", timeout=1):  # noqa: S310
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise MachineError(
+        f"MLflow's server did not answer within {START_SECONDS:.0f} s.", "Try again; see its messages above."
+    )
