@@ -9,17 +9,13 @@ from types import ModuleType
 import pytest
 
 from finetune.contracts.adapter import (
-    AdapterDigests,
     AdapterManifest,
     Quantization,
-    ReferenceProbe,
 )
-from finetune.contracts.adapter_files import list_files
-from finetune.contracts.io import digest_file, digest_text, read_model, write_json
+from finetune.contracts.io import digest_text, read_model, write_json
 
 RANK = 4
 ALPHA = 8.0
-PROBE_IDS, CONTINUATION_IDS = (65, 66, 67, 68), (69, 70, 71, 72)
 UNIT_CONFTEST = Path(__file__).parents[1] / "unit" / "finetune" / "conftest.py"
 
 
@@ -35,53 +31,20 @@ def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0
     """An adapter over the base in base_folder, as an export leaves it; scale 0 makes one that changes nothing."""
     import torch
 
+    from finetune.adapters.export import AdapterOrigin, write_adapter
     from finetune.model.loading import load_base
-    from finetune.model.lora import attach, detach, layer_kinds
-    from finetune.model.probe import continuation_log_probs
+    from finetune.model.lora import attach
     from finetune.recipe.resolve import ResolvedLora
 
     base = load_base(base_folder, quantization=Quantization.NONE, device="cpu")
-    before = continuation_log_probs(base.model, PROBE_IDS, CONTINUATION_IDS)
     targets = base.family.targets["attention+mlp+linear_attention"]
     section = ResolvedLora(rank=RANK, alpha=ALPHA, dropout=0.0, rank_stabilized=False, targets=targets)
     model = attach(base, section, seed=seed)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=scale)
-    after = continuation_log_probs(model, PROBE_IDS, CONTINUATION_IDS)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    for extra in folder.iterdir():
-        if extra.suffix == ".md":
-            extra.unlink()
-    weights = digest_file(folder / "adapter_model.safetensors")
-    manifest = AdapterManifest(
-        adapter_id=f"tiny-{weights[:12]}",
-        run_id="run",
-        created_at=1_700_000_000,
-        base=base.identity,
-        family=base.family.facts(),
-        rank=RANK,
-        alpha=ALPHA,
-        targets=targets,
-        layer_kinds=layer_kinds(base, targets)[0],
-        quantization=Quantization.NONE,
-        digests=AdapterDigests(
-            weights=weights,
-            chat_template=base.chat_template_digest,
-            tokenizer=base.tokenizer_digest,
-            dataset=digest_text("dataset"),
-            recipe=digest_text("recipe"),
-        ),
-        probe=ReferenceProbe(
-            token_ids=PROBE_IDS,
-            continuation_ids=CONTINUATION_IDS,
-            base_log_probs=before,
-            adapter_log_probs=after,
-        ),
-        files=list_files(folder),
-    )
-    detach(model, "default")
-    write_json(folder / "manifest.json", manifest)
+    origin = AdapterOrigin("tiny", run_id="run", dataset=digest_text("dataset"), recipe=digest_text("recipe"))
+    write_adapter(model, base, section, origin=origin, folder=folder)
     return folder
 
 

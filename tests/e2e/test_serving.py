@@ -6,7 +6,6 @@ from pathlib import Path
 import openai
 import pytest
 
-from finetune.contracts.adapter import Quantization
 from serving.client import call as call_server
 from serving.run import running_server
 
@@ -20,7 +19,7 @@ def call(url: str, path: str, body: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def url(tiny_base: Path, adapters: Path) -> Iterator[str]:
-    with running_server(tiny_base, adapters, quantization=Quantization.NONE) as address:
+    with running_server(tiny_base, adapters) as address:
         yield address
 
 
