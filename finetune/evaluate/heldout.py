@@ -1,0 +1,91 @@
+"""Bits per byte on held-out rows: how well a model predicts text that it never learned from."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.contracts.dataset import Example, Split, Task
+from finetune.contracts.io import digest_text
+from finetune.model.scoring import row_losses
+from finetune.render.dataset import OpenDataset
+from finetune.render.rows import MASKED, Renderer
+from finetune.terminal.progress import Progress
+
+
+@dataclass(frozen=True)
+class HeldoutRow:
+    """A row to score. labels hold -100 but at the tokens that spell num_bytes bytes of text; path is the file's."""
+
+    example_id: str
+    task: Task
+    cluster: str
+    path: str
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    num_tokens: int
+    num_bytes: int
+
+
+def choose_examples(dataset: OpenDataset, tasks: Sequence[Task] | None, *, seed: int) -> list[Example]:
+    """The held-out examples of tasks (None: all) in an order that only seed and their ids decide."""
+    examples = dataset.examples(Split.HELDOUT, tasks)
+    return sorted(examples, key=lambda example: digest_text(f"{seed} {example.id}"))
+
+
+def heldout_rows(examples: Sequence[Example], renderer: Renderer, *, max_rows: int) -> tuple[HeldoutRow, ...]:
+    """The first max_rows rows of examples. The end token is not scored: it is no text, and has no bytes."""
+    names = (renderer.family.document_end, renderer.family.turn_end)
+    end_tokens = frozenset(renderer.tokenizer.convert_tokens_to_ids(name) for name in names)
+    rows: list[HeldoutRow] = []
+    for example in examples:
+        for row in renderer.rows(example):
+            if len(rows) == max_rows:
+                return tuple(rows)
+            labels = without_end(row.labels, end_tokens)
+            num_tokens = sum(label != MASKED for label in labels)
+            if num_tokens and row.loss_bytes:
+                rows.append(
+                    HeldoutRow(
+                        example_id=example.id,
+                        task=example.task,
+                        cluster=cluster_of(example),
+                        path=path_of(example),
+                        input_ids=row.input_ids,
+                        labels=labels,
+                        num_tokens=num_tokens,
+                        num_bytes=row.loss_bytes,
+                    )
+                )
+    return tuple(rows)
+
+
+def without_end(labels: Sequence[int], end_tokens: frozenset[int]) -> tuple[int, ...]:
+    """labels with a last one that is an end token masked."""
+    return (*labels[:-1], MASKED) if labels[-1] in end_tokens else tuple(labels)
+
+
+def cluster_of(example: Example) -> str:
+    """The unit that is resampled: the near-duplicate cluster of the file, or the file itself."""
+    return example.cluster or path_of(example)
+
+
+def path_of(example: Example) -> str:
+    """The file that an example came from, as repository:path; "" where the example names none."""
+    return f"{example.provenance[0].repo}:{example.provenance[0].path}" if example.provenance else ""
+
+
+def score_rows(
+    model: Any, rows: Sequence[HeldoutRow], *, pad_token: int, batch_rows: int, progress: Progress
+) -> list[float]:
+    """Bits that model needs for the learned text of each row, in the order given."""
+    bits = [0.0] * len(rows)
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    for start in range(0, len(order), batch_rows):
+        chosen = order[start : start + batch_rows]
+        pairs = [(rows[index].input_ids, rows[index].labels) for index in chosen]
+        losses = row_losses(model, pairs, pad_token=pad_token, batch_rows=batch_rows)
+        for index, loss in zip(chosen, losses, strict=True):
+            bits[index] = loss / math.log(2)
+        progress.advance(len(chosen))
+    return bits
