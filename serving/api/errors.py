@@ -90,7 +90,4 @@ def _answer(
 
 def _document(message: str, status: int, *, param: str | None, code: str | None) -> dict[str, Any]:
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    # A request may spell what no answer can hold; an error that quotes it must not become one of its own
-    message = message.encode("utf-8", "replace").decode()
-    param = param and param.encode("utf-8", "replace").decode()
     return {"error": ErrorBody(message=message, type=kind, param=param, code=code).body()}

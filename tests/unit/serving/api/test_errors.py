@@ -80,5 +80,6 @@ def test_health(client, engine):
 
 
 def test_a_field_name_that_is_no_text_is_quoted_without_harm(client):
-    response = client.post(ROUTE, content=b'{"\\ud800": 1}', headers={"content-type": "application/json"})
+    body = b'{"model": "base", "messages": [{"role": "user", "content": "a"}], "\\ud800": 1}'
+    response = client.post(ROUTE, content=body, headers={"content-type": "application/json"})
     assert response.status_code == 400

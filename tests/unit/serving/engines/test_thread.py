@@ -77,7 +77,10 @@ def test_a_cancelled_request_stops_and_frees_its_place(thread):
         thread.submit(waiting)
         async for _ in running:
             break
+        with pytest.raises(BusyError):
+            thread.check_room()
         waiting.cancel()
+        thread.check_room()
         running.cancel()
         gate.set()
         await thread.call(lambda: None)
