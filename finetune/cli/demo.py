@@ -72,7 +72,6 @@ def _step(number: int, title: str, work: Callable[[], ResultT]) -> ResultT:
 def _build(repo: Path, out: Path) -> "DatasetManifest":
     from data_pipelines.config import PipelineConfig
     from data_pipelines.pipeline import build_dataset
-
     from finetune.terminal.progress import Progress
 
     with Progress("Building", None) as progress:

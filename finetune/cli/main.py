@@ -4,10 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import data_pipelines.cli
-import serving.cli
 import typer
 
+import data_pipelines.cli
 import finetune
 import finetune.cli.adapter
 import finetune.cli.demo
@@ -15,6 +14,7 @@ import finetune.cli.evaluate
 import finetune.cli.recipe
 import finetune.cli.runs
 import finetune.cli.train
+import serving.cli
 from finetune.cli.errors import run_guarded
 from finetune.guard.offline import go_offline
 

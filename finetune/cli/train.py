@@ -50,10 +50,16 @@ def train(
 
 def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
     """Train with the MLflow store of home as the record."""
+    from finetune.contracts.run import RunLayout
     from finetune.tracking.mlflow import MlflowTracker
+    from finetune.train.run_folder import find_run, new_run_id
     from finetune.train.sft import train as train_run
 
-    return train_run(resolved, home, MlflowTracker(home), resume=resume)
+    if resume is not None:
+        return train_run(resolved, home, MlflowTracker(home, find_run(home, resume)), resume=resume)
+    run_id = new_run_id(resolved.name)
+    tracker = MlflowTracker(home, RunLayout(home.runs.resolve() / run_id))
+    return train_run(resolved, home, tracker, run_id=run_id)
 
 
 def _resolve(home: "Home", recipe: Path | None, overrides: list[str], *, resume: str | None) -> "ResolvedRecipe":
