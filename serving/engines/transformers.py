@@ -1,6 +1,7 @@
 """The engine in this process: one base, owned by one thread that switches adapters between requests."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from serving.engines.thread import ModelThread
 from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
 
+LOGGER = logging.getLogger("serving")
 ADAPTER_HINT = "Load it over the base it was trained on, with the library versions of requirements.lock."
 
 
@@ -167,6 +169,10 @@ class TransformersEngine:
             self._clear(slot)
             if isinstance(error, AdapterError):
                 raise
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+                raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
+            LOGGER.warning("the adapter in %s was refused: %r", folder, error)
             raise AdapterError(
                 f"The adapter's tensors do not fit the base ({type(error).__name__}).", ADAPTER_HINT
             ) from error

@@ -1,6 +1,8 @@
 """The real server on loopback, a tiny random base, real adapters, and the official client."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
@@ -117,3 +119,22 @@ def test_a_refused_first_adapter_leaves_the_base_bare(client, url):
         with pytest.raises(openai.ConflictError):
             client.post("/load_lora_adapter", body={"lora_name": "bad", "lora_path": folder}, cast_to=object)
     assert ask(client, "tiny") == before
+
+
+def test_adapters_come_and_go_while_others_are_answered(client, url, shop):
+    expected = {model: ask(client, model) for model in ("tiny", shop)}
+    models = ["tiny", shop] * 12
+    with ThreadPoolExecutor(6) as pool:
+        answers = [pool.submit(ask, client, model) for model in models]
+        for _ in range(6):
+            call(url, "/v1/load_lora_adapter", body={"lora_name": "guest", "lora_path": "other"})
+            call(url, "/v1/unload_lora_adapter", body={"lora_name": "guest"})
+        assert [answer.result() for answer in answers] == [expected[model] for model in models]
+
+
+def test_a_client_that_hangs_up_frees_the_model(client):
+    with client.completions.create(model="tiny", prompt="a", max_tokens=2000, stream=True, temperature=2) as stream:
+        next(iter(stream))
+    started = time.monotonic()
+    client.completions.create(model="tiny", prompt="a", max_tokens=1)
+    assert time.monotonic() - started < 2

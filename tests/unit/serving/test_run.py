@@ -123,3 +123,11 @@ def test_settings_take_loopback_only(host):
     with pytest.raises(ValueError, match="loopback only"):
         ServerSettings(host=host)
     assert ServerSettings(host="::1").host == "::1"
+
+
+def test_the_library_s_telemetry_stays_off_whatever_the_environment_says(engine, store, settings, monkeypatch):
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example")
+    app = create_app(engine, store, settings=settings)
+    switches = ("tracing", "metrics", "logs", "auto_configure")
+    assert [app._telemetry[name] for name in switches] == [False] * 4
