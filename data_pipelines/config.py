@@ -1,0 +1,203 @@
+"""The typed pipeline file: sources, filters, redaction, duplicates, split and tasks. Unknown keys are errors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from finetune.contracts.errors import RecipeError
+from finetune.contracts.yaml_file import load_yaml_model
+
+YAML_HINT = "See recipes/data/ for pipeline files that work, and docs/data.md for every key."
+SUPPORTED_LANGUAGES = ("python",)
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, extra keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSection(Section):
+    """A repository: its folder (with a work tree or bare), the ref that is read, who may see what is made of it."""
+
+    path: Path
+    name: str = Field(default="", max_length=200)
+    """What provenance calls it; empty takes the folder's name without ".git"."""
+    ref: str = Field(default="HEAD", pattern=r"^[^-\s][^\s]*$")
+    visibility: str = Field(default="internal", min_length=1)
+
+
+class FilterSection(Section):
+    """Limits are in bytes of the file and in characters of a line."""
+
+    min_bytes: int = Field(default=64, ge=1)
+    max_bytes: int = Field(default=200_000, ge=1_000, le=10_000_000)
+    max_line_chars: int = Field(default=1000, ge=80)
+    max_mean_line_chars: int = Field(default=100, ge=20)
+    min_alphanumeric_share: float = Field(default=0.25, ge=0, le=1)
+    generated: bool = True
+    """Leave out files that say they were generated, or are named like it."""
+    vendored: bool = True
+    """Leave out copies of other people's code, by folder name."""
+    keep_paths: tuple[str, ...] = ()
+    """Glob patterns that are never called generated or vendored."""
+    drop_paths: tuple[str, ...] = ()
+    """Glob patterns that are always left out."""
+    deny_licenses: tuple[str, ...] = ()
+    """SPDX names whose files are left out."""
+
+
+class RedactSection(Section):
+    """What is replaced by placeholders. key_file holds the key of placeholder tags and author hashes.
+
+    Without key_file the key is taken from the head commits of the sources: who has the repositories can compute it,
+    who has the dataset alone cannot, and it changes with each new head.
+    """
+
+    secrets: bool = True
+    emails: bool = True
+    key_file: Path | None = None
+
+
+class DedupSection(Section):
+    """near False keeps near-duplicates; jaccard is the share of common word 5-grams from which two texts are twins."""
+
+    near: bool = True
+    jaccard: float = Field(default=0.7, ge=0.5, le=1)
+
+
+class SplitSection(Section):
+    """heldout_share is aimed at, in files. Below min_commits distinct commits the split falls back to clusters."""
+
+    heldout_share: float = Field(default=0.15, gt=0, lt=0.5)
+    max_heldout_share: float = Field(default=0.35, gt=0, le=0.5)
+    min_files: int = Field(default=5, ge=2)
+    min_commits: int = Field(default=5, ge=2)
+
+    @model_validator(mode="after")
+    def _shares_are_ordered(self) -> Self:
+        if self.heldout_share > self.max_heldout_share:
+            raise ValueError("heldout_share must not be above max_heldout_share")
+        return self
+
+
+class StrataSection(Section):
+    """Weights of the kinds of spans; 0 leaves a kind out."""
+
+    block: float = Field(default=0.30, ge=0)
+    statement: float = Field(default=0.20, ge=0)
+    call: float = Field(default=0.15, ge=0)
+    line: float = Field(default=0.25, ge=0)
+    random: float = Field(default=0.10, ge=0)
+
+    @model_validator(mode="after")
+    def _one_is_positive(self) -> Self:
+        if not sum((self.block, self.statement, self.call, self.line, self.random)):
+            raise ValueError("one stratum at least needs a weight above 0")
+        return self
+
+
+class InfillSection(Section):
+    """One row per bytes_per_row of a file, at most max_rows_per_file. Targets and windows are in bytes."""
+
+    enabled: bool = True
+    bytes_per_row: int = Field(default=1200, ge=100)
+    max_rows_per_file: int = Field(default=8, ge=1)
+    min_target_bytes: int = Field(default=8, ge=1)
+    max_target_bytes: int = Field(default=800, ge=16)
+    max_prefix_bytes: int = Field(default=6000, ge=200)
+    max_suffix_bytes: int = Field(default=3000, ge=0)
+    strata: StrataSection = StrataSection()
+    context_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of rows that get files which this one imports as context."""
+    max_context_files: int = Field(default=2, ge=1)
+    max_context_bytes: int = Field(default=2000, ge=100)
+    """Of each context file."""
+
+
+class DocstringSection(Section):
+    """Functions whose docstring has min_doc_chars and whose code has min_body_lines to max_body_lines."""
+
+    enabled: bool = True
+    max_rows_per_file: int = Field(default=6, ge=1)
+    min_doc_chars: int = Field(default=20, ge=1)
+    min_body_lines: int = Field(default=3, ge=1)
+    max_body_lines: int = Field(default=80, ge=1)
+
+
+class CommitEditSection(Section):
+    """Commits of at most max_files code files, max_hunks and max_changed_lines, over at most max_before_bytes of text."""
+
+    enabled: bool = True
+    max_rows_per_source: int = Field(default=600, ge=1)
+    max_files: int = Field(default=5, ge=1)
+    max_hunks: int = Field(default=15, ge=1)
+    max_changed_lines: int = Field(default=200, ge=1)
+    max_before_bytes: int = Field(default=20_000, ge=500)
+
+
+class PretrainSection(Section):
+    """Whole files up to max_bytes."""
+
+    enabled: bool = True
+    max_bytes: int = Field(default=64_000, ge=500)
+
+
+class TasksSection(Section):
+    """The four tasks."""
+
+    infill: InfillSection = InfillSection()
+    docstring: DocstringSection = DocstringSection()
+    commit_edit: CommitEditSection = CommitEditSection()
+    pretrain: PretrainSection = PretrainSection()
+
+
+class PipelineConfig(Section):
+    """A whole pipeline. seed decides every draw, so equal sources and settings give equal bytes."""
+
+    sources: tuple[SourceSection, ...] = ()
+    languages: tuple[str, ...] = SUPPORTED_LANGUAGES
+    filters: FilterSection = FilterSection()
+    redact: RedactSection = RedactSection()
+    dedup: DedupSection = DedupSection()
+    split: SplitSection = SplitSection()
+    tasks: TasksSection = TasksSection()
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_supported(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [language for language in languages if language not in SUPPORTED_LANGUAGES]
+        if unknown or not languages:
+            raise ValueError(f"supported languages are: {', '.join(SUPPORTED_LANGUAGES)}")
+        return languages
+
+    @classmethod
+    def for_repositories(cls, paths: Sequence[Path]) -> Self:
+        """The default pipeline over some repositories."""
+        return cls(sources=tuple(SourceSection(path=path) for path in paths))
+
+    def with_repositories(self, paths: Sequence[Path]) -> Self:
+        """The same pipeline with its sources replaced."""
+        return self.model_copy(update={"sources": tuple(SourceSection(path=path) for path in paths)})
+
+    def named_sources(self) -> tuple[SourceSection, ...]:
+        """Sources with a name each, no two alike: a second "api" becomes "api-2"."""
+        seen: dict[str, int] = {}
+        named = []
+        for source in self.sources:
+            name = source.name or source.path.resolve().name.removesuffix(".git") or "repository"
+            seen[name] = seen.get(name, 0) + 1
+            unique = name if seen[name] == 1 else f"{name}-{seen[name]}"
+            named.append(source.model_copy(update={"name": unique}))
+        return tuple(named)
+
+
+def load_pipeline(path: Path) -> PipelineConfig:
+    """Read a pipeline file; a relative source path starts at the file's folder. Raises RecipeError with all mistakes."""
+    config = load_yaml_model(path, PipelineConfig, error=RecipeError, hint=YAML_HINT)
+    folder = path.resolve().parent
+    sources = tuple(source.model_copy(update={"path": folder / source.path.expanduser()}) for source in config.sources)
+    return config.model_copy(update={"sources": sources})

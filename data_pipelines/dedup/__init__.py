@@ -1,0 +1,1 @@
+"""Equal and nearly equal texts: exact digests, MinHash candidates, clusters of verified pairs."""

@@ -1,0 +1,132 @@
+"""Internal types that pass between stages: tree entries, commits, documents, spans."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A file of a commit's tree; path is raw bytes because git does not ask for UTF-8. bytes is -1 for a missing blob."""
+
+    path: bytes
+    mode: str
+    blob: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One file of a commit: blob names before and after, status letter of `git log --raw` (A, M, D, T)."""
+
+    path: bytes
+    status: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit that is no merge. time is the committer's, in seconds since 1970, UTC; email and name are the author's."""
+
+    id: str
+    time: int
+    email: str
+    name: str
+    message: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Where a spooled text or array lies."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The commit that gave a file its content: id, time, and the author as a keyed hash."""
+
+    commit: str
+    time: int
+    author: str
+
+
+@dataclass(slots=True)
+class Document:
+    """A file that passed the filters, already redacted; its text and shingles lie in the spool."""
+
+    repo: str
+    visibility: str
+    path: str
+    blob: str
+    language: str
+    origin: Origin
+    license: str | None
+    text: Handle
+    unit: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditFile:
+    """One file of an edit: redacted text before, blob after, and the units of both in the near-duplicate index."""
+
+    path: str
+    before: Handle
+    after_blob: str
+    num_lines_after: int
+    units: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A commit that becomes a row: message is normalised and redacted, answer holds the search/replace blocks."""
+
+    repo: str
+    visibility: str
+    language: str
+    origin: Origin
+    message: str
+    answer: Handle
+    license: str | None
+    files: tuple[EditFile, ...]
+
+
+class Stratum(StrEnum):
+    """Kinds of infill spans."""
+
+    BLOCK = "block"
+    STATEMENT = "statement"
+    CALL = "call"
+    LINE = "line"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Byte offsets in the UTF-8 text, end exclusive."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionUnit:
+    """A function with a docstring: doc is the docstring's expression, body_start where the code after it begins."""
+
+    name: str
+    whole: Span
+    doc: Span
+    body_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What an extractor finds in one text. imports are dotted module names, relative ones with leading dots."""
+
+    parses: bool
+    spans: dict[Stratum, list[Span]] = field(default_factory=dict)
+    functions: list[FunctionUnit] = field(default_factory=list)
+    imports: list[str] = field(default_factory=list)

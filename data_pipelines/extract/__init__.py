@@ -1,0 +1,1 @@
+"""Syntax units by language: one extractor per language, found in the registry."""

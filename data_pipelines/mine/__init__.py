@@ -1,0 +1,1 @@
+"""Rows from files and commits: one module per task."""

@@ -1,0 +1,1 @@
+"""Secrets and addresses of persons replaced by placeholders of the same kind."""

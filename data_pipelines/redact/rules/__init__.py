@@ -1,0 +1,1 @@
+"""The rule pack, as TOML: secrets.toml."""

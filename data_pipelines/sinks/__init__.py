@@ -1,0 +1,1 @@
+"""Where rows go: Parquet shards and the manifest."""

@@ -1,0 +1,1 @@
+"""Train and held-out sides, with no near-duplicate across."""
