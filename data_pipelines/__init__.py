@@ -1,1 +1,1 @@
-"""Git repositories to a dataset: rows that teach, each with its provenance. Reaches finetune's floor and terminal only."""
+"""Git repositories to a dataset: rows that teach, each with its provenance. See docs/data.md."""

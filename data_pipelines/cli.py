@@ -7,9 +7,7 @@ import typer
 
 from finetune.terminal.options import Json
 
-app = typer.Typer(
-    help="Make datasets from repositories, and look at them.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Make datasets from repositories; look at them.", no_args_is_help=True, rich_markup_mode=None)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A dataset's folder.")]
 
@@ -24,7 +22,7 @@ def build(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the dataset. Required.")] = None,
     repo: Annotated[
         list[Path],
-        typer.Option("--repo", metavar="PATH", help="A repository; repeatable; replaces the file's sources."),
+        typer.Option("--repo", metavar="PATH", help="A repository; repeatable; wins over the file's."),
     ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:

@@ -128,7 +128,7 @@ class DocstringSection(Section):
 
 
 class CommitEditSection(Section):
-    """Commits of at most max_files code files, max_hunks and max_changed_lines, over at most max_before_bytes of text."""
+    """Commits of at most max_files code files, max_hunks and max_changed_lines, over max_before_bytes of text."""
 
     enabled: bool = True
     max_rows_per_source: int = Field(default=600, ge=1)
@@ -196,7 +196,7 @@ class PipelineConfig(Section):
 
 
 def load_pipeline(path: Path) -> PipelineConfig:
-    """Read a pipeline file; a relative source path starts at the file's folder. Raises RecipeError with all mistakes."""
+    """Read a pipeline file; a relative source path starts at its folder. Raises RecipeError with all mistakes."""
     config = load_yaml_model(path, PipelineConfig, error=RecipeError, hint=YAML_HINT)
     folder = path.resolve().parent
     sources = tuple(source.model_copy(update={"path": folder / source.path.expanduser()}) for source in config.sources)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A file of a commit's tree; path is raw bytes because git does not ask for UTF-8. bytes is -1 for a missing blob."""
+    """A file of a commit's tree; path is raw, because git does not ask for UTF-8. bytes is -1 for a missing blob."""
 
     path: bytes
     mode: str
@@ -26,7 +26,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit that is no merge. time is the committer's, in seconds since 1970, UTC; email and name are the author's."""
+    """A commit that is no merge. time is the committer's, in seconds since 1970; email and name are the author's."""
 
     id: str
     time: int

@@ -69,7 +69,7 @@ class EditReader:
             raise _Unusable(f"more than {self._section.max_changed_lines} changed lines")
         written = [write_blocks(file.path, file.blocks) for file in files]
         if None in written:
-            raise _Unusable("text looks like a marker of a block")
+            raise _Unusable("a line reads like a marker of a block, or the last has no end")
         reading = self._reading
         return Edit(
             repo=self._source.name,

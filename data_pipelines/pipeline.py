@@ -18,7 +18,7 @@ from data_pipelines.reading import Reading, Tick
 from data_pipelines.redact.key import redaction_key
 from data_pipelines.redact.pack import default_pack
 from data_pipelines.redact.redactor import Redactor
-from data_pipelines.rows import RowWriter, Sides, divide, edit_item
+from data_pipelines.rows import RowWriter, Sides, divide, edit_items
 from data_pipelines.sinks.parquet import DropLog, ShardSink, reason_counts
 from data_pipelines.sinks.target import check_target
 from data_pipelines.sources.git import Repository, open_repository
@@ -153,16 +153,15 @@ def _most(reading: Reading) -> list[ReasonCount]:
 
 def _plan(reading: Reading, clusters: list[int]) -> SplitPlan:
     files = [Item(document.origin.time, (clusters[document.unit],)) for document in reading.documents]
-    edits = [edit_item(edit, clusters) for edit in reading.edits]
-    return plan_split(files, edits, section=reading.config.split, seed=reading.config.seed)
+    return plan_split(files, edit_items(reading, clusters), section=reading.config.split, seed=reading.config.seed)
 
 
 def _check_sides(shards: Sequence[Shard], plan: SplitPlan) -> None:
     for side in Split:
         if not any(shard.split is side for shard in shards):
             raise DatasetError(
-                f"The {side} side would have no rows: the files are too few or too much alike (split by {plan.method}).",
-                "Add a repository with another --repo, or change `split` and `tasks` in a pipeline file (docs/data.md).",
+                f"The {side} side would have no rows: files are too few or too much alike (split by {plan.method}).",
+                "Add a repository with another --repo, or change `split` in a pipeline file (docs/data.md).",
             )
 
 

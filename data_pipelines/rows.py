@@ -43,8 +43,8 @@ def divide(reading: Reading, plan: SplitPlan, clusters: list[int]) -> Sides:
             _drop(reading, document, stage="split", reason="twin of a held-out file")
         else:
             documents[side].append(document)
-    for edit in reading.edits:
-        side = plan.side_of(edit_item(edit, clusters))
+    for edit, item in zip(reading.edits, edit_items(reading, clusters), strict=True):
+        side = plan.side_of(item)
         if side is None:
             reading.dropped.add(
                 DroppedFile(
@@ -61,13 +61,22 @@ def divide(reading: Reading, plan: SplitPlan, clusters: list[int]) -> Sides:
     return Sides({side: _one_per_cluster(reading, documents[side], clusters, side) for side in Split}, edits, purged)
 
 
-def edit_item(edit: Edit, clusters: list[int]) -> Item:
-    """An edit for the split: its time and the clusters of its files before and after."""
-    return Item(edit.origin.time, tuple(sorted({clusters[unit] for file in edit.files for unit in file.units})))
+def edit_items(reading: Reading, clusters: list[int]) -> list[Item]:
+    """Edits for the split, in their order: time, and the clusters of their files before, after, and at the head.
+
+    The head counts although it may be far from what an old commit saw: an edit of a held-out file teaches that file.
+    """
+    heads = {(document.repo, document.path): document.unit for document in reading.documents}
+    items = []
+    for edit in reading.edits:
+        units = {unit for file in edit.files for unit in file.units}
+        units |= {heads[key] for file in edit.files if (key := (edit.repo, file.path)) in heads}
+        items.append(Item(edit.origin.time, tuple(sorted({clusters[unit] for unit in units}))))
+    return items
 
 
 class RowWriter:
-    """Mines documents and edits; train goes first, so that what it teaches word for word is known for the other side."""
+    """Mines documents and edits; train goes first, so that what it teaches is known when the other side is mined."""
 
     def __init__(self, reading: Reading, clusters: list[int], sink: ShardSink) -> None:
         self._reading = reading

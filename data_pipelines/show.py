@@ -15,6 +15,7 @@ NameT = TypeVar("NameT", bound=StrEnum)
 # of a long prefix, suffix or context only the part next to the gap, or the beginning, is shown
 SHOWN_LINES = 12
 MAX_REASONS = 15
+UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 def choose(kind: type[NameT], name: str | None) -> NameT | None:
@@ -100,7 +101,10 @@ def _split_text(manifest: DatasetManifest) -> str:
 
 
 def _examples_table(manifest: DatasetManifest) -> str:
-    rows = [(row.task, row.split, row.language, f"{row.examples:,}", _size(row.loss_bytes)) for row in manifest.counts]
+    rows = [
+        (str(row.task), str(row.split), row.language, f"{row.examples:,}", _size(row.loss_bytes))
+        for row in manifest.counts
+    ]
     rows.append(("all", "", "", f"{manifest.num_examples():,}", _size(sum(row.loss_bytes for row in manifest.counts))))
     return table(rows, header=("task", "split", "language", "examples", "learned"))
 

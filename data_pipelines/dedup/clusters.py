@@ -1,6 +1,7 @@
 """Near-duplicate clusters: union-find over pairs whose exact Jaccard was verified, never over shared bands alone."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -69,6 +70,6 @@ def _pairs(members: list[int]) -> Iterator[tuple[int, int]]:
             for other in members[place + 1 :]:
                 yield one, other
     else:
-        for before, unit in zip(members, members[1:], strict=False):
+        for before, unit in pairwise(members):
             yield members[0], unit
             yield before, unit

@@ -27,7 +27,7 @@ def mine_infill(
 ) -> list[Row]:
     """Rows whose prefix, target and suffix are one stretch of the file, byte for byte.
 
-    Rows differ in their spans; equal file, seed and settings give equal rows. context is shown in context_share of them.
+    Rows differ in their spans; equal file, seed and settings give equal rows. context_share of them show context.
     """
     draw = Draw("infill", seed, document.repo, document.path, document.blob)
     wanted = min(section.max_rows_per_file, max(1, len(text) // section.bytes_per_row))

@@ -8,15 +8,15 @@ from data_pipelines.filters.chain import readable_path
 from data_pipelines.filters.generated import generated_name_reason
 from data_pipelines.filters.language import language_of
 from data_pipelines.filters.vendored import vendored_reason
-from data_pipelines.sources.process import is_null_id
 
 MIN_SUBJECT_CHARS, MIN_SUBJECT_WORDS = 12, 3
 MAX_SUBJECT_CHARS, MAX_BODY_CHARS = 200, 1200
 BOT = re.compile(r"(?i)\[bot\]|\bdependabot\b|\brenovate\b|\bgithub-actions\b|\bpre-commit-ci\b|-bot\b")
 NOISE = re.compile(
-    r"(?i)^(?:merge\b|revert\b|fixup!|squash!|amend!|wip\b|bump\b|release\b|v?\d+\.\d+|version\b|update (?:changelog|readme"
-    r"|authors|version|copyright)|prepare(?:d)? (?:for )?release|typos?\b|fix(?:es|ed)? typos?\b|lint\b|format(?:ting)?\b"
-    r"|black\b|isort\b|run (?:black|isort|ruff|pre-commit)|\[?pre-commit|auto-?format|initial commit|back ?port\b|svn\b)"
+    r"(?i)^(?:merge\b|revert\b|fixup!|squash!|amend!|wip\b|bump\b|release\b|v?\d+\.\d+|version\b"
+    r"|update (?:changelog|readme|authors|version|copyright)|prepare(?:d)? (?:for )?release"
+    r"|typos?\b|fix(?:es|ed)? typos?\b|lint\b|format(?:ting)?\b|auto-?format"
+    r"|black\b|isort\b|run (?:black|isort|ruff|pre-commit)|\[?pre-commit|initial commit|back ?port\b|svn\b)"
 )
 TAIL = re.compile(r"\s*(?:\(#\d+\)|\[#\d+\]|#\d+|\(gh-\d+\))\s*$", re.IGNORECASE)
 # "[FIX-12]", "PROJ-123:", ":sparkles:", "✨", "svn r123" in front of what was done
@@ -31,19 +31,17 @@ TRAILER = re.compile(
 
 def edit_reason(commit: Commit, *, section: CommitEditSection, languages: tuple[str, ...]) -> str | None:
     """Why a commit gives no edit row, as far as its message and file list tell; None when it may."""
-    if not commit.changes:
-        return "no files changed"
     code = [change for change in commit.changes if _language(change.path) in languages]
-    if not code:
-        return "no file of a supported language"
-    if len(code) > section.max_files:
-        return f"more than {section.max_files} code files"
-    if any(change.status != "M" or is_null_id(change.after) for change in code):
-        return "adds, removes or renames a code file"
-    if any(_not_first_party(change.path) for change in code):
-        return "touches generated or vendored code"
-    if BOT.search(commit.name) or BOT.search(commit.email):
-        return "written by a bot"
+    checks = (
+        (not code, "no file of a supported language"),
+        (len(code) > section.max_files, f"more than {section.max_files} code files"),
+        (any(change.status != "M" for change in code), "adds, removes or renames a code file"),
+        (any(_not_first_party(change.path) for change in code), "touches generated or vendored code"),
+        (bool(BOT.search(commit.name) or BOT.search(commit.email)), "written by a bot"),
+    )
+    for applies, reason in checks:
+        if applies:
+            return reason
     return None if normalise(commit.message) else "message says too little"
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from data_pipelines.document import Document, Origin
 from data_pipelines.redact.redactor import count_placeholders
 from finetune.contracts.dataset import Example, Provenance, Segment, Split, Task
@@ -40,8 +42,8 @@ class Row:
         )
 
     def _id(self) -> str:
-        key = [BUILDER, self.task, self.stratum, list(self.spans)]
-        return digest_json([*key, *(row.model_dump(mode="json") for row in self.provenance)])[:ID_CHARS]
+        places: list[JsonValue] = [row.model_dump(mode="json") for row in self.provenance]
+        return digest_json([BUILDER, self.task, self.stratum, list(self.spans), places])[:ID_CHARS]
 
 
 def provenance_of(document: Document, lines: tuple[int, int]) -> Provenance:

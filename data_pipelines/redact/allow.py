@@ -13,7 +13,8 @@ NOT_A_SECRET_NAME = re.compile(
 STANDS_FOR_A_VALUE = re.compile(
     rb"(?i)^(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|user(?:name)?|none|null|true|false|str|string|int"
     rb"|bool|bytes|optional|required|unknown|default|empty|example|text|value|hidden|redacted|masked|placeholder"
-    rb"|[xX*._\-]{3,}|\.\.\.|<[^>]*>|\[[^\]]*\]|\{[^}]*\}|\$\{?[\w.]+\}?|%\(?\w*\)?[sdr]|your[_\- ].*|my[_\-]?(?:secret|token|password))$"
+    rb"|[xX*._\-]{3,}|\.\.\.|<[^>]*>|\[[^\]]*\]|\{[^}]*\}|\$\{?[\w.]+\}?|%\(?\w*\)?[sdr]"
+    rb"|your[_\- ].*|my[_\-]?(?:secret|token|password))$"
 )
 TEMPLATE = re.compile(rb"\$\{|\{\{|\{[\w.]*\}|%\(|%s|<[a-z_ -]+>|os\.environ|getenv")
 PLACEHOLDER = re.compile(rb"REDACTED_[A-Z_]+_[0-9a-f]{8}|redacted-[0-9a-f]{8}@example\.com")

@@ -36,7 +36,6 @@ OVERRIDES = {
     "protocol.allow": "never",
     "submodule.recurse": "false",
 }
-NULL_ID_LETTERS = frozenset("0")
 
 
 def git_program() -> str:
@@ -103,8 +102,3 @@ def run_git(arguments: Sequence[str], *, cwd: Path, environment: dict[str, str])
     with start_git(arguments, cwd=cwd, environment=environment) as child:
         output, _ = child.communicate()
     return child.returncode, output
-
-
-def is_null_id(blob: str) -> bool:
-    """Whether an object name is all zeros, which stands for no object."""
-    return set(blob) <= NULL_ID_LETTERS
