@@ -1,5 +1,6 @@
 """MlflowTracker: journal first, then MLflow's SQLite store; a store that fails never stops a run."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ class MlflowTracker:
             self._journal, self._delivery = journal, Delivery(store)
             self._delivery.add(*(entry for entry in earlier if entry.number > confirmed))
             tags = {**environment_tags(), **card.tags}
-            self._write("start", _card_document(replace(card, tags=tags)))
+            self._write("start", _card_document(replace(card, tags=changed_tags(tags, read_card(earlier)))))
             self._write("opened", {"tracking_run_id": tracking_run_id})
             self._delivery.deliver(now=True, wait_seconds=FINISH_WAIT_SECONDS)
             if earlier:
@@ -58,7 +59,8 @@ class MlflowTracker:
         except BaseException:
             journal.close()
             raise
-        self._record_environment()
+        if not earlier:
+            self._record_environment()
         return tracking_run_id
 
     def dataset(self, manifest: DatasetManifest, folder: Path) -> None:
@@ -112,7 +114,7 @@ class MlflowTracker:
         if self._journal is None or self._delivery is None:
             return
         self._draw_losses()
-        complete = self._write("finish", {"status": status}, now=True)
+        complete = self._write("finish", {"status": status, "ended_at_ms": self._ended_at_ms()}, now=True)
         if complete:
             self._journal.append("delivered", {})
         else:
@@ -132,6 +134,18 @@ class MlflowTracker:
             self._journal.sync()
         self._delivery.add(entry)
         return self._delivery.deliver(now=now, wait_seconds=FINISH_WAIT_SECONDS if kind == "finish" else 0.2)
+
+    def _ended_at_ms(self) -> int:
+        """When the run's work ended: now if this process trained, else when the last one that did finished.
+
+        A later evaluation goes on with the run, and must not make it look as if it had trained until then.
+        """
+        entries = parse(self._layout.journal.read_bytes()) if self._layout.journal.is_file() else []
+        ends = [entry for entry in entries if entry.kind == "finish"]
+        trained = [entry.number for entry in entries for name, _, _ in entry.points() if name.startswith("train/")]
+        if ends and max(trained, default=0) < ends[-1].number:
+            return int(cast(int, ends[-1].body.get("ended_at_ms", ends[-1].at_ms)))
+        return time.time_ns() // 1_000_000
 
     def _draw_losses(self) -> None:
         """Put the picture of the losses into the artifacts; a disk that refuses costs the picture, not the run."""
@@ -170,7 +184,7 @@ def replay(home: Home, layout: RunLayout) -> int:
         store.open(opened_as(journal.entries))
         confirmed = store.confirmed()
         if _died(journal.entries):
-            entry, _ = journal.append("finish", {"status": "interrupted"})
+            entry, _ = journal.append("finish", {"status": "interrupted", "ended_at_ms": journal.entries[-1].at_ms})
             journal.entries.append(entry)
         missing = [entry for entry in journal.entries if entry.number > confirmed]
         delivery = Delivery(store)
@@ -202,6 +216,16 @@ def read_points(journal: Path) -> list[tuple[str, int, float]]:
     if not journal.is_file():
         return []
     return [point for entry in parse(journal.read_bytes()) for point in entry.points()]
+
+
+def changed_tags(tags: Mapping[str, str], first: RunCard | None) -> dict[str, str]:
+    """tags of a process that goes on with a run: what differs from its first process is recorded as later.<name>."""
+    before = first.tags if first else {}
+    return {
+        (f"later.{name}" if name in before else name): value
+        for name, value in tags.items()
+        if before.get(name) != value
+    }
 
 
 def opened_as(entries: list[Entry]) -> str | None:

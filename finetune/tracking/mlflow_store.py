@@ -307,8 +307,10 @@ class MlflowStore:
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name, description=body["model_description"])
         versions = self._client.search_model_versions(f"name = '{name}' AND run_id = '{self.tracking_run_id}'")
-        if any(version.tags.get("adapter_id") == body["tags"]["adapter_id"] for version in versions):
-            return
+        for version in versions:
+            if version.tags.get("adapter_id") == body["tags"]["adapter_id"]:
+                self._client.update_model_version(name, version.version, description=body["description"])
+                return
         run = self._client.get_run(self.tracking_run_id)
         self._client.create_model_version(
             name,
@@ -319,4 +321,5 @@ class MlflowStore:
         )
 
     def _finish(self, body: Mapping[str, Any]) -> None:
-        self._client.set_terminated(self.tracking_run_id, status=STATUSES[body["status"]])
+        ended_at = body.get("ended_at_ms")
+        self._client.set_terminated(self.tracking_run_id, status=STATUSES[body["status"]], end_time=ended_at)

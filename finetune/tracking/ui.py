@@ -1,6 +1,7 @@
 """MLflow's own pages over a home's store, on loopback, as a child process."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 from finetune.contracts.errors import MachineError
+from finetune.contracts.io import disk_errors
 from finetune.contracts.run import Home
 from finetune.guard.offline import SWITCHES
 from finetune.terminal.output import note
@@ -18,6 +21,7 @@ from finetune.tracking.mlflow_store import open_client, store_uri
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
+LOG_NAME = "mlflow-ui.log"
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 
@@ -34,9 +38,13 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
     if place != port:
         note(f"The port {port} on {HOST} is taken; {place} is used instead.")
     environment = {**os.environ, **SWITCHES, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    child = subprocess.Popen(command(home, place), env=environment, stdout=sys.stderr, start_new_session=True)
+    log = home.root / LOG_NAME
+    with disk_errors(log), log.open("wb") as stream:
+        child = subprocess.Popen(
+            command(home, place), env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
     try:
-        _wait_until_up(child, place)
+        _wait_until_up(child, place, log=log)
         (ready or _tell)(address(place))
         return child.wait()
     except KeyboardInterrupt:
@@ -85,21 +93,20 @@ def stop(child: "subprocess.Popen[bytes]") -> None:
     try:
         child.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        child.kill()
+        # its workers too: it leads a process group of its own
+        os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
-def _wait_until_up(child: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait_until_up(child: "subprocess.Popen[bytes]", port: int, *, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            raise MachineError(f"MLflow's server ended at once with code {child.returncode}.", "Its message is above.")
+            raise MachineError(f"MLflow's server ended at once with code {child.returncode}.", f"It says why in {log}.")
         try:
             # a loopback address of our own making
             with urllib.request.urlopen(f"{address(port)}/health", timeout=1):  # noqa: S310
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise MachineError(
-        f"MLflow's server did not answer within {START_SECONDS:.0f} s.", "Try again; see its messages above."
-    )
+    raise MachineError(f"MLflow's server did not answer within {START_SECONDS:.0f} s.", f"Try again; see {log}.")

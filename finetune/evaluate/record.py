@@ -1,0 +1,99 @@
+"""Put an evaluation where people look for it: the run folder, the tracked run, and the adapter's manifest."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
+from finetune.contracts.adapter_files import HINT as ADAPTER_HINT
+from finetune.contracts.dataset import MANIFEST_NAME, DatasetManifest
+from finetune.contracts.errors import AdapterError, DatasetError, RunError
+from finetune.contracts.io import read_model, write_json
+from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.evaluate.plot import plot_scores
+from finetune.evaluate.report import EvaluationReport, save_report
+from finetune.evaluate.scores import DIRECTIONS, metric_key
+from finetune.recipe.resolve import ResolvedRecipe, base_folder
+from finetune.recipe.schema import EMBEDDED_BASE
+from finetune.tracking.base import Tracker
+from finetune.tracking.card import run_card, short_path
+from finetune.tracking.figures import training_figures
+from finetune.tracking.mlflow import PLOTS_FOLDER, MlflowTracker
+from finetune.tracking.summary import run_summary
+
+HINT = "`finetune runs list` shows the runs of this home."
+PLOT_NAME = "evaluation.png"
+FOLDER = "evaluation"
+
+
+def record_report(report: EvaluationReport, home: Home, layout: RunLayout, *, tracker: Tracker | None = None) -> None:
+    """Write report into the run folder, then into the tracked run and the manifests of the adapter's copies.
+
+    tracker None is the home's MLflow store. Raises RunError for a damaged run folder, MachineError for a full disk or
+    a store that cannot be opened; the run folder holds the report by then.
+    """
+    state = read_model(layout.state, RunState, error=RunError, hint=HINT)
+    resolved = read_model(layout.resolved_recipe, ResolvedRecipe, error=RunError, hint=HINT)
+    save_report(report, layout.evaluation)
+    plot_scores(report.scores, layout.root / PLOT_NAME, title=report.adapter_id)
+    manifest = _score_manifests(report, (layout.adapter, home.adapters / report.adapter_id))
+    text = run_summary(
+        resolved,
+        read_model(Path(state.dataset_path) / MANIFEST_NAME, DatasetManifest, error=DatasetError, hint=HINT),
+        base_name=report.base_name,
+        run_id=state.run_id,
+        training=training_figures(layout.journal),
+        adapter=manifest,
+        scores=report.scores,
+        next_command=f"finetune serve start {_base_argument(resolved)} --adapter {resolved.name}={report.adapter_id}",
+    )
+    with _opened(tracker or MlflowTracker(home, layout), resolved, state=state, verdict=report.verdict) as record:
+        record.metrics(state.steps_done, metrics_of(report))
+        record.artifact(layout.evaluation, FOLDER)
+        record.artifact(layout.evaluation_rows, FOLDER)
+        record.artifact(layout.root / PLOT_NAME, PLOTS_FOLDER)
+        if manifest is not None:
+            record.register(manifest, layout.adapter, resolved.track.adapter_name or resolved.name)
+        record.describe(text)
+
+
+@contextmanager
+def _opened(tracker: Tracker, resolved: ResolvedRecipe, *, state: RunState, verdict: str) -> Iterator[Tracker]:
+    """Go on with the tracked run, and leave it with the status that it had."""
+    card = run_card(state.run_id, resolved)
+    tracker.start(replace(card, tags={**card.tags, "verdict": verdict}), resume=state.tracking_run_id)
+    try:
+        yield tracker
+    finally:
+        tracker.finish("finished" if state.status == "running" else state.status)
+
+
+def _base_argument(resolved: ResolvedRecipe) -> str:
+    """What `serve start` takes for the run's base."""
+    embedded = resolved.base.path == str(base_folder(EMBEDDED_BASE))
+    return EMBEDDED_BASE if embedded else short_path(resolved.base.path)
+
+
+def metrics_of(report: EvaluationReport) -> dict[str, float]:
+    """eval/<score>_base, _adapter and _difference for each score, with the interval's ends for the main ones."""
+    values: dict[str, float] = {}
+    for score in report.scores:
+        key = f"eval/{metric_key(score.name)}"
+        values |= {f"{key}_base": score.base, f"{key}_adapter": score.adapter, f"{key}_difference": score.difference}
+        if score.name in DIRECTIONS:
+            values |= {f"{key}_difference_low": score.low, f"{key}_difference_high": score.high}
+    return values
+
+
+def _score_manifests(report: EvaluationReport, folders: tuple[Path, ...]) -> AdapterManifest | None:
+    found = None
+    for folder in folders:
+        path = folder / ADAPTER_MANIFEST_NAME
+        if not path.is_file():
+            continue
+        manifest = read_model(path, AdapterManifest, error=AdapterError, hint=ADAPTER_HINT)
+        if manifest.adapter_id == report.adapter_id:
+            found = manifest.model_copy(update={"scores": report.scores})
+            write_json(path, found)
+    return found
