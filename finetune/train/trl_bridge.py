@@ -184,7 +184,7 @@ def training_arguments(section: TrainSection, *, num_steps: int, device: str, fo
         # The loop's own callback decides when to save
         save_strategy="no",
         eval_strategy="no",
-        bf16=device == "cuda",
+        bf16=True,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
         max_length=None,
