@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetune.adapters.export import copy_adapter, export_adapter, probe_difference
+from finetune.adapters.export import AdapterOrigin, copy_adapter, export_adapter, probe_difference, write_adapter
 from finetune.adapters.verify import find_adapter, list_adapters, verify_adapter
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.adapter_files import list_files, read_adapter
@@ -168,3 +168,21 @@ def test_a_lost_publication_is_exported_again_from_the_run(home: Home, folder: P
     shutil.rmtree(folder)
     export_adapter(home, run.name)
     assert read_adapter(folder).adapter_id == folder.name
+
+
+def test_weights_that_are_not_finite_are_not_exported(tiny_base: Path, tmp_path: Path) -> None:
+    import torch
+
+    from finetune.contracts.adapter import Quantization
+    from finetune.model.loading import load_base
+    from finetune.model.lora import attach
+    from finetune.recipe.resolve import ResolvedLora
+
+    base = load_base(tiny_base, quantization=Quantization.NF4, device="cpu")
+    section = ResolvedLora(rank=2, alpha=4.0, dropout=0.0, rank_stabilized=False, targets=("q_proj",))
+    model = attach(base, section)
+    torch.nn.init.constant_(next(part for name, part in model.named_parameters() if "lora_B" in name), float("inf"))
+    origin = AdapterOrigin(name="tiny", run_id="r", dataset="d", recipe="r")
+    with pytest.raises(AdapterError, match="not finite, the first is .*q_proj.lora_B"):
+        write_adapter(model, base, section, origin=origin, folder=tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
