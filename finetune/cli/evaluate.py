@@ -53,7 +53,7 @@ def run_evaluation(home: "Home", target: str, *, dataset: Path | None = None) ->
     rows = dataset or Path(state.dataset_path)
     base = load_base(Path(state.base_path), quantization=manifest.quantization)
     note(f"Comparing {manifest.base.name} with {manifest.adapter_id} on the held-out split of {rows}")
-    report = compare(base, folder, rows, resolved.evaluate, max_tokens=resolved.data.max_tokens)
+    report = compare(base, folder, rows, section=resolved.evaluate, max_tokens=resolved.data.max_tokens)
     if dataset is None:
         record_report(report, home, layout)
     return report

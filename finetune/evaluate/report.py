@@ -78,8 +78,8 @@ def evaluate(
     base: LoadedBase,
     adapter_folder: Path,
     dataset_folder: Path,
-    section: EvaluateSection,
     *,
+    section: EvaluateSection,
     max_tokens: int,
     progress: Callable[[str, int], Progress] = Progress,
 ) -> EvaluationReport:

@@ -20,6 +20,7 @@ SWITCHES = {
     "TRACKIO_DISABLE": "1",
     "WANDB_MODE": "disabled",
     "GIT_TERMINAL_PROMPT": "0",
+    "OTEL_SDK_DISABLED": "true",
     "TOKENIZERS_PARALLELISM": "false",
 }
 WATCHED_EVENTS = frozenset(

@@ -95,7 +95,7 @@ def test_the_demo_connects_to_loopback_alone(demo):
 def test_the_adapter_is_better_on_held_out_bits_per_byte(demo):
     result, _, _, _ = demo
     primary = result["scores"][0]
-    assert primary["unit"] == "bits/byte"
+    assert primary["name"] == "bits per byte"
     assert primary["adapter"] < primary["base"]
     assert primary["high"] < 0 and primary["verdict"] == "better"
 

@@ -73,6 +73,15 @@ def long_chains(names: list[str]) -> list[str]:
     ]
 
 
+# Called by a library, in the library's way: docs/decisions/003.
+PRESCRIBED = {
+    ("finetune/embedded/forward.py", "forward"): "torch.autograd.Function",
+    ("finetune/model/gated_delta.py", "chunk_gated_delta_rule"): "transformers",
+    ("finetune/model/gated_delta.py", "causal_conv1d"): "transformers",
+    ("finetune/train/trl_bridge.py", "on_log"): "transformers.TrainerCallback",
+}
+
+
 def wide_signatures(names: list[str]) -> list[str]:
     found = []
     for name in names:
@@ -84,6 +93,7 @@ def wide_signatures(names: list[str]) -> list[str]:
             required = positional - len(node.args.defaults)
             if (
                 not dunder
+                and (name, node.name) not in PRESCRIBED
                 and not node.name.startswith("_")
                 and (positional > MAX_POSITIONAL + 1 or required > MAX_POSITIONAL + 1)
             ):
