@@ -75,7 +75,7 @@ def _from_cursor(text: bytes, line: Span, draw: Draw) -> Span:
     if draw.below(2):
         return line
     code = text[line.start : line.end]
-    words = [place for place in range(1, len(code)) if code[place : place + 1] in (b" ", b"(", b".", b"=", b",")]
+    words = [place for place in range(1, len(code) - 1) if code[place] in b" (.=," and code[place + 1] not in b" \t"]
     return Span(line.start + draw.pick(words) + 1, line.end) if words else line
 
 
