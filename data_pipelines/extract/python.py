@@ -21,7 +21,7 @@ MIN_LINE_BYTES = 4
 
 
 class PythonExtractor:
-    """Extractor of Python 3; text of Python 2 does not parse."""
+    """Extractor of Python 3; the grammar takes the print and exec statements of Python 2 as well."""
 
     language = "python"
 
@@ -48,12 +48,12 @@ class PythonExtractor:
             Stratum.LINE: _lines(text),
         }
         functions = [unit for node in found.get("function", []) if (unit := _documented(node, text))]
-        imports = [name for node in found.get("import", []) for name in _imported(node, text)]
+        imports = sorted(found.get("import", []), key=lambda node: node.start_byte)
         return Units(
             parses=True,
             spans={stratum: sorted(set(items), key=_order) for stratum, items in spans.items()},
             functions=sorted(functions, key=lambda unit: unit.whole.start),
-            imports=list(dict.fromkeys(imports)),
+            imports=list(dict.fromkeys(name for node in imports for name in _imported(node, text))),
         )
 
     def module_paths(self, name: str, importer: str) -> list[str]:
