@@ -83,10 +83,10 @@ def _build(config: PipelineConfig, sources: Sequence[_Source], *, scratch: Path,
         clusters = index.clusters()
         plan = _plan(reading, clusters)
         sides = divide(reading, plan, clusters)
-        sink = ShardSink(scratch)
         progress.total = progress.done + sum(map(len, sides.documents.values()))
-        RowWriter(reading, clusters, sink).write(sides, _ticker(progress))
-        shards = sink.finish()
+        with ShardSink(scratch) as sink:
+            RowWriter(reading, clusters, sink).write(sides, _ticker(progress))
+            shards = sink.finish()
         _check_sides(shards, plan)
         return _manifest(reading, shards=shards, sink=sink, split=_split_record(plan, sides))
 

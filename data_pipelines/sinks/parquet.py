@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,6 +84,12 @@ class RowFile:
         self._writer.close()
         self._stream.close()
 
+    def abandon(self) -> None:
+        """Let go of the file after an error; what a full disk refuses now is no news."""
+        for part in (self._writer, self._stream):
+            with suppress(OSError, ValueError):
+                part.close()
+
     def _flush(self) -> None:
         if self._pending:
             self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self._schema))
@@ -104,6 +111,8 @@ class DropLog:
     ) -> None:
         if error is None:
             self._file.close()
+        else:
+            self._file.abandon()
 
     def add(self, row: DroppedFile) -> None:
         """Note one file or commit."""
@@ -126,7 +135,7 @@ def reason_counts(counts: Mapping[tuple[str, str], int]) -> tuple[ReasonCount, .
 
 
 class ShardSink:
-    """Examples into shards named <split>-NNNNN.parquet, with counts by task, split and language."""
+    """Examples into shards named <split>-NNNNN.parquet, with counts; a context manager that lets go after an error."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -134,6 +143,15 @@ class ShardSink:
         self._closed: list[tuple[Split, RowFile]] = []
         self._rows: Counter[tuple[Task, Split, str]] = Counter()
         self._bytes: Counter[tuple[Task, Split, str]] = Counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open.values():
+            file.abandon()
 
     def add(self, example: Example) -> None:
         """Write one example to its split's shard."""

@@ -78,13 +78,13 @@ TOPICS = ("apple", "bridge", "canal", "desert", "engine", "forest", "garden", "h
 
 
 def save_shop(path: Path) -> RepositoryBuilder:
-    """Ten different files in ten commits, then two edits of the newest: enough for a split by time."""
+    """Ten different files in ten commits, an edit of an old one and one of the newest: enough for a split by time."""
     builder = RepositoryBuilder(path)
     for topic in TOPICS:
         builder.commit({f"shop/{topic}.py": module_text(topic)}, f"Add the {topic} module to the shop")
-    for number in (1, 2):
-        text = (path / "shop/jungle.py").read_text().replace(f"total_jungle_{number} =", f"total_jungle_{number} = 1 +")
-        builder.commit({"shop/jungle.py": text}, f"Start the jungle total {number} at one (#{number})\n\nIt was wrong.")
+        if topic in ("bridge", "jungle"):
+            text = module_text(topic).replace(f"total_{topic}_1 =", f"total_{topic}_1 = 1 +")
+            builder.commit({f"shop/{topic}.py": text}, f"Start the {topic} total at one (#7)\n\nIt was wrong.")
     return builder
 
 

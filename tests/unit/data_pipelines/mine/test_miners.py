@@ -121,9 +121,9 @@ def test_docstring_rows_stand_alone():
     [
         'def f(x):\n    """Too short."""\n    a = 1\n    b = 2\n    return a\n',
         'def f(x):\n    """A docstring that is long enough."""\n    return x\n',
-        'def f(x):\n    """A docstring that is long enough."""\n    raise NotImplementedError(\n        "a",\n        "b",\n    )\n',
+        'def f(x):\n    """A docstring that is long enough."""\n    raise NotImplementedError(\n        "a",\n    )\n',
         'def f(x):\n    "A docstring that is long enough."; a = 1\n    b = 2\n    c = 3\n    return a\n',
-        'if 1: \n  def f(x):\n    """A docstring that is long enough."""\n    a = """\nx\n"""\n    b = 2\n    return a\n',
+        'if 1:\n  def f(x):\n    """A docstring that is long enough."""\n    a = """\nx\n"""\n    return a\n',
     ],
 )
 def test_functions_that_teach_nothing_or_cannot_stand_alone_give_no_row(code):

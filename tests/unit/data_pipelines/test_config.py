@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.config import PipelineConfig, load_pipeline
+from finetune.contracts.errors import RecipeError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "data").glob("*.yaml")), ids=lambda path: path.name)
+def test_each_shipped_pipeline_loads_and_is_short(path):
+    assert load_pipeline(path).tasks.infill.enabled
+    assert path.read_text().count("\n") <= 40
+
+
+def test_all_mistakes_come_at_once_with_line_and_nearest_key(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "fliters:\n  min_bytes: 3\ntasks:\n  infill:\n    max_rows_per_file: 0\nlanguages: [cobol]\nseed: many\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_pipeline(path)
+    problems = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 4
+    assert f"{path}:1: fliters: unknown key; did you mean filters?" in problems
+    assert f"{path}:5: tasks.infill.max_rows_per_file" in problems
+    assert "supported languages are: python" in problems
+    assert f"{path}:7: seed" in problems
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "- 1\n", "sources: !!python/object:x {}\n", "sources:\n  - path: x\n    ref: --all\n"]
+)
+def test_broken_files_are_recipe_errors(text, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"bad\.yaml"):
+        load_pipeline(path)
+
+
+def test_a_relative_source_starts_at_the_files_folder(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("sources:\n  - path: repos/api\n  - path: /srv/shop\n")
+    assert [source.path for source in load_pipeline(path).sources] == [tmp_path / "repos/api", Path("/srv/shop")]
+
+
+def test_names_are_made_unique_and_lose_their_ending():
+    config = PipelineConfig.for_repositories([Path("/a/api.git"), Path("/b/api")])
+    assert [source.name for source in config.named_sources()] == ["api", "api-2"]
+
+
+def test_with_repositories_keeps_the_rest():
+    config = PipelineConfig(seed=4).with_repositories([Path("x")])
+    assert (config.seed, len(config.sources)) == (4, 1)
