@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from finetune.contracts.dataset import Example
     from finetune.contracts.run import Home, RunState
 
+# What clients ask for; the base goes by its own name.
+ADAPTER_MODEL = "ours"
 MAX_ANSWER_TOKENS = 48
 SHOWN_CHARACTERS = 600
 REQUEST_SECONDS = 120.0
@@ -35,7 +37,7 @@ def ask_both(home: "Home", state: "RunState", dataset: Path) -> Answers:
     from serving.run import running_server
 
     example = held_out_gap(dataset)
-    name = state.recipe_name
+    name = ADAPTER_MODEL
     with running_server(Path(state.base_path), home.adapters) as url:
         note(f"      serving on {url}")
         # the key is never checked on loopback; the client insists on having one

@@ -49,7 +49,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m finetune.embedded.build", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".finetune/embedded-build"), help="Saves and tokenizer.")
     parser.add_argument("--out", type=Path, default=BASE_FOLDER, help="Where the finished base goes.")
-    parser.add_argument("--steps", type=int, default=1300, help="Steps of 4,096 tokens.")
+    parser.add_argument("--steps", type=int, default=1500, help="Steps of 4,096 tokens.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export-now", action="store_true", help="Export the newest save without training further.")
     return parser.parse_args(arguments)

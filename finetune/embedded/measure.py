@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from finetune.embedded.corpus import Document
+from finetune.embedded.rows import content_lines
 from finetune.embedded.tokenizer import END, Encoder
 
 WINDOW_TOKENS = 1024
@@ -107,13 +108,11 @@ def infill_exact_match(model: Any, encoder: Encoder, documents: Sequence[Documen
 
 
 def _line_span(text: str, draw: random.Random) -> tuple[str, int, int]:
-    places, offset = [], 0
-    for line in text.splitlines(keepends=True):
-        content = line.strip()
-        if len(content) >= MIN_SPAN_CHARACTERS and len(content.encode()) <= MAX_NEW_TOKENS * 2:
-            start = offset + len(line) - len(line.lstrip())
-            places.append((start, start + len(content)))
-        offset += len(line)
+    places = [
+        (start, end)
+        for start, end in content_lines(text)
+        if end - start >= MIN_SPAN_CHARACTERS and len(text[start:end].encode()) <= MAX_NEW_TOKENS * 2
+    ]
     start, end = draw.choice(places)
     return text, start, end
 

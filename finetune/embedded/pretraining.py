@@ -21,12 +21,12 @@ CONFIG_NAME = "config.json"
 class Schedule:
     """How long and how fast. One step is batch_rows rows of row_tokens targets."""
 
-    steps: int = 1300
+    steps: int = 1500
     batch_rows: int = 4
     row_tokens: int = 1024
     warmup_steps: int = 40
     # Constant, then linear to zero over this share (arXiv 2405.18392)
-    decay_share: float = 0.69
+    decay_share: float = 0.73
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0

@@ -14,6 +14,10 @@ from finetune.embedded.tokenizer import END, Encoder
 INFILL_SHARE = 0.5
 REPOSITORY_SHARE = 0.1
 CHAT_SHARE = 0.05
+# Shares of the gaps by kind; the rest is any run of characters.
+LINE_SHARE = 0.6
+TAIL_SHARE = 0.1
+LINES_SHARE = 0.2
 MAX_WINDOW_CHARACTERS = 3_000
 MIN_WINDOW_CHARACTERS = 200
 MAX_SPAN_LINES = 8
@@ -121,21 +125,34 @@ class RowMaker:
 
 
 def choose_span(text: str, draw: random.Random) -> tuple[int, int]:
-    """Character range to hide: the rest of a line, some whole lines, or anything."""
-    starts = [0, *(place + 1 for place, character in enumerate(text) if character == "\n" and place + 1 < len(text))]
+    """Character range to hide, never empty: a line after its indentation, its tail, some lines, or anything.
+
+    A gap that is empty, such as a blank line, would teach the model to answer with nothing at all.
+    """
+    lines = content_lines(text)
     kind = draw.random()
-    if kind < 0.75:
-        first = draw.randrange(len(starts))
-        last = first if kind < 0.45 else min(first + draw.randint(1, MAX_SPAN_LINES) - 1, len(starts) - 1)
-        line_end = starts[last + 1] - 1 if last + 1 < len(starts) else len(text.rstrip("\n"))
-        begin = starts[first]
-        while begin < line_end and text[begin] in " \t":
-            begin += 1
-        if kind < 0.15 and begin < line_end:
-            begin = draw.randrange(begin, line_end)
-        return min(begin, line_end), max(begin, line_end)
+    if lines and kind < LINE_SHARE + TAIL_SHARE + LINES_SHARE:
+        first = draw.randrange(len(lines))
+        begin, end = lines[first]
+        if kind < TAIL_SHARE:
+            begin = draw.randrange(begin, end)
+        elif kind < TAIL_SHARE + LINES_SHARE:
+            end = lines[min(first + draw.randint(1, MAX_SPAN_LINES - 1), len(lines) - 1)][1]
+        return begin, end
     start = draw.randrange(len(text))
     return start, min(start + draw.randint(1, MAX_SPAN_CHARACTERS), len(text))
+
+
+def content_lines(text: str) -> list[tuple[int, int]]:
+    """Character ranges of the lines that are not blank, without indentation and trailing space."""
+    ranges, offset = [], 0
+    for line in text.splitlines(keepends=True):
+        content = line.strip()
+        if content:
+            start = offset + len(line) - len(line.lstrip())
+            ranges.append((start, start + len(content)))
+        offset += len(line)
+    return ranges
 
 
 def functions_of(text: str) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_rows_and_more_rows_begin_alike(encoder):
 def test_spans_lie_inside_the_text_and_start_after_the_indentation():
     draw = random.Random(0)
     spans = [choose_span(SOURCE, draw) for _ in range(500)]
-    assert all(0 <= start <= end <= len(SOURCE) for start, end in spans)
+    assert all(0 <= start < end <= len(SOURCE) for start, end in spans)
     lines = {SOURCE[start:end] for start, end in spans}
     assert "self.sides = sides" in lines
 
