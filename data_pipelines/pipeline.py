@@ -103,6 +103,7 @@ def _read(reading: Reading, sources: Sequence[_Source], progress: Progress) -> N
             section=config.tasks.commit_edit,
             languages=config.languages,
         )
+        progress.total += len(history.candidates)
         files = TreeReader(source.repository, source.section, entries=source.entries, history=history, reading=reading)
         files.read(tick)
         if config.tasks.commit_edit.enabled:

@@ -16,6 +16,8 @@ STANDS_FOR_A_VALUE = re.compile(
     rb"|[xX*._\-]{3,}|\.\.\.|<[^>]*>|\[[^\]]*\]|\{[^}]*\}|\$\{?[\w.]+\}?|%\(?\w*\)?[sdr]"
     rb"|your[_\- ].*|my[_\-]?(?:secret|token|password))$"
 )
+# ("DB_PASSWORD", "DB_USER") names settings and gives no value
+CONSTANT_NAME = re.compile(rb"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
 TEMPLATE = re.compile(rb"\$\{|\{\{|\{[\w.]*\}|%\(|%s|<[a-z_ -]+>|os\.environ|getenv")
 PLACEHOLDER = re.compile(rb"REDACTED_[A-Z_]+_[0-9a-f]{8}|redacted-[0-9a-f]{8}@example\.com")
 # RFC 2606 and RFC 6761, and addresses of services that are no person
@@ -36,7 +38,12 @@ def is_allowed_value(value: bytes, before: bytes, *, mixed: bool) -> bool:
 
     mixed asks for letters together with digits: a word alone is then no secret.
     """
-    if STANDS_FOR_A_VALUE.match(value) or TEMPLATE.search(value) or NOT_A_SECRET_NAME.search(before):
+    if (
+        STANDS_FOR_A_VALUE.match(value)
+        or CONSTANT_NAME.match(value)
+        or TEMPLATE.search(value)
+        or NOT_A_SECRET_NAME.search(before)
+    ):
         return True
     if value.count(b" ") >= 2 or value.endswith((b":", b"?", b": ")):
         return True

@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,13 +99,30 @@ def _is_allowed(rule: Rule, value: bytes, before: bytes) -> bool:
 
 
 def _without_overlaps(found: Iterator[Found]) -> list[Found]:
-    """The longest of those that overlap; among equals the rule that stands first in the pack."""
+    """The longest of those that overlap; among equals the rule that stands first in the pack.
+
+    An address gives way to any secret: in user:word@host it would take the host with it.
+    """
+    everything = list(found)
+    secrets = _longest([item for item in everything if item.rule.id != EMAIL_RULE])
+    starts = [item.start for item in secrets]
+    kept = list(secrets)
+    for email in _longest([item for item in everything if item.rule.id == EMAIL_RULE]):
+        place = bisect_left(starts, email.end) - 1
+        if place < 0 or secrets[place].end <= email.start:
+            kept.append(email)
+    return sorted(kept, key=lambda item: item.start)
+
+
+def _longest(found: list[Found]) -> list[Found]:
     kept: list[Found] = []
     for item in sorted(found, key=lambda item: (item.start, -item.end)):
         if not kept or item.start >= kept[-1].end:
             kept.append(item)
         elif item.end - item.start > kept[-1].end - kept[-1].start:
             kept[-1] = Found(kept[-1].start, item.end, item.rule)
+        else:
+            kept[-1] = Found(kept[-1].start, max(kept[-1].end, item.end), kept[-1].rule)
     return kept
 
 

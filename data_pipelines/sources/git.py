@@ -1,5 +1,6 @@
 """A git repository read from its object database at one commit; the work tree is never looked at."""
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -143,7 +144,8 @@ def open_repository(path: Path, *, name: str, ref: str = "HEAD") -> Repository:
     Raises RepositoryError when path is missing, is no repository, or has no commit at ref.
     """
     hint = "Give --repo the folder of a clone, or a bare repository."
-    if not path.exists():
+    # unlike Path.exists this answers False, and raises nothing, for a folder that may not be entered
+    if not os.path.exists(path):
         raise RepositoryError(f"{path} does not exist.", hint)
     if not path.is_dir():
         raise RepositoryError(f"{path} is a file, no git repository.", hint)

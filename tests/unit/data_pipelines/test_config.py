@@ -4,6 +4,7 @@ import pytest
 
 from data_pipelines.config import PipelineConfig, load_pipeline
 from finetune.contracts.errors import RecipeError
+from finetune.contracts.yaml_file import known_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -53,3 +54,13 @@ def test_names_are_made_unique_and_lose_their_ending():
 def test_with_repositories_keeps_the_rest():
     config = PipelineConfig(seed=4).with_repositories([Path("x")])
     assert (config.seed, len(config.sources)) == (4, 1)
+
+
+def test_the_page_names_every_key():
+    page = (ROOT / "docs" / "data.md").read_text()
+    missing = [
+        key for key in known_keys(PipelineConfig) if f"`{key}`" not in page and f".{key.split('.')[-1]}`" not in page
+    ]
+    assert [key for key in missing if key not in ("sources", "filters", "redact", "dedup", "split", "tasks")] == [
+        f"tasks.{name}" for name in ("infill", "infill.strata", "docstring", "commit_edit", "pretrain")
+    ]

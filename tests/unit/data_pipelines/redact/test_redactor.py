@@ -143,6 +143,7 @@ def test_every_rule_has_a_fake():
         'uuid = "123e4567-e89b-12d3-a456-426614174000"',
         'url = "https://db.corp:8080/path@version"',
         "@app.route('/login')",
+        'names = ("DB_PASSWORD", "DB_USER")',
         'headers = {"Authorization": f"Bearer {token}"}',
         "tokenizer = Tokenizer.from_pretrained('base-model-v2-large')",
     ],
@@ -165,6 +166,12 @@ def test_the_same_secret_gets_the_same_placeholder_and_another_key_another_one()
     assert first[4:] == second[4:] != third[4:]
     assert redactor(b"other key, 32 bytes long ......").redact(text).text.split("\n")[0] != first
     assert redactor().author("A@b.io ") == redactor().author("a@b.io") != redactor(b"x" * 32).author("a@b.io")
+
+
+def test_a_password_before_a_host_is_no_address():
+    done = redactor().redact('proxy = "http://user:pass99@proxy.corp.com/x"\n')
+    assert "@proxy.corp.com/x" in done.text
+    assert "pass99" not in done.text
 
 
 def test_what_is_switched_off_stays():

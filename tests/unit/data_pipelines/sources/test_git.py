@@ -147,6 +147,28 @@ def test_the_callers_git_variables_do_not_redirect(make_repository, monkeypatch)
         assert names(repository) == [b"right.py"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_a_repository_of_another_user_is_read(make_repository):
+    builder = make_repository()
+    builder.commit({"a.py": "a\n"})
+    for path in (builder.path, builder.path / ".git"):
+        os.chown(path, 12345, 12345)
+    with open_repository(builder.path, name="x") as repository:
+        assert names(repository) == [b"a.py"]
+
+
+def test_object_names_of_sha256(make_repository, tmp_path):
+    builder = make_repository()
+    builder.git("init", "-q", "--object-format=sha256", str(tmp_path / "wide"))
+    builder.path = tmp_path / "wide"
+    builder.commit({"a.py": "a\n"})
+    with open_repository(builder.path, name="x") as repository:
+        (entry,) = repository.entries()
+        assert len(entry.blob) == 64
+        assert repository.content(entry.blob, max_bytes=10) == b"a\n"
+        assert [len(commit.changes) for commit in repository.commits()] == [1]
+
+
 def trap(builder, name):
     """A program that a hostile repository wants started; it leaves a trace."""
     script = builder.path / ".git" / f"trap-{name}"
