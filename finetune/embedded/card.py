@@ -78,7 +78,8 @@ not deploy it. For work, point a recipe at a real base.
 
 `python -m finetune.embedded.build`, seed {seed}, on a CPU: {steps} of {planned} planned steps of {rows} rows x
 {row_tokens} tokens, {tokens} M tokens in all, {minutes} minutes of training. Muon on the matrices, AdamW on the
-rest, peak rate {rate}, linear decay over the last {decay}. Products in bfloat16, weights held in float32 and shipped in bfloat16.
+rest, peak rate {rate}, linear decay over the last {decay}.
+Products in bfloat16, weights held in float32 and shipped in bfloat16.
 
 Half of the rows are infill rows (prefix, suffix, middle), a tenth hold several files of one package, a twentieth are
 chat rows made from functions and their docstrings, the rest is plain source. The tokenizer is a byte-level BPE of 8,192
