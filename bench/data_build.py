@@ -60,7 +60,14 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(repository: Path, out: Path, pipeline: Path | None) -> dict[str, object] | None:
     """One build; None when it failed, after its message went to stderr."""
-    words = ["build", *([str(pipeline)] if pipeline else []), "--repo", str(repository), "--out", str(out)]
+    words = [
+        "build",
+        *([str(pipeline.resolve())] if pipeline else []),
+        "--repo",
+        str(repository.resolve()),
+        "--out",
+        str(out.resolve()),
+    ]
     started = time.perf_counter()
     child = subprocess.Popen([sys.executable, "-c", RUN, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
