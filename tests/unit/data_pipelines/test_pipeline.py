@@ -13,6 +13,7 @@ from data_pipelines.config import PipelineConfig
 from data_pipelines.dedup.shingles import jaccard, shingles
 from data_pipelines.mine.blocks import Block, apply_blocks, read_blocks
 from data_pipelines.pipeline import build_dataset
+from data_pipelines.show import page
 from data_pipelines.sources.git import open_repository
 from finetune.contracts import io as contract_io
 from finetune.contracts.dataset import DatasetManifest, Example, Role, Split, Task
@@ -370,3 +371,35 @@ def test_context_of_train_rows_never_shows_a_held_out_file(make_repository, tmp_
     assert shown
     assert held
     assert shown.isdisjoint(held)
+
+
+def test_an_old_edit_of_a_held_out_file_is_not_learned_however_much_the_file_changed(make_repository, tmp_path, shop):
+    builder = make_repository()
+    for number in range(8):
+        builder.commit({f"m{number}.py": module_text_like(shop, number)}, "Add one more module here")
+    changed = module_text_like(shop, 0).replace("apple_1 = 1", "apple_1 = 7")
+    builder.commit({"m0.py": changed}, "Start the total of apples at seven")
+    builder.commit({"m1.py": module_text_like(shop, 1) + "\nLAST = 1\n"}, "Name the last of the bridges")
+    builder.commit({"m0.py": module_text_like(shop, 9)}, "wip")
+    manifest = build([builder.path], tmp_path / "out")
+    edits = [row for row in rows_of(tmp_path / "out", "train") if row.task is Task.COMMIT_EDIT]
+    assert "m0.py" not in {place.path for row in edits for place in row.provenance}
+    assert "edit of a held-out file" in {row.reason for row in manifest.dropped}
+
+
+def test_a_held_out_function_that_train_teaches_word_for_word_is_left_out(make_repository, tmp_path, shop):
+    builder = make_repository()
+    shared = module_text_like(shop, 0).split("\n\n\n")[0].split("import math\n\n")[1] + "\n"
+    for number in range(9):
+        text = module_text_like(shop, number) if number else shared + module_text_like(shop, 9)
+        builder.commit({f"m{number}.py": text}, "Add one more module here")
+    builder.commit({"last.py": shared + "\n\n" + module_text_like(shop, 0).replace("apple", "plum")}, "Move a function")
+    manifest = build([builder.path], tmp_path / "out", tasks={"docstring": {"max_rows_per_file": 9}})
+    dropped = {row.reason: row.count for row in manifest.dropped if row.stage == "docstring"}
+    assert dropped == {"a train row has the same target": 1}
+
+
+def test_escape_sequences_of_a_repository_do_not_reach_the_terminal(built):
+    row = built[2][0]
+    hostile = row.model_copy(update={"segments": (row.segments[0].model_copy(update={"text": "a\x1b[2Jb\rc\u202ed"}),)})
+    assert not {"\x1b", "\r", "\u202e"} & set(page([hostile]))
