@@ -49,7 +49,7 @@ class MlflowTracker:
             tracking_run_id = store.open(resume or opened_as(earlier))
             confirmed = store.confirmed()
             self._journal, self._delivery = journal, Delivery(store)
-            self._delivery.add(*(entry for entry in earlier if entry.number > confirmed))
+            self._delivery.add(*(entry for entry in earlier if entry.number > confirmed and entry.kind != "delivered"))
             tags = {**environment_tags(), **card.tags}
             self._write("start", _card_document(replace(card, tags=changed_tags(tags, read_card(earlier)))))
             self._write("opened", {"tracking_run_id": tracking_run_id})
@@ -186,7 +186,7 @@ def replay(home: Home, layout: RunLayout) -> int:
         if _died(journal.entries):
             entry, _ = journal.append("finish", {"status": "interrupted", "ended_at_ms": journal.entries[-1].at_ms})
             journal.entries.append(entry)
-        missing = [entry for entry in journal.entries if entry.number > confirmed]
+        missing = [entry for entry in journal.entries if entry.number > confirmed and entry.kind != "delivered"]
         delivery = Delivery(store)
         delivery.add(*missing)
         if not delivery.deliver(now=True, wait_seconds=FINISH_WAIT_SECONDS):

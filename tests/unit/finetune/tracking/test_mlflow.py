@@ -1,0 +1,229 @@
+"""MlflowTracker over a real SQLite store: what is recorded, and what happens when the store fails."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.contracts.dataset import DatasetManifest, Example
+from finetune.contracts.errors import MachineError, RunError
+from finetune.contracts.run import Home, RunLayout
+from finetune.tracking.base import RunCard
+from finetune.tracking.jsonl import parse
+from finetune.tracking.mlflow import MlflowTracker, replay
+from finetune.tracking.mlflow_store import open_client
+from finetune.tracking.runs import list_runs
+
+
+def stored_points(home: Home) -> Counter[tuple[str, int, float]]:
+    with sqlite3.connect(home.tracking_database) as connection:
+        return Counter(connection.execute("SELECT key, step, value FROM metrics").fetchall())
+
+
+def stored_run(home: Home) -> Any:
+    client = open_client(home)
+    experiment = client.get_experiment_by_name("finetune")
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_a_run_is_recorded_whole(
+    home: Home,
+    layout: RunLayout,
+    card: RunCard,
+    tracker: MlflowTracker,
+    tmp_path: Path,
+    make_dataset: Callable[[Path, Sequence[Example]], Path],
+) -> None:
+    folder = make_dataset(tmp_path / "dataset", [])
+    manifest = DatasetManifest.model_validate_json((folder / "manifest.json").read_bytes())
+    tracking_run_id = tracker.start(card)
+    tracker.dataset(manifest, folder)
+    for step in range(5):
+        tracker.metrics(step, {"train/loss": 3.0 - step, "system/memory_gib": 1.5})
+    tracker.artifact(folder / "manifest.json", "dataset")
+    tracker.describe("### Shop")
+    tracker.finish("finished")
+
+    run = stored_run(home)
+    assert run.info.run_id == tracking_run_id
+    assert run.info.run_name == "shop-1"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["lora.rank"] == "16"
+    assert len(run.data.params["data.dataset"]) == 6000
+    assert run.data.metrics == {"train/loss": -1.0, "system/memory_gib": 1.5}
+    assert run.data.tags["recipe_digest"] == "abc"
+    assert run.data.tags["environment.python"].startswith("3.")
+    assert run.data.tags["mlflow.note.content"] == "### Shop"
+    (entry,) = run.inputs.dataset_inputs
+    assert manifest.content_digest.startswith(entry.dataset.digest)
+    assert json.loads(entry.dataset.profile)["train_examples"] == 0
+    artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    names = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
+    assert names == {"dataset/manifest.json", "environment.txt", "plots/loss.png"}
+
+
+def test_what_a_broken_store_missed_is_recorded_once_when_it_is_back(
+    home: Home, layout: RunLayout, card: RunCard, tracker: MlflowTracker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.start(card)
+    tracker.metrics(0, {"train/loss": 3.0})
+    tracker.describe("before")
+    away = home.tracking_database.rename(home.root / "away.db")
+    home.tracking_database.write_bytes(b"no database at all" * 100)
+    for step in range(1, 20):
+        tracker.metrics(step, {"train/loss": 3.0 - step})
+    tracker.describe("after")
+    tracker.finish("finished")
+    assert "entries wait" in capsys.readouterr().err
+    away.replace(home.tracking_database)
+
+    (row,) = list_runs(home)
+    assert (row.status, row.loss) == ("finished", 3.0 - 19)
+    expected = Counter(("train/loss", step, 3.0 - step) for step in range(20))
+    assert stored_points(home) == expected
+    assert stored_run(home).data.tags["mlflow.note.content"] == "after"
+    list_runs(home)
+    assert replay(home, layout) == 0
+    assert stored_points(home) == expected
+
+
+def test_a_locked_store_delays_no_step_and_loses_nothing(home: Home, card: RunCard, tracker: MlflowTracker) -> None:
+    tracker.start(card)
+    with sqlite3.connect(home.tracking_database, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for step in range(50):
+            tracker.metrics(step, {"train/loss": float(step)})
+        other.execute("ROLLBACK")
+    tracker.finish("finished")
+    assert stored_points(home) == Counter(("train/loss", step, float(step)) for step in range(50))
+
+
+def test_a_store_that_broke_between_data_and_mark_does_not_count_twice(
+    home: Home, layout: RunLayout, card: RunCard, tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.tracking.mlflow_store import MlflowStore
+
+    def torn(_: MlflowStore, number: int) -> None:
+        raise OSError("died here")
+
+    tracker.start(card)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowStore, "confirm", torn)
+        tracker.metrics(1, {"train/loss": 2.0})
+        tracker.describe("one")
+        tracker.finish("finished")
+    list_runs(home)
+    assert stored_points(home) == Counter({("train/loss", 1, 2.0): 1})
+
+
+def test_a_killed_process_leaves_a_run_that_the_next_start_completes(
+    home: Home, layout: RunLayout, card: RunCard, tracker: MlflowTracker
+) -> None:
+    first = tracker.start(card)
+    assert tracker._journal is not None
+    tracker._journal.append("metrics", {"step": 1, "values": {"train/loss": 2.5}})
+    tracker._journal.close()
+    again = MlflowTracker(home, layout)
+    assert again.start(card) == first
+    again.metrics(2, {"train/loss": 2.0})
+    again.finish("finished")
+    assert stored_points(home) == Counter({("train/loss", 1, 2.5): 1, ("train/loss", 2, 2.0): 1})
+
+
+def test_a_killed_process_is_listed_as_interrupted_and_ends_with_its_last_sign_of_life(
+    home: Home, layout: RunLayout, card: RunCard, tracker: MlflowTracker
+) -> None:
+    tracker.start(card)
+    tracker.metrics(1, {"train/loss": 2.5})
+    assert tracker._journal is not None
+    tracker._journal.close()
+    last = parse(layout.journal.read_bytes())[-1]
+    (row,) = list_runs(home)
+    assert row.status == "interrupted"
+    assert stored_run(home).info.end_time == last.at_ms
+
+
+def test_a_run_in_progress_is_left_alone(home: Home, card: RunCard, tracker: MlflowTracker) -> None:
+    tracker.start(card)
+    (row,) = list_runs(home)
+    assert row.status == "running"
+    tracker.metrics(1, {"train/loss": 2.5})
+    tracker.finish("finished")
+
+
+def test_a_later_process_keeps_what_the_run_began_with_and_its_end(
+    home: Home, layout: RunLayout, card: RunCard, tracker: MlflowTracker
+) -> None:
+    first = tracker.start(card)
+    tracker.metrics(1, {"train/loss": 2.0})
+    tracker.finish("finished")
+    ended = stored_run(home).info.end_time
+    later = RunCard("shop-1", "finetune", "shop", {}, tags={"recipe_digest": "abc", "verdict": "better"})
+    again = MlflowTracker(home, layout)
+    again.start(later, resume=first)
+    again.metrics(1, {"eval/bits_per_byte_base": 2.0})
+    again.finish("finished")
+    changed = RunCard("shop-1", "finetune", "shop", {}, tags={"recipe_digest": "other", "verdict": "worse"})
+    again = MlflowTracker(home, layout)
+    again.start(changed, resume=first)
+    again.finish("finished")
+    run = stored_run(home)
+    assert run.info.end_time == ended
+    assert run.data.tags["recipe_digest"] == "abc"
+    assert run.data.tags["later.recipe_digest"] == "other"
+    assert run.data.tags["verdict"] == "worse"
+
+
+def test_an_entry_whose_file_is_gone_does_not_block_the_rest(
+    home: Home, card: RunCard, tracker: MlflowTracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.start(card)
+    tracker.artifact(tmp_path / "gone.txt")
+    tracker.metrics(1, {"train/loss": 2.0})
+    tracker.finish("finished")
+    assert "gone.txt is gone" in capsys.readouterr().err
+    assert stored_points(home) == Counter({("train/loss", 1, 2.0): 1})
+
+
+def test_a_lost_store_is_filled_again_from_the_journal(
+    home: Home, layout: RunLayout, card: RunCard, tracker: MlflowTracker, empty_store: Path
+) -> None:
+    tracker.start(card)
+    tracker.metrics(1, {"train/loss": 2.0})
+    tracker.finish("finished")
+    home.tracking_database.write_bytes(empty_store.read_bytes())
+    assert list_runs(home) == ()
+    assert replay(home, layout) > 0
+    (row,) = list_runs(home)
+    assert (row.status, row.loss) == ("finished", 2.0)
+    assert stored_run(home).data.params["lora.rank"] == "16"
+
+
+def test_a_file_that_is_no_database_stops_the_start(home: Home, card: RunCard, tracker: MlflowTracker) -> None:
+    home.tracking_database.write_bytes(b"text" * 1000)
+    with pytest.raises(MachineError, match=r"mlflow\.db cannot be used: file is not a database"):
+        tracker.start(card)
+    assert home.tracking_database.read_bytes() == b"text" * 1000
+
+
+def test_figures_that_are_no_numbers_are_recorded(home: Home, card: RunCard, tracker: MlflowTracker) -> None:
+    tracker.start(card)
+    tracker.metrics(1, {"train/loss": float("nan"), "train/gradient_norm": float("inf")})
+    tracker.finish("failed")
+    assert stored_run(home).info.status == "FAILED"
+    assert set(stored_run(home).data.metrics) == {"train/loss", "train/gradient_norm"}
+
+
+def test_replay_of_a_folder_without_a_journal_is_refused(home: Home) -> None:
+    with pytest.raises(RunError, match="has no journal"):
+        replay(home, RunLayout(home.root))
+
+
+def test_no_runs_where_nothing_was_tracked(tmp_path: Path) -> None:
+    assert list_runs(Home(tmp_path)) == ()
+    assert not list(tmp_path.iterdir())

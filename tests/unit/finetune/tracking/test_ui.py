@@ -1,0 +1,62 @@
+"""MLflow's pages: where they listen, what is started, and that they end by their own process id."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+
+from finetune.contracts.errors import MachineError
+from finetune.contracts.run import Home
+from finetune.tracking import ui
+
+
+def test_a_free_port_is_used_as_given_and_a_taken_one_is_not() -> None:
+    with socket.socket() as other:
+        other.bind((ui.HOST, 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        found = ui.free_port(taken)
+        assert found not in (0, taken)
+    assert ui.free_port(found) == found
+
+
+def test_the_server_listens_on_loopback_and_reads_the_homes_store(home: Home) -> None:
+    words = ui.command(home, 5001)
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--port") + 1] == "5001"
+    assert words[words.index("--backend-store-uri") + 1] == f"sqlite:///{home.tracking_database}"
+
+
+def test_stop_ends_a_child_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "STOP_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        ui.stop(child)
+        assert child.returncode == -signal.SIGKILL
+
+
+def test_a_server_that_ends_at_once_is_an_error_that_names_its_log(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('no')"])
+    with pytest.raises(MachineError, match=r"ended at once with code 1.*mlflow-ui\.log"):
+        ui.serve_ui(home, 0, ready=lambda _: None)
+    assert (home.root / ui.LOG_NAME).read_text() == "no\n"
+
+
+@pytest.mark.slow
+def test_the_pages_answer_until_interrupted(home: Home) -> None:
+    seen: list[int] = []
+
+    def ready(url: str) -> None:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            seen.append(answer.status)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    assert ui.serve_ui(home, 0, ready=ready) == 0
+    assert seen == [200]
