@@ -74,7 +74,7 @@ def _rows(
     path = work / f"rows-{shape[0]}x{shape[1]}.npy"
     if not path.exists():
         np.save(path, RowMaker(corpus.train, encoder, seed=0).packed(*shape))
-    return np.load(path)  # type: ignore[no-any-return]
+    return np.load(path)
 
 
 def _export(run: Any, corpus: Corpus, encoder: Encoder, *, work: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 # Whole packages that the model never saw: its own evaluation. Libraries, a web framework and part of the stdlib.
 HELD_OUT = ("rich", "starlette", "stdlib.asyncio")
@@ -93,7 +94,7 @@ def _packages() -> Iterator[tuple[str, str, Path, list[Path]]]:
 
 def license_of(package: metadata.Distribution) -> str:
     """The licence that a package states: SPDX expression, else classifiers, else the first line of its field."""
-    fields = package.metadata
+    fields: Any = package.metadata
     if fields.get("License-Expression"):
         return str(fields["License-Expression"])
     classifiers = [

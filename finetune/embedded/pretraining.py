@@ -158,7 +158,8 @@ class Pretraining:
 
 def split_parameters(model: Any) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """The matrices inside the layers, which Muon may orthogonalise, and everything else, tied weights once."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = ".layers." in name and parameter.ndim == 2 and min(parameter.shape) >= 64
         (matrices if inside else others).append(parameter)

@@ -71,7 +71,8 @@ class Encoder:
 
         self._inner: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._inner.encode_special_tokens = True
-        self.special = {name: int(self._inner.token_to_id(name)) for name in SPECIAL}
+        vocabulary = self._inner.get_vocab(with_added_tokens=True)
+        self.special: dict[str, int] = {name: vocabulary[name] for name in SPECIAL}
 
     def encode(self, text: str) -> list[int]:
         """Ids of text alone; names of the tokens that are not flagged special are broken up by a cut inside them."""
