@@ -74,13 +74,21 @@ class Delivery:
 
     def _send(self) -> None:
         for batch in batches(list(self._pending)):
-            try:
-                self._store.apply(batch)
-            except EntryRefused as error:
-                note(f"Not in the tracking store, only in the journal: {batch[0].kind}, {error}")
+            self._apply(batch)
             self._store.confirm(batch[-1].number)
             for _ in batch:
                 self._pending.popleft()
+
+    def _apply(self, batch: Sequence[Entry]) -> None:
+        try:
+            self._store.apply(batch)
+        except EntryRefused as error:
+            if len(batch) == 1:
+                note(f"Not in the tracking store, only in the journal: {batch[0].kind}, {error}")
+                return
+            # one bad entry must not keep the others of its call out
+            for entry in batch:
+                self._apply([entry])
 
     def _tell(self, error: Exception) -> None:
         if self._failed:

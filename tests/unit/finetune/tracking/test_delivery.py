@@ -68,6 +68,15 @@ def test_what_the_store_never_takes_is_left_out_and_does_not_block(capsys: pytes
     assert "only in the journal: describe" in capsys.readouterr().err
 
 
+def test_one_refused_point_does_not_keep_its_neighbours_out() -> None:
+    store = FakeStore()
+    store.refused = {2}
+    delivery = Delivery(store)
+    delivery.add(metric(1), metric(2), metric(3))
+    assert delivery.deliver(now=True)
+    assert (sorted(set(store.applied)), store.confirmed) == ([1, 3], 3)
+
+
 def test_metrics_share_a_call_up_to_what_the_store_takes() -> None:
     entries = [metric(number, num_values=400) for number in range(1, 6)]
     sizes = [sum(len(entry.points()) for entry in batch) for batch in batches(entries)]

@@ -92,6 +92,32 @@ def test_what_a_broken_store_missed_is_recorded_once_when_it_is_back(
     assert stored_points(home) == expected
 
 
+def test_a_store_that_vanished_is_not_replaced_by_an_empty_one(
+    home: Home, card: RunCard, tracker: MlflowTracker
+) -> None:
+    tracker.start(card)
+    away = home.tracking_database.rename(home.root / "away.db")
+    tracker.metrics(1, {"train/loss": 2.0})
+    tracker.describe("after")
+    tracker.finish("finished")
+    assert not home.tracking_database.exists()
+    away.replace(home.tracking_database)
+    list_runs(home)
+    assert stored_points(home) == Counter({("train/loss", 1, 2.0): 1})
+
+
+def test_a_point_that_mlflow_refuses_costs_only_itself(
+    home: Home, card: RunCard, tracker: MlflowTracker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.start(card)
+    tracker.metrics(1, {"train/loss": 2.0})
+    tracker.metrics(2, {"train/what?": 2.0})
+    tracker.metrics(3, {"train/loss": 1.0})
+    tracker.finish("finished")
+    assert "only in the journal: metrics" in capsys.readouterr().err
+    assert stored_points(home) == Counter({("train/loss", 1, 2.0): 1, ("train/loss", 3, 1.0): 1})
+
+
 def test_a_locked_store_delays_no_step_and_loses_nothing(home: Home, card: RunCard, tracker: MlflowTracker) -> None:
     tracker.start(card)
     with sqlite3.connect(home.tracking_database, isolation_level=None) as other:
