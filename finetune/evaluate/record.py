@@ -13,7 +13,7 @@ from finetune.contracts.io import read_model, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.evaluate.plot import plot_scores
 from finetune.evaluate.report import EvaluationReport, save_report
-from finetune.evaluate.scores import DIRECTIONS, metric_key
+from finetune.evaluate.scores import metric_key
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.tracking.base import Tracker
@@ -76,13 +76,15 @@ def _base_argument(resolved: ResolvedRecipe) -> str:
 
 
 def metrics_of(report: EvaluationReport) -> dict[str, float]:
-    """eval/<score>_base, _adapter and _difference for each score, with the interval's ends for the main ones."""
+    """eval/<score>_base, _adapter and _difference; intervals and tasks have prefixes of their own: MLflow's groups."""
     values: dict[str, float] = {}
     for score in report.scores:
-        key = f"eval/{metric_key(score.name)}"
-        values |= {f"{key}_base": score.base, f"{key}_adapter": score.adapter, f"{key}_difference": score.difference}
-        if score.name in DIRECTIONS:
-            values |= {f"{key}_difference_low": score.low, f"{key}_difference_high": score.high}
+        name, _, task = score.name.partition(", ")
+        key = f"eval/by_task/{metric_key(name)}_{metric_key(task)}" if task else f"eval/{metric_key(name)}"
+        values |= {f"{key}_base": score.base, f"{key}_adapter": score.adapter}
+        if not task:
+            edge = f"eval/interval/{metric_key(name)}_difference"
+            values |= {f"{key}_difference": score.difference, f"{edge}_low": score.low, f"{edge}_high": score.high}
     return values
 
 

@@ -38,8 +38,8 @@ def scores_of(rows: Sequence[RowFigure], gaps: Sequence[GapFigure], section: Eva
 
 
 def metric_key(name: str) -> str:
-    """The name of a score as metrics have it: bits_per_byte_commit_edit."""
-    return name.replace(",", "").replace(" ", "_")
+    """The name of a score or task as metrics have it: infill_exact_match."""
+    return name.replace(" ", "_")
 
 
 def _bits(name: str, rows: Sequence[RowFigure], section: EvaluateSection) -> Score:

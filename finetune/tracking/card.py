@@ -13,7 +13,8 @@ from pydantic import JsonValue
 
 import finetune
 from finetune.contracts.dataset import DatasetManifest, Split
-from finetune.recipe.resolve import ResolvedRecipe
+from finetune.recipe.resolve import ResolvedRecipe, base_folder
+from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.tracking.base import RunCard
 
 LIBRARIES = (
@@ -29,20 +30,26 @@ LIBRARIES = (
     "numpy",
     "mlflow",
 )
+# The rest is in environment.txt: a page full of versions hides the few that explain a difference.
+SHOWN_AS_TAGS = ("python", "processor", "memory", "gpu", "torch", "transformers", "peft", "trl", "bitsandbytes")
+SOURCE_TAGS = {"mlflow.source.name": "finetune train", "mlflow.source.type": "LOCAL"}
 GIT_SECONDS = 5.0
 
 
 def run_card(run_id: str, resolved: ResolvedRecipe) -> RunCard:
     """The card of a run: each value of the resolved recipe as a dotted parameter, its digest and the code's commit."""
-    tags = {"recipe_digest": resolved.digest()[:12], "finetune_version": finetune.__version__}
+    tags = {"recipe_digest": resolved.digest()[:12], **SOURCE_TAGS}
     commit = code_commit()
     if commit:
-        tags["mlflow.source.git.commit"] = commit
+        tags |= {"git_commit": commit, "mlflow.source.git.commit": commit}
+    parameters = {row.key: _parameter(json.loads(row.value)) for row in resolved.origins}
+    if resolved.base.path == str(base_folder(EMBEDDED_BASE)):
+        parameters["base.path"] = EMBEDDED_BASE
     return RunCard(
         run_id=run_id,
         experiment=resolved.track.experiment,
         recipe_name=resolved.name,
-        parameters={row.key: _parameter(json.loads(row.value)) for row in resolved.origins},
+        parameters=parameters,
         tags=tags,
     )
 
@@ -79,8 +86,9 @@ def environment_text() -> str:
 
 
 def environment_tags() -> dict[str, str]:
-    """environment_text as tags, such as environment.torch, so that runs can be filtered by what they ran on."""
-    return {f"environment.{name}": value for name, value in _environment()}
+    """What explains most differences between runs, as tags such as environment.torch, and this product's version."""
+    shown = {f"environment.{name}": value for name, value in _environment() if name in SHOWN_AS_TAGS}
+    return {"finetune_version": finetune.__version__, **shown}
 
 
 def _environment() -> Iterator[tuple[str, str]]:

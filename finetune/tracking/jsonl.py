@@ -116,8 +116,8 @@ def last_kind(path: Path) -> Kind | None:
 
 
 def to_number(value: float) -> JsonValue:
-    """A float as JSON allows it: not-a-number and the infinities become text, which float() reads back."""
-    return float(value) if math.isfinite(value) else str(float(value))
+    """A float in six significant digits as JSON allows it; nan and infinities become text that float() reads back."""
+    return float(f"{value:.6g}") if math.isfinite(value) else str(float(value))
 
 
 def _document(entry: Entry) -> dict[str, JsonValue]:

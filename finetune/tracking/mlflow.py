@@ -77,7 +77,7 @@ class MlflowTracker:
         )
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """As Tracker says; sent to the store every few seconds, many at once."""
+        """As Tracker says, in six significant digits; sent to the store every few seconds, many at once."""
         self._write("metrics", {"step": step, "values": {key: to_number(value) for key, value in values.items()}})
 
     def artifact(self, path: Path, folder: str = "") -> None:
@@ -224,7 +224,7 @@ def changed_tags(tags: Mapping[str, str], first: RunCard | None) -> dict[str, st
     return {
         (f"later.{name}" if name in before else name): value
         for name, value in tags.items()
-        if before.get(name) != value
+        if before.get(name) != value and not (name in before and name.startswith("mlflow."))
     }
 
 

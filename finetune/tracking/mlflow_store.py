@@ -18,8 +18,11 @@ from finetune.tracking.base import RunCard
 from finetune.tracking.delivery import EntryRefused
 from finetune.tracking.jsonl import Entry
 
-RUN_TAG = "finetune_run"
-LINE_TAG = "journal_line"
+# mlflow's pages do not show tags that begin with its own name
+RUN_TAG = "mlflow.finetune.run"
+LINE_TAG = "mlflow.finetune.journal_line"
+# which of its two sets of pages mlflow opens an experiment in: that of training, not of chat applications
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 ADAPTER_FOLDER = "adapter"
 PARAMETERS_PER_CALL = 100
 TAG_CHARACTERS = 8000
@@ -239,7 +242,7 @@ class MlflowStore:
         experiment = self._client.get_experiment_by_name(self._card.experiment)
         if experiment is None:
             return None
-        found = self._client.search_runs([experiment.experiment_id], f"tags.{RUN_TAG} = '{self._card.run_id}'")
+        found = self._client.search_runs([experiment.experiment_id], f"tags.`{RUN_TAG}` = '{self._card.run_id}'")
         return str(found[0].info.run_id) if found else None
 
     def _create(self) -> str:
@@ -256,7 +259,10 @@ class MlflowStore:
         found = self._client.get_experiment_by_name(self._card.experiment)
         if found is None:
             folder = self._home.tracking_artifacts.absolute() / self._card.experiment.replace("/", "_")
-            return str(self._client.create_experiment(self._card.experiment, artifact_location=folder.as_uri()))
+            place = folder.as_uri()
+            return str(
+                self._client.create_experiment(self._card.experiment, artifact_location=place, tags=EXPERIMENT_TAGS)
+            )
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

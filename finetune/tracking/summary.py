@@ -37,7 +37,8 @@ def run_summary(
     next_command: str | None = None,
 ) -> str:
     """Markdown: what was trained on what, the figures, the next command. What is None has not happened yet."""
-    parts = [_heading(resolved, scores), _what(resolved, dataset, base_name)]
+    parts = [_heading(resolved, scores), _sentence(resolved, dataset, base_name=base_name, training=training)]
+    parts.append(_what(resolved, dataset, base_name))
     if scores:
         parts.append("#### Base against adapter, on held-out files\n\n" + score_rows(scores))
     if training:
@@ -73,8 +74,24 @@ def adapter_text(manifest: AdapterManifest) -> str:
 
 
 def _heading(resolved: ResolvedRecipe, scores: Sequence[Score]) -> str:
-    text = f"**{resolved.description or resolved.name}**"
-    return f"### Verdict: {scores[0].verdict}\n\n{text}" if scores else f"### {resolved.name}\n\n{text}"
+    """MLflow folds a description after its first lines, so the result comes first."""
+    if not scores:
+        return f"### {resolved.name}"
+    score = scores[0]
+    return (
+        f"### {score.verdict.capitalize()}: {score.name} {score.base:.3f} → {score.adapter:.3f} on held-out code "
+        f"({score.difference:+.3f}, 95 % interval {score.low:+.3f} to {score.high:+.3f})"
+    )
+
+
+def _sentence(
+    resolved: ResolvedRecipe, dataset: DatasetManifest, *, base_name: str, training: TrainingFigures | None
+) -> str:
+    text = (
+        f"{resolved.description or resolved.name}: a LoRA adapter of rank {resolved.lora.rank} over **{base_name}**, "
+        f"{dataset.num_examples(Split.TRAIN):,} examples of **{dataset_name(dataset)}**"
+    )
+    return f"{text}, {training.steps:,} steps in {format_seconds(training.seconds)}." if training else f"{text}."
 
 
 def _what(resolved: ResolvedRecipe, dataset: DatasetManifest, base_name: str) -> str:

@@ -70,7 +70,13 @@ def test_the_summary_says_what_was_trained_on_what_and_what_came_of_it(
         ),
         scores=[SCORE],
     )
-    assert text.startswith("### Verdict: better")
+    first, _, second, *_ = text.splitlines()
+    assert first == (
+        "### Better: bits per byte 1.500 → 1.250 on held-out code (-0.250, 95 % interval -0.300 to -0.200)"
+    )
+    assert second == (
+        "shop: a LoRA adapter of rank 16 over **tiny**, 30 examples of **a + b + c + 1 more**, 120 steps in 1 min 05 s."
+    )
     assert "| dataset | a + b + c + 1 more, digest `dddddddddddd` |" in text
     assert "30 to learn from, 8 held out" in text
     assert "120 steps in 1 min 05 s, loss 2.000 → 1.000, 2,345 tokens/s, 3.00 GiB at the peak" in text
@@ -80,7 +86,7 @@ def test_the_summary_says_what_was_trained_on_what_and_what_came_of_it(
 
 def test_a_run_without_scores_claims_no_verdict(resolved: ResolvedRecipe, manifest: DatasetManifest) -> None:
     text = run_summary(resolved, manifest, base_name="tiny", run_id="shop-1")
-    assert "erdict" not in text
+    assert "verdict" not in text.lower()
     assert text.startswith("### shop")
 
 
@@ -95,6 +101,13 @@ def test_every_value_of_the_recipe_is_a_parameter(resolved: ResolvedRecipe) -> N
     assert found.parameters["train.max_steps"] == "null"
     assert found.tags["recipe_digest"] == resolved.digest()[:12]
     assert len(found.parameters) == len(resolved.origins)
+
+
+def test_the_embedded_base_is_called_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text("name: demo\nbase:\n  path: embedded\n")
+    resolved = resolve(load_recipe(path))
+    assert card.run_card("demo-1", resolved).parameters["base.path"] == "embedded"
 
 
 def test_the_users_home_folder_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
