@@ -72,7 +72,7 @@ def _check_probe(folder: Path, base: Path, manifest: AdapterManifest) -> None:
     if worst > PROBE_TOLERANCE:
         raise AdapterError(
             f"{folder} does not score its reference text as at export: {worst:.3f} nat off.",
-            "Check the library versions with `finetune doctor`; they must be those of requirements.lock.",
+            "Compare `.venv/bin/pip freeze` with requirements.lock: the library versions must be those.",
         )
     with model.disable_adapter():
         without = continuation_log_probs(model, probe.token_ids, probe.continuation_ids)

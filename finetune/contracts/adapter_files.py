@@ -6,7 +6,7 @@ from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest, B
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_file, read_model
 
-HINT = "Export it again with `finetune adapter export RUN`, or copy the whole folder again from where it was made."
+HINT = "Export it again: `finetune adapter export RUN --out DIR`; or copy the whole folder again from its origin."
 
 
 def list_files(folder: Path) -> tuple[FileDigest, ...]:

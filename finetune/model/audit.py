@@ -42,7 +42,7 @@ def audit_modules(model: nn.Module, family: Family, quantization: Quantization) 
 
 
 def _check(name: str, module: nn.Linear, *, found: bool, expected: bool) -> None:
-    hint = "This is a defect of the family's facts or of the loading libraries' versions; `finetune doctor` shows them."
+    hint = "Compare `.venv/bin/pip freeze` with requirements.lock; if they agree, report this with --debug."
     if found != expected:
         has, wants = ("4-bit", "16-bit") if found else ("16-bit", "4-bit")
         raise BaseModelError(f"{name} was loaded in {has}; this family needs it in {wants}.", hint)

@@ -70,7 +70,9 @@ def choose_device(device: str) -> str:
     if device == "cpu" or (device == "auto" and not has_gpu):
         return "cpu"
     if not has_gpu:
-        raise MachineError("There is no CUDA GPU here.", "Run `finetune doctor`, or choose the device cpu.")
+        raise MachineError(
+            "There is no CUDA GPU here.", "Check that `nvidia-smi` lists one; without a GPU the CPU is taken by itself."
+        )
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         raise MachineError(
             f"The GPU {torch.cuda.get_device_name()} has no bfloat16, and float16 gives NaN gradients in this family.",
