@@ -12,6 +12,7 @@ from finetune.contracts.run import RunState
 from finetune.terminal.options import DEFAULT_HOME
 from finetune.terminal.output import table
 from finetune.terminal.progress import format_seconds
+from finetune.tracking.summary import TrainingFigures
 
 SHOWN_REASONS = 6
 SHOWN_LINES = 4
@@ -25,6 +26,7 @@ class DemoResult(BaseModel):
     repository: str
     dataset: DatasetManifest
     run: RunState
+    training: TrainingFigures | None
     scores: tuple[Score, ...]
     answers: Answers
     seconds: int
@@ -37,7 +39,7 @@ def closing_text(result: DemoResult, home: Path) -> str:
         "",
         f"The whole loop took {format_seconds(result.seconds)}. Nothing left this machine.",
         "",
-        table(_data_rows(result.dataset)),
+        table([*_data_rows(result.dataset), *_training_rows(result.training)]),
         "",
         table(
             [_score_row(score) for score in result.scores],
@@ -72,6 +74,18 @@ def _data_rows(manifest: DatasetManifest) -> list[tuple[str, str]]:
         ("held out", f"{held_out:,} of {manifest.num_examples():,}, split by {manifest.split.method}"),
         ("left out", _reasons(manifest.dropped)),
         ("secrets redacted", _reasons(manifest.redacted)),
+    ]
+
+
+def _training_rows(figures: TrainingFigures | None) -> list[tuple[str, str]]:
+    if figures is None:
+        return []
+    return [
+        (
+            "training loss",
+            f"{figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last (nats per token), "
+            f"{figures.steps:,} steps at {figures.tokens_per_second:,.0f} tokens/s",
+        )
     ]
 
 

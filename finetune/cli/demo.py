@@ -41,6 +41,8 @@ def run_demo(repo: Path, home: "Home") -> "DemoResult":
     from finetune.cli.ask import ask_both
     from finetune.cli.closing import DemoResult
     from finetune.cli.evaluate import run_evaluation
+    from finetune.contracts.run import RunLayout
+    from finetune.tracking.figures import training_figures
 
     started = time.monotonic()
     dataset = home.datasets / "demo"
@@ -52,6 +54,7 @@ def run_demo(repo: Path, home: "Home") -> "DemoResult":
         repository=str(repo),
         dataset=manifest,
         run=state,
+        training=training_figures(RunLayout(home.runs / state.run_id).journal),
         scores=report.scores,
         answers=answers,
         seconds=round(time.monotonic() - started),

@@ -111,6 +111,7 @@ def test_the_run_and_its_adapter_are_what_the_commands_show(demo):
     result, home, _, _ = demo
     runs = shown("runs", "list", "--home", str(home))["runs"]
     assert [run["run_id"] for run in runs] == [result["run"]["run_id"]]
+    assert result["training"]["last_loss"] < result["training"]["first_loss"]
     assert runs[0]["status"] == "finished" and runs[0]["verdict"] == "better"
     adapters = shown("adapter", "list", "--home", str(home))["adapters"]
     assert adapters[0]["adapter_id"] == result["run"]["adapter_id"]
