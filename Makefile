@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# what `make bench` builds data from: make bench REPOS="../requests ../flask"
+REPOS ?= .
 
 .PHONY: demo test check lint types imports docs bench clean
 
@@ -27,7 +29,8 @@ docs: $(STAMP)
 	$(BIN)/python -m pytest -q tests/house
 
 bench: $(STAMP)
-	$(BIN)/python bench/data_build.py --help
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/data_build.py $(REPOS)
 
 # --no-build-isolation: setuptools comes from the lock, so nothing is resolved a second time
 $(STAMP): requirements.lock pyproject.toml
