@@ -6,11 +6,12 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from data_pipelines.extract.registry import LANGUAGES
+from data_pipelines.filters.language import OtherLanguages
 from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import load_yaml_model
 
 YAML_HINT = "See recipes/data/ for pipeline files that work, and docs/data.md for every key."
-SUPPORTED_LANGUAGES = ("python",)
 
 
 class Section(BaseModel):
@@ -158,7 +159,9 @@ class PipelineConfig(Section):
     """A whole pipeline. seed decides every draw, so equal sources and settings give equal bytes."""
 
     sources: tuple[SourceSection, ...] = ()
-    languages: tuple[str, ...] = SUPPORTED_LANGUAGES
+    languages: tuple[str, ...] = LANGUAGES
+    other_languages: OtherLanguages = "known"
+    """Code without an extractor: left out, taken when its language is known by name, or any text that is no data."""
     filters: FilterSection = FilterSection()
     redact: RedactSection = RedactSection()
     dedup: DedupSection = DedupSection()
@@ -169,9 +172,9 @@ class PipelineConfig(Section):
     @field_validator("languages")
     @classmethod
     def _languages_are_supported(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [language for language in languages if language not in SUPPORTED_LANGUAGES]
+        unknown = [language for language in languages if language not in LANGUAGES]
         if unknown or not languages:
-            raise ValueError(f"supported languages are: {', '.join(SUPPORTED_LANGUAGES)}")
+            raise ValueError(f"supported languages are: {', '.join(LANGUAGES)}")
         return languages
 
     @classmethod

@@ -114,19 +114,32 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class FunctionUnit:
-    """A function with a docstring: doc is the docstring's expression, body_start where the code after it begins."""
+    """A documented function: doc is its docstring, or the comment above it, with which whole begins then.
+
+    The head ends at head_end (after the docstring, or the opening brace), the code lies in [body_start, body_end).
+    doc_chars counts the characters of the doc without its marks; is_stub: the code only says that there is none.
+    """
 
     name: str
     whole: Span
     doc: Span
+    head_end: int
     body_start: int
+    body_end: int
+    doc_chars: int
+    is_stub: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What an extractor finds in one text. imports are dotted module names, relative ones with leading dots."""
+    """What an extractor finds in one text. imports are names as the language writes them.
+
+    No target is made of silent places alone (comments, imports), and none touches a broken one (syntax errors).
+    """
 
     parses: bool
     spans: dict[Stratum, list[Span]] = field(default_factory=dict)
     functions: list[FunctionUnit] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
+    silent: list[Span] = field(default_factory=list)
+    broken: list[Span] = field(default_factory=list)

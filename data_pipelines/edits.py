@@ -6,7 +6,7 @@ from data_pipelines.config import SourceSection
 from data_pipelines.document import Change, Commit, Edit, EditFile
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.filters.encoding import decode
-from data_pipelines.filters.language import language_of
+from data_pipelines.filters.language import is_wanted, language_of
 from data_pipelines.history import History
 from data_pipelines.mine.blocks import Block, find_hunks, make_blocks, write_blocks
 from data_pipelines.mine.message import normalise
@@ -60,7 +60,7 @@ class EditReader:
 
     def _edit(self, commit: Commit, license_name: str | None) -> Edit:
         languages = self._reading.config.languages
-        changes = [change for change in commit.changes if language_of(change.path.decode()) in languages]
+        changes = [change for change in commit.changes if is_wanted(change.path.decode(), languages)]
         self._check_sizes(changes)
         files = [self._file(change) for change in changes]
         if sum(file.num_hunks for file in files) > self._section.max_hunks:
@@ -74,7 +74,7 @@ class EditReader:
         return Edit(
             repo=self._source.name,
             visibility=self._source.visibility,
-            language=language_of(files[0].path) or "",
+            language=language_of(files[0].path, files[0].before) or "",
             origin=origin_of(commit, reading.redactor),
             message=reading.redact(normalise(commit.message) or ""),
             answer=reading.spool.append("".join(text or "" for text in written).encode("utf-8")),
@@ -111,7 +111,7 @@ class EditReader:
         if reason:
             raise _Unusable(reason)
         clean = self._reading.redactor.redact(text).text
-        if not extractor_for(language_of(path) or "").parses(clean.encode("utf-8")):
+        if not extractor_for(language_of(path, clean) or "").parses(clean.encode("utf-8")):
             raise _Unusable("syntax errors before or after the commit")
         return clean
 

@@ -4,7 +4,7 @@ from data_pipelines.config import SourceSection
 from data_pipelines.document import Document, Origin, TreeEntry
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.filters.chain import Attributes, FilterChain, Verdict, printable_path, readable_path
-from data_pipelines.filters.language import language_of
+from data_pipelines.filters.language import language_of, other_language
 from data_pipelines.filters.license import MAX_LICENSE_BYTES, is_license_name, license_of_file, license_of_text
 from data_pipelines.history import History
 from data_pipelines.reading import Reading, Tick, origin_of
@@ -55,7 +55,7 @@ class TreeReader:
         license_name = license_of_file(path, text, self.licenses)
         if license_name in self._reading.config.filters.deny_licenses:
             return Verdict("license", f"license {license_name} is denied")
-        language = language_of(path) or ""
+        language = other_language(path, self._reading.config.other_languages) or language_of(path, text) or ""
         verdict, clean = self._redacted(text, language)
         if verdict.keeps:
             self._keep(entry, path, language=language, text=clean, license_name=license_name)

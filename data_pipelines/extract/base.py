@@ -11,11 +11,15 @@ class Extractor(Protocol):
     language: str
 
     def parses(self, text: bytes) -> bool:
-        """Whether the text is free of syntax errors."""
+        """Whether the text has no more syntax errors than the language forgives."""
+        ...
+
+    def stands_alone(self, code: bytes) -> bool:
+        """Whether a function has no syntax error outside its file."""
         ...
 
     def units(self, text: bytes) -> Units:
-        """Spans by stratum, functions with docstrings, imports. Spans do not cut a character."""
+        """Spans by stratum, documented functions, imports. Spans do not cut a character."""
         ...
 
     def module_paths(self, name: str, importer: str) -> list[str]:

@@ -1,102 +1,81 @@
-"""Python by tree-sitter: blocks, statements, calls, functions with docstrings, imports."""
+"""Python: docstrings stand inside their functions, and what an import means depends on its dots."""
 
+import re
 from pathlib import PurePosixPath
 
 import tree_sitter_python
-from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+from tree_sitter import Node
 
-from data_pipelines.document import FunctionUnit, Span, Stratum, Units
+from data_pipelines.document import FunctionUnit, Span
+from data_pipelines.extract.facts import Facts
+from data_pipelines.extract.syntax import Captures, SyntaxExtractor
 
-SYNTAX = """
+SPANS = """
 (block) @block
 [(expression_statement) (return_statement) (raise_statement) (assert_statement) (if_statement) (for_statement)
  (while_statement) (with_statement) (try_statement)] @statement
 [(call) (argument_list)] @call
 [(import_statement) (import_from_statement)] @import
-(function_definition) @function
 """
+FUNCTIONS = "(function_definition) @function"
 # a line is worth guessing from where its code begins; these say nothing
 LINE_SKIP = (b"#", b"import ", b"from ", b'"""', b"'''", b"@", b")", b"]", b"}")
-MIN_LINE_BYTES = 4
+# bodies that say nothing: stubs, abstract methods
+STUB = re.compile(rb"^\s*(?:pass|\.\.\.|raise\s+NotImplemented\w*(?:\(.*\))?|return(?:\s+None)?)\s*$", re.DOTALL)
 
 
-class PythonExtractor:
+def module_paths(name: str, importer: str) -> list[str]:
+    """a.b as a/b.py, a/b/__init__.py, a.py, under the top, under src/, or beside the importer."""
+    level = len(name) - len(name.lstrip("."))
+    folder = PurePosixPath(importer).parent
+    for _ in range(level - 1):
+        folder = folder.parent
+    parts = [part for part in name.lstrip(".").split(".") if part]
+    roots = [folder] if level else [PurePosixPath(""), PurePosixPath("src"), folder]
+    return [
+        str(path)
+        for root in roots
+        for stem in (root.joinpath(*parts), root.joinpath(*parts[:-1]))
+        if stem.name
+        for path in (stem.with_name(stem.name + ".py"), stem / "__init__.py")
+    ]
+
+
+FACTS = Facts(
+    language="python",
+    grammars=(tree_sitter_python.language,),
+    spans=SPANS,
+    functions=FUNCTIONS,
+    line_skip=LINE_SKIP,
+    stub=STUB,
+    module_paths=module_paths,
+)
+
+
+class PythonExtractor(SyntaxExtractor):
     """Extractor of Python 3; the grammar takes the print and exec statements of Python 2 as well."""
 
-    language = "python"
-
     def __init__(self) -> None:
-        self._language = Language(tree_sitter_python.language())
-        self._parser = Parser(self._language)
-        self._query = Query(self._language, SYNTAX)
+        super().__init__(FACTS)
 
-    def parses(self, text: bytes) -> bool:
-        """Whether the text is free of syntax errors."""
-        return not self._parser.parse(text).root_node.has_error
+    def _statements(self, found: Captures) -> list[Node]:
+        return [node for node in found.get("statement", []) if not _is_docstring(node)]
 
-    def units(self, text: bytes) -> Units:
-        """Everything that mining needs of a text; nothing but parses=False when it has syntax errors."""
-        tree: Tree = self._parser.parse(text)
-        if tree.root_node.has_error:
-            return Units(parses=False)
-        found = QueryCursor(self._query).captures(tree.root_node)
-        statements = [node for node in found.get("statement", []) if not _is_docstring(node)]
-        spans = {
-            Stratum.BLOCK: [_span(node) for node in found.get("block", [])],
-            Stratum.STATEMENT: [_span(node) for node in statements],
-            Stratum.CALL: [_span(node) for node in found.get("call", [])],
-            Stratum.LINE: _lines(text),
-        }
-        functions = [unit for node in found.get("function", []) if (unit := _documented(node, text))]
-        imports = sorted(found.get("import", []), key=lambda node: node.start_byte)
-        return Units(
-            parses=True,
-            spans={stratum: sorted(set(items), key=_order) for stratum, items in spans.items()},
-            functions=sorted(functions, key=lambda unit: unit.whole.start),
-            imports=list(dict.fromkeys(name for node in imports for name in _imported(node, text))),
-        )
+    def _function(self, match: Captures, text: bytes) -> FunctionUnit | None:
+        return _documented(match["function"][0], text)
 
-    def module_paths(self, name: str, importer: str) -> list[str]:
-        """a.b as a/b.py, a/b/__init__.py, a.py, under the top, under src/, or beside the importer."""
-        level = len(name) - len(name.lstrip("."))
-        folder = PurePosixPath(importer).parent
-        for _ in range(level - 1):
-            folder = folder.parent
-        parts = [part for part in name.lstrip(".").split(".") if part]
-        roots = [folder] if level else [PurePosixPath(""), PurePosixPath("src"), folder]
-        return [
-            str(path)
-            for root in roots
-            for stem in (root.joinpath(*parts), root.joinpath(*parts[:-1]))
-            if stem.name
-            for path in (stem.with_name(stem.name + ".py"), stem / "__init__.py")
-        ]
+    def _imports(self, found: Captures, text: bytes) -> list[str]:
+        nodes = sorted(found.get("import", []), key=lambda node: node.start_byte)
+        return list(dict.fromkeys(name for node in nodes for name in _imported(node, text)))
 
 
-def _span(node: Node) -> Span:
-    return Span(node.start_byte, node.end_byte)
-
-
-def _order(span: Span) -> tuple[int, int]:
-    return span.start, span.end
+EXTRACTOR = PythonExtractor()
 
 
 def _is_docstring(node: Node) -> bool:
     return (
         node.type == "expression_statement" and node.named_child_count == 1 and node.named_children[0].type == "string"
     )
-
-
-def _lines(text: bytes) -> list[Span]:
-    spans = []
-    start = 0
-    for line in text.split(b"\n"):
-        code = line.strip()
-        if len(code) >= MIN_LINE_BYTES and not code.startswith(LINE_SKIP):
-            begin = start + len(line) - len(line.lstrip())
-            spans.append(Span(begin, begin + len(code)))
-        start += len(line) + 1
-    return spans
 
 
 def _documented(node: Node, text: bytes) -> FunctionUnit | None:
@@ -107,11 +86,17 @@ def _documented(node: Node, text: bytes) -> FunctionUnit | None:
     if not _is_docstring(first) or text[first.start_byte : first.start_byte + 1] not in (b'"', b"'", b"r", b"R"):
         return None
     outer = node.parent if node.parent is not None and node.parent.type == "decorated_definition" else node
+    doc = text[first.start_byte : first.end_byte].strip(b"rRbB").strip(b"\"' \t\r\n")
+    start = body.named_children[1].start_byte
     return FunctionUnit(
         name=text[name.start_byte : name.end_byte].decode(),
-        whole=_span(outer),
-        doc=_span(first),
-        body_start=body.named_children[1].start_byte,
+        whole=Span(outer.start_byte, outer.end_byte),
+        doc=Span(first.start_byte, first.end_byte),
+        head_end=first.end_byte,
+        body_start=start,
+        body_end=outer.end_byte,
+        doc_chars=len(doc.decode("utf-8")),
+        is_stub=bool(STUB.match(text[start : outer.end_byte])),
     )
 
 

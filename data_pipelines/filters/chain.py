@@ -7,7 +7,7 @@ from data_pipelines.config import PipelineConfig
 from data_pipelines.document import TreeEntry
 from data_pipelines.filters.encoding import decode
 from data_pipelines.filters.generated import generated_name_reason, generated_text_reason
-from data_pipelines.filters.language import language_of
+from data_pipelines.filters.language import is_wanted, language_of, other_language
 from data_pipelines.filters.size import shape_reason, size_reason
 from data_pipelines.filters.vendored import vendored_reason
 
@@ -72,6 +72,9 @@ class FilterChain:
         text, reason = decode(content)
         if reason:
             return text, Verdict("encoding", reason)
+        verdict = self._by_language(path, text)
+        if not verdict.keeps:
+            return text, verdict
         reason = shape_reason(text, self._config.filters)
         if reason:
             return text, Verdict("text", reason)
@@ -81,13 +84,14 @@ class FilterChain:
                 return text, Verdict("generated", reason)
         return text, KEEP
 
-    def _by_language(self, path: str) -> Verdict:
-        language = language_of(path)
+    def _by_language(self, path: str, text: str | None = None) -> Verdict:
+        config = self._config
+        if is_wanted(path, config.languages, text=text) or other_language(path, config.other_languages):
+            return KEEP
+        language = language_of(path, text)
         if language is None:
             return Verdict("language", "not source code by its name")
-        if language not in self._config.languages:
-            return Verdict("language", f"language {language} is not supported")
-        return KEEP
+        return Verdict("language", f"language {language} is not supported")
 
     def _by_name(self, path: str) -> Verdict:
         filters = self._config.filters

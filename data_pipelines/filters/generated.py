@@ -2,7 +2,9 @@
 
 import re
 
-NAMES = re.compile(r"(?:_pb2|_pb2_grpc|_grpc|\.generated|_generated|_version|versioneer|\.min)\.[a-z]+$")
+NAMES = re.compile(
+    r"(?:_pb2|_pb2_grpc|_grpc|\.generated|_generated|_version|versioneer|\.min|\.pb|\.g|\.[Dd]esigner|\.bundle)\.[a-z]+$"
+)
 PHRASES = re.compile(
     r"(?i)\b(?:auto-?\s?generated|generated (?:by|from|with|automatically|code|file)|do not (?:edit|modify)\b"
     r"|this file (?:is|was) generated)"

@@ -1,6 +1,4 @@
-"""Signature and docstring to the whole function."""
-
-import re
+"""Signature and docstring, or doc comment and signature, to the whole function."""
 
 from data_pipelines.config import DocstringSection
 from data_pipelines.document import Document, FunctionUnit, Units
@@ -8,9 +6,6 @@ from data_pipelines.draw import Draw
 from data_pipelines.extract.base import Extractor
 from data_pipelines.mine.row import Row, line_range, provenance_of
 from finetune.contracts.dataset import Role, Segment, Task
-
-# bodies that say nothing: stubs, abstract methods
-EMPTY_BODY = re.compile(rb"^\s*(?:pass|\.\.\.|raise\s+NotImplemented\w*(?:\(.*\))?|return(?:\s+None)?)\s*$", re.DOTALL)
 
 
 def mine_docstring(
@@ -22,7 +17,7 @@ def mine_docstring(
     section: DocstringSection,
     seed: int,
 ) -> list[Row]:
-    """At most max_rows_per_file functions, drawn among those that qualify; each is dedented and parses by itself."""
+    """At most max_rows_per_file functions, drawn among those that qualify; each is dedented and stands alone."""
     found = [(unit, code) for unit in units.functions if (code := _code(text, unit, section)) is not None]
     draw = Draw("docstring", seed, document.repo, document.path, document.blob)
     while len(found) > section.max_rows_per_file:
@@ -30,16 +25,14 @@ def mine_docstring(
     return [
         _row(document, text, unit=unit, code=code)
         for unit, code in found
-        if extractor.parses(code[0] + b"\n" + code[1] + b"\n")
+        if extractor.stands_alone(code[0] + b"\n" + code[1] + b"\n")
     ]
 
 
 def _code(text: bytes, unit: FunctionUnit, section: DocstringSection) -> tuple[bytes, bytes] | None:
-    """Head (signature and docstring) and rest of a function without its indentation, None if it does not qualify."""
-    doc = text[unit.doc.start : unit.doc.end].strip(b"rRbB").strip(b"\"' \t\r\n")
-    body = text[unit.body_start : unit.whole.end]
-    num_lines = body.count(b"\n") + 1
-    if len(doc.decode("utf-8")) < section.min_doc_chars or EMPTY_BODY.match(body):
+    """Head (signature and doc) and rest of a function without its indentation, None if it does not qualify."""
+    num_lines = text.count(b"\n", unit.body_start, unit.body_end) + 1
+    if unit.doc_chars < section.min_doc_chars or unit.is_stub:
         return None
     if not section.min_body_lines <= num_lines <= section.max_body_lines:
         return None
@@ -47,8 +40,8 @@ def _code(text: bytes, unit: FunctionUnit, section: DocstringSection) -> tuple[b
     indent = text[start : unit.whole.start]
     if indent.strip():
         return None
-    head = _dedent(text[start : unit.doc.end], indent)
-    rest_start = text.find(b"\n", unit.doc.end) + 1
+    head = _dedent(text[start : unit.head_end], indent)
+    rest_start = text.find(b"\n", unit.head_end) + 1
     rest = _dedent(text[rest_start : unit.whole.end], indent) if 0 < rest_start <= unit.body_start else None
     return (head, rest) if head is not None and rest is not None else None
 

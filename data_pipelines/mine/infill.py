@@ -8,12 +8,14 @@ from data_pipelines.draw import Draw
 from data_pipelines.mine.context import ContextFile
 from data_pipelines.mine.row import Row, line_range, provenance_of
 from data_pipelines.redact.allow import PLACEHOLDER
+from data_pipelines.spans import outside, touches
 from finetune.contracts.dataset import Role, Segment, Task
 
 MIN_RANDOM_BYTES = 10
 MAX_RANDOM_BYTES = 200
 # tries to find a span that is free of placeholders, within the limits, and not chosen already
 TRIES_PER_ROW = 8
+NO_UNITS = Units(parses=True)
 
 
 def mine_infill(
@@ -31,13 +33,17 @@ def mine_infill(
     """
     draw = Draw("infill", seed, document.repo, document.path, document.blob)
     wanted = min(section.max_rows_per_file, max(1, len(text) // section.bytes_per_row))
+    weights = [(Stratum(name), weight) for name, weight in section.strata]
+    if not units.spans:
+        # no syntax is known: what is left are random cuts, or nothing when they are switched off
+        weights = [(stratum, weight) for stratum, weight in weights if stratum is Stratum.RANDOM and weight]
     chosen: dict[Span, Stratum] = {}
-    for _ in range(wanted * TRIES_PER_ROW):
+    for _ in range(wanted * TRIES_PER_ROW if weights else 0):
         if len(chosen) == wanted:
             break
-        stratum = draw.weighted([(Stratum(name), weight) for name, weight in section.strata])
+        stratum = draw.weighted(weights)
         span = _draw_span(text, stratum, units=units, draw=draw)
-        if span is not None and span not in chosen and is_worth_it(text, span, section):
+        if span is not None and span not in chosen and is_worth_it(text, span, section, units=units):
             chosen[span] = stratum
     rows = []
     for span in sorted(chosen, key=lambda span: (span.start, span.end)):
@@ -46,15 +52,16 @@ def mine_infill(
     return rows
 
 
-def is_worth_it(text: bytes, span: Span, section: InfillSection) -> bool:
-    """Whether a target has the right size, says something, is no whole file and holds no placeholder."""
+def is_worth_it(text: bytes, span: Span, section: InfillSection, *, units: Units = NO_UNITS) -> bool:
+    """Whether a target has the right size, says something in code, is no whole file, holds no placeholder or error."""
     target = text[span.start : span.end]
     return (
         section.min_target_bytes <= len(target.strip())
         and len(target) <= section.max_target_bytes
         and (span.start > 0 or span.end < len(text))
         and not PLACEHOLDER.search(text, max(0, span.start - 40), span.end + 40)
-        and any(chr(byte).isalnum() for byte in target)
+        and any(chr(byte).isalnum() for byte in outside(text, span, merged=units.silent))
+        and not touches(units.broken, span)
     )
 
 

@@ -6,7 +6,7 @@ from data_pipelines.config import CommitEditSection
 from data_pipelines.document import Commit
 from data_pipelines.filters.chain import readable_path
 from data_pipelines.filters.generated import generated_name_reason
-from data_pipelines.filters.language import language_of
+from data_pipelines.filters.language import is_wanted
 from data_pipelines.filters.vendored import vendored_reason
 
 MIN_SUBJECT_CHARS, MIN_SUBJECT_WORDS = 12, 3
@@ -31,7 +31,7 @@ TRAILER = re.compile(
 
 def edit_reason(commit: Commit, *, section: CommitEditSection, languages: tuple[str, ...]) -> str | None:
     """Why a commit gives no edit row, as far as its message and file list tell; None when it may."""
-    code = [change for change in commit.changes if _language(change.path) in languages]
+    code = [change for change in commit.changes if _is_wanted(change.path, languages)]
     checks = (
         (not code, "no file of a supported language"),
         (len(code) > section.max_files, f"more than {section.max_files} code files"),
@@ -71,9 +71,9 @@ def _body(text: str) -> str:
     return kept if len(kept) <= MAX_BODY_CHARS else ""
 
 
-def _language(path: bytes) -> str | None:
+def _is_wanted(path: bytes, languages: tuple[str, ...]) -> bool:
     text = readable_path(path)
-    return language_of(text) if text else None
+    return text is not None and is_wanted(text, languages)
 
 
 def _not_first_party(path: bytes) -> bool:

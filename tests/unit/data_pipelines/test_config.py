@@ -26,7 +26,7 @@ def test_all_mistakes_come_at_once_with_line_and_nearest_key(tmp_path):
     assert len(caught.value.problems) == 4
     assert f"{path}:1: fliters: unknown key; did you mean filters?" in problems
     assert f"{path}:5: tasks.infill.max_rows_per_file" in problems
-    assert "supported languages are: python" in problems
+    assert "supported languages are: python, javascript" in problems
     assert f"{path}:7: seed" in problems
 
 

@@ -256,7 +256,7 @@ def test_a_repository_without_supported_code_says_what_it_holds(make_repository,
     builder = make_repository()
     builder.commit({"a.js": "let a = 1\n" * 20, "README.md": "# Hello\n" * 20})
     with pytest.raises(RepositoryError, match="no file of python passed the filters.*javascript"):
-        build([builder.path], tmp_path / "out")
+        build([builder.path], tmp_path / "out", languages=["python"])
     assert not (tmp_path / "out").exists()
     assert list(tmp_path.glob(".out*")) == []
 
@@ -280,7 +280,7 @@ def test_a_failed_build_leaves_the_old_dataset_as_it_was(built, shop, tmp_path, 
     build([shop], out)
     before = bytes_of(out)
     builder = make_repository()
-    builder.commit({"a.js": "let a = 1\n" * 20})
+    builder.commit({"a.json": "[1, 2]\n" * 20})
     with pytest.raises(RepositoryError):
         build([builder.path], out)
     assert bytes_of(out) == before

@@ -23,11 +23,14 @@ def entry(path, *, mode="100644", size=500):
         (entry("a\x1b[31m.py"), "read", "printable"),
         (entry("a.py", size=-1), "read", "not in this clone"),
         (entry("LICENSE"), "language", "not source code"),
-        (entry("a.js"), "language", "javascript"),
+        (entry("a.json"), "language", "json"),
+        (entry("data.csv"), "language", "not source code"),
         (entry("a.py", size=1), "size", "smaller"),
         (entry("a.py", size=300_000), "size", "larger"),
         (entry("third_party/x/a.py"), "vendored", "third_party"),
         (entry("api/service_pb2.py"), "generated", "file name"),
+        (entry("api/service.pb.go"), "generated", "file name"),
+        (entry("Forms/Main.Designer.cs"), "generated", "file name"),
     ],
 )
 def test_each_entry_is_dropped_with_its_reason(item, stage, reason):

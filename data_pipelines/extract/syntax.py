@@ -1,0 +1,139 @@
+"""The extractor that all grammars share: a language gives it facts, and code only where facts cannot say it."""
+
+from collections.abc import Iterable, Mapping
+
+from tree_sitter import Language, Node, Parser, Query, QueryCursor
+
+from data_pipelines.document import FunctionUnit, Span, Stratum, Units
+from data_pipelines.extract.facts import Facts
+from data_pipelines.extract.functions import documented
+from data_pipelines.spans import merge, outside, touches, trim
+
+MIN_LINE_BYTES = 4
+QUOTES = b"\"'`<>"
+Captures = Mapping[str, list[Node]]
+
+
+class Grammar:
+    """A parser and the queries compiled for it."""
+
+    def __init__(self, language: Language, facts: Facts) -> None:
+        self.parser = Parser(language)
+        self.spans = Query(language, facts.spans)
+        self.functions = Query(language, facts.functions)
+
+
+class SyntaxExtractor:
+    """Extractor of one language by its facts."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.language = facts.language
+        self._facts = facts
+        self._grammars = [Grammar(Language(capsule()), facts) for capsule in facts.grammars]
+
+    def parses(self, text: bytes) -> bool:
+        """Whether the text has no more syntax errors than the language forgives."""
+        root, _ = self._parse(text)
+        return self._forgives(broken_spans(root), text)
+
+    def stands_alone(self, code: bytes) -> bool:
+        """Whether a function has no syntax error outside its file."""
+        return any(not self._parse(before + code + after)[0].has_error for before, after in self._facts.alone)
+
+    def units(self, text: bytes) -> Units:
+        """Everything that mining needs of a text; nothing but parses=False when it has too many syntax errors."""
+        root, grammar = self._parse(text)
+        broken = broken_spans(root)
+        if not self._forgives(broken, text):
+            return Units(parses=False)
+        found = QueryCursor(grammar.spans).captures(root)
+        silent = merge(trim(text, _span(node)) for node in found.get("silent", []))
+        spans = {
+            Stratum.BLOCK: [_span(node) for node in found.get("block", [])]
+            + [trim(text, _inside(node)) for node in found.get("inside", []) if node.named_children],
+            Stratum.STATEMENT: [_span(node) for node in self._statements(found)],
+            Stratum.CALL: [_span(node) for node in found.get("call", [])],
+            Stratum.LINE: self._lines(text),
+        }
+        functions = [
+            unit
+            for _, match in QueryCursor(grammar.functions).matches(root)
+            if (unit := self._function(match, text)) is not None and not touches(broken, unit.whole)
+        ]
+        return Units(
+            parses=True,
+            spans={stratum: _worthwhile(text, items, silent=silent, broken=broken) for stratum, items in spans.items()},
+            functions=sorted(functions, key=lambda unit: unit.whole.start),
+            imports=self._imports(found, text),
+            silent=silent,
+            broken=broken,
+        )
+
+    def module_paths(self, name: str, importer: str) -> list[str]:
+        """Paths in the repository that the import `name` in the file `importer` may mean, best first."""
+        return self._facts.module_paths(name, importer)
+
+    def _parse(self, text: bytes) -> tuple[Node, Grammar]:
+        """The tree of the first grammar that finds no error, else that of the first."""
+        first = None
+        for grammar in self._grammars:
+            root = grammar.parser.parse(text).root_node
+            if not root.has_error:
+                return root, grammar
+            first = first or (root, grammar)
+        assert first is not None
+        return first
+
+    def _forgives(self, broken: list[Span], text: bytes) -> bool:
+        return sum(span.end - span.start for span in broken) <= self._facts.max_error_share * len(text)
+
+    def _statements(self, found: Captures) -> list[Node]:
+        return found.get("statement", [])
+
+    def _function(self, match: Captures, text: bytes) -> FunctionUnit | None:
+        return documented(match, text, facts=self._facts)
+
+    def _imports(self, found: Captures, text: bytes) -> list[str]:
+        nodes = sorted(found.get("import", []), key=lambda node: node.start_byte)
+        return list(dict.fromkeys(text[node.start_byte : node.end_byte].strip(QUOTES).decode() for node in nodes))
+
+    def _lines(self, text: bytes) -> list[Span]:
+        spans = []
+        start = 0
+        for line in text.split(b"\n"):
+            code = line.strip()
+            # a line is worth guessing from where its code begins
+            if len(code) >= MIN_LINE_BYTES and not code.startswith(self._facts.line_skip):
+                begin = start + len(line) - len(line.lstrip())
+                spans.append(Span(begin, begin + len(code)))
+            start += len(line) + 1
+        return spans
+
+
+def broken_spans(root: Node) -> list[Span]:
+    """Where the syntax errors lie; a token that is missing takes one byte."""
+    found, left = [], [root] if root.has_error else []
+    while left:
+        node = left.pop()
+        if node.is_error or node.is_missing:
+            found.append(Span(node.start_byte, max(node.end_byte, node.start_byte + 1)))
+        else:
+            left += [child for child in node.children if child.has_error]
+    return merge(found)
+
+
+def _span(node: Node) -> Span:
+    return Span(node.start_byte, node.end_byte)
+
+
+def _inside(node: Node) -> Span:
+    inner = node.named_children
+    return Span(inner[0].start_byte, inner[-1].end_byte)
+
+
+def _worthwhile(text: bytes, spans: Iterable[Span], *, silent: list[Span], broken: list[Span]) -> list[Span]:
+    """The different spans that hold more than silent places and touch no broken one, in order."""
+    kept = {span for span in spans if not touches(broken, span)}
+    if silent:
+        kept = {span for span in kept if outside(text, span, merged=silent).strip()}
+    return sorted(kept, key=lambda span: (span.start, span.end))
