@@ -19,7 +19,7 @@ def documented(found: Mapping[str, list[Node]], text: bytes, *, facts: Facts) ->
     node, name, body = found["function"][0], found["name"][0], found["body"][0]
     while node.parent is not None and node.parent.type in facts.around:
         node = node.parent
-    doc = None if node.has_error else _doc_above(node, text, facts)
+    doc = _doc_above(node, text, facts)
     code = _code(body, facts)
     if doc is None or code is None:
         return None

@@ -10,6 +10,7 @@ from data_pipelines.spans import merge, outside, touches, trim
 from finetune.contracts.dataset import Role
 
 FUNCTION = """
+/* Weigh. */
 static int weigh_{0}(int grams)
 {{
     int total_{0} = grams * {0};
@@ -17,7 +18,7 @@ static int weigh_{0}(int grams)
 }}
 """
 # the parenthesis is never closed: as long as the file is, one byte is missing
-BROKEN = "\nint broken(int x) { return (x; }\n"
+BROKEN = "\n/* Doc of what is broken. */\nint broken(int x) { return (x; }\n"
 MANY = "".join(FUNCTION.format(number) for number in range(9))
 C_TEXT = (MANY + BROKEN + MANY).encode()
 
@@ -43,6 +44,8 @@ def test_a_few_errors_are_forgiven_and_no_target_touches_them(language):
     units = extractor.units(C_TEXT)
     assert units.parses
     assert units.broken
+    assert len(units.functions) == 18
+    assert "broken" not in {unit.name.partition("(")[0] for unit in units.functions}
     spans = [span for found in units.spans.values() for span in found]
     assert len(spans) > 50
     assert not [span for span in spans if touches(units.broken, span)]
