@@ -56,6 +56,10 @@ def rows_of(make_repository, out, **settings):
         builder.commit(
             {f"{fruit}.go": GO.format(*words).replace("Total := ", "Total := 1 + ")}, f"Start {fruit} at one"
         )
+    return examples_of(builder, out, **settings)
+
+
+def examples_of(builder, out, **settings):
     config = PipelineConfig.model_validate({"sources": [{"path": builder.path}], **settings})
     with Progress("Building", None, stream=io.StringIO()) as progress:
         build_dataset(config, out, progress=progress)
@@ -99,3 +103,14 @@ def test_the_answer_of_a_documented_function_is_code_of_its_file(make_repository
         answer = next(segment.text for segment in row.segments if segment.role is Role.ANSWER)
         assert answer in whole[row.provenance[0].path]
         assert answer.startswith("// Weigh")
+
+
+def test_edits_of_a_header_carry_the_language_of_its_text(make_repository, tmp_path):
+    builder = make_repository()
+    for number, fruit in enumerate(FRUIT, 2):
+        text = f"namespace shop {{\n{HEADER.format(fruit.upper(), fruit, number)}}}\n"
+        builder.commit({f"{fruit}.h": text}, f"Add the {fruit} to the basket")
+        builder.commit({f"{fruit}.h": text.replace("limit", "most")}, f"Call the limit of the {fruit} what it is")
+    rows = examples_of(builder, tmp_path / "out")
+    assert {(row.task, row.language) for row in rows} >= {(Task.COMMIT_EDIT, "cpp"), (Task.PRETRAIN, "cpp")}
+    assert {row.language for row in rows} == {"cpp"}

@@ -2,9 +2,10 @@
 
 import pytest
 
-from data_pipelines.config import InfillSection
+from data_pipelines.config import DocstringSection, InfillSection
 from data_pipelines.document import Document, Handle, Origin, Span, Stratum, Units
 from data_pipelines.extract.registry import extractor_for
+from data_pipelines.mine.docstring import mine_docstring
 from data_pipelines.mine.infill import is_worth_it, mine_infill
 from data_pipelines.spans import merge, outside, touches, trim
 from finetune.contracts.dataset import Role
@@ -173,3 +174,31 @@ def test_spans_are_merged_looked_up_and_cut_out():
     assert outside(text, Span(2, 4), merged=merged) == b""
     assert trim(b"  a b \n", Span(0, 7)) == Span(2, 5)
     assert trim(b"   ", Span(0, 3)).start == trim(b"   ", Span(0, 3)).end
+
+
+def test_a_text_of_unknown_syntax_gets_as_many_gaps_as_any_other():
+    found = targets(C_TEXT, Units(parses=True), max_rows_per_file=8)
+    assert len(found) == 8
+
+
+def test_a_method_stands_alone_inside_a_class_only():
+    code = b"@Override\npublic int f(int a) throws E {\n return a + 1;\n}\n"
+    assert extractor_for("java").stands_alone(code)
+    assert extractor_for("csharp").stands_alone(b"protected override int F(int a)\n{\n return a + 1;\n}\n")
+    assert extractor_for("php").stands_alone(b"private function f(int $a): int {\n return $a + 1;\n}\n")
+    assert not extractor_for("java").stands_alone(code.replace(b"{", b""))
+
+
+def test_a_function_that_cannot_stand_alone_gives_no_row():
+    text = b'def f(a):\n    """Adds one to what it is given."""\n    b = a\n    b += 1\n    return b\n'
+    units = extractor_for("python").units(text)
+    for language, num_rows in (("python", 1), ("java", 0)):
+        rows = mine_docstring(
+            document("python"),
+            text,
+            units=units,
+            extractor=extractor_for(language),
+            section=DocstringSection(),
+            seed=0,
+        )
+        assert len(rows) == num_rows
