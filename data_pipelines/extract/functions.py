@@ -24,9 +24,11 @@ def documented(found: Mapping[str, list[Node]], text: bytes, *, facts: Facts) ->
     if doc is None or code is None:
         return None
     head_end, body_start, body_end = code
+    # the mark that ends a statement is no part of it in some grammars
+    end = node.end_byte + text.startswith(b";", node.end_byte)
     return FunctionUnit(
         name=text[name.start_byte : name.end_byte].decode(),
-        whole=Span(doc.start, node.end_byte),
+        whole=Span(doc.start, end),
         doc=doc,
         head_end=head_end,
         body_start=body_start,

@@ -133,6 +133,12 @@ def test_which_comment_documents_which_function(text, names):
     assert documented("javascript", text) == names
 
 
+def test_the_mark_that_ends_a_statement_belongs_to_the_function():
+    text = b"-- Adds one.\nCREATE FUNCTION f() RETURNS int AS $$\n SELECT 1;\n$$ LANGUAGE sql;\nSELECT 1;\n"
+    (unit,) = extractor_for("sql").units(text).functions
+    assert cut(text, unit.whole).endswith("LANGUAGE sql;")
+
+
 def test_a_run_of_line_comments_is_one_doc_and_a_shebang_is_none():
     text = "#!/bin/sh\nf() {\n  a\n  b\n}\n\n# One.\n\n# Two.\n# Three.\ng() {\n  a\n  b\n}\n"
     (unit,) = extractor_for("bash").units(text.encode()).functions
