@@ -1,6 +1,7 @@
 """The extractor that all grammars share: a language gives it facts, and code only where facts cannot say it."""
 
 from collections.abc import Iterable, Mapping
+from time import thread_time
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor
 
@@ -10,6 +11,9 @@ from data_pipelines.extract.functions import documented
 from data_pipelines.spans import merge, outside, touches, trim
 
 MIN_LINE_BYTES = 4
+# code of the largest size takes one or two; grammars look long for sense in a text that has none
+MAX_PARSE_SECONDS = 10.0
+READ_BYTES = 1 << 16
 QUOTES = b"\"'`<>"
 Captures = Mapping[str, list[Node]]
 
@@ -22,6 +26,18 @@ class Grammar:
         self.spans = Query(language, facts.spans)
         self.functions = Query(language, facts.functions)
 
+    def root(self, text: bytes) -> Node | None:
+        """The root of the text's tree; None when parsing takes more processor time than MAX_PARSE_SECONDS."""
+        end = thread_time() + MAX_PARSE_SECONDS
+        try:
+            tree = self.parser.parse(
+                lambda offset, _: text[offset : offset + READ_BYTES], progress_callback=lambda *_: thread_time() > end
+            )
+        except ValueError:
+            self.parser.reset()
+            return None
+        return tree.root_node
+
 
 class SyntaxExtractor:
     """Extractor of one language by its facts."""
@@ -33,19 +49,21 @@ class SyntaxExtractor:
 
     def parses(self, text: bytes) -> bool:
         """Whether the text has no more syntax errors than the language forgives."""
-        root, _ = self._parse(text)
-        return self._forgives(broken_spans(root), text)
+        parsed = self._parse(text)
+        return parsed is not None and self._forgives(broken_spans(parsed[0]), text)
 
     def stands_alone(self, code: bytes) -> bool:
         """Whether a function has no syntax error outside its file."""
-        return any(not self._parse(before + code + after)[0].has_error for before, after in self._facts.alone)
+        trees = (self._parse(before + code + after) for before, after in self._facts.alone)
+        return any(parsed is not None and not parsed[0].has_error for parsed in trees)
 
     def units(self, text: bytes) -> Units:
         """Everything that mining needs of a text; nothing but parses=False when it has too many syntax errors."""
-        root, grammar = self._parse(text)
-        broken = broken_spans(root)
-        if not self._forgives(broken, text):
+        parsed = self._parse(text)
+        broken = broken_spans(parsed[0]) if parsed else []
+        if parsed is None or not self._forgives(broken, text):
             return Units(parses=False)
+        root, grammar = parsed
         found = QueryCursor(grammar.spans).captures(root)
         silent = merge(trim(text, _span(node)) for node in found.get("silent", []))
         spans = {
@@ -73,15 +91,14 @@ class SyntaxExtractor:
         """Paths in the repository that the import `name` in the file `importer` may mean, best first."""
         return self._facts.module_paths(name, importer)
 
-    def _parse(self, text: bytes) -> tuple[Node, Grammar]:
-        """The tree of the first grammar that finds no error, else that of the first."""
+    def _parse(self, text: bytes) -> tuple[Node, Grammar] | None:
+        """The tree of the first grammar that finds no error, else that of the first; None when none came to an end."""
         first = None
         for grammar in self._grammars:
-            root = grammar.parser.parse(text).root_node
-            if not root.has_error:
+            root = grammar.root(text)
+            if root is not None and not root.has_error:
                 return root, grammar
-            first = first or (root, grammar)
-        assert first is not None
+            first = first or ((root, grammar) if root is not None else None)
         return first
 
     def _forgives(self, broken: list[Span], text: bytes) -> bool:

@@ -76,6 +76,18 @@ def test_deep_and_odd_texts_do_no_harm():
         assert extractor_for(language).units(b"") is not None
 
 
+def test_a_text_that_takes_too_long_to_parse_is_left_out_and_the_next_is_read(monkeypatch):
+    monkeypatch.setattr("data_pipelines.extract.syntax.MAX_PARSE_SECONDS", 0.0)
+    extractor = extractor_for("java")
+    endless = b"class A { int a = 1; }\n" * 400
+    assert not extractor.parses(endless)
+    assert extractor.units(endless) == Units(parses=False)
+    assert not extractor.stands_alone(endless)
+    monkeypatch.undo()
+    assert extractor.parses(b"class B { int b = 1; }\n")
+    assert extractor.parses(endless)
+
+
 def test_a_cast_and_markup_are_both_typescript():
     extractor = extractor_for("typescript")
     assert extractor.parses(b"const a = <number>b;\nconst f = <T>(x: T) => x;\n")
