@@ -11,7 +11,7 @@ from data_pipelines.extract.functions import documented
 from data_pipelines.spans import merge, outside, touches, trim
 
 MIN_LINE_BYTES = 4
-# code of the largest size takes one or two; grammars look long for sense in a text that has none
+# real code takes a fraction of one; a grammar may look long for sense in a text that has none
 MAX_PARSE_SECONDS = 10.0
 READ_BYTES = 1 << 16
 QUOTES = b"\"'`<>"
