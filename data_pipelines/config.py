@@ -51,14 +51,16 @@ class FilterSection(Section):
 
 
 class RedactSection(Section):
-    """What is replaced by placeholders. key_file holds the key of placeholder tags and author hashes.
+    """What is replaced by placeholders; names are the full names of the history's authors.
 
-    Without key_file the key is taken from the head commits of the sources: who has the repositories can compute it,
-    who has the dataset alone cannot, and it changes with each new head.
+    key_file holds the key of placeholder tags and author hashes. Without it the key is taken from the head commits of
+    the sources: who has the repositories can compute it, who has the dataset alone cannot, and it changes with each
+    new head.
     """
 
     secrets: bool = True
     emails: bool = True
+    names: bool = True
     key_file: Path | None = None
 
 

@@ -1,6 +1,8 @@
 """The rule pack: TOML into compiled RE2 rules, and which of them a text needs."""
 
+import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -8,17 +10,21 @@ from typing import Any
 
 import re2
 
+from data_pipelines.redact.form import Form
 from finetune.contracts.io import digest_text
 
 # RE2 gives up when its automaton does not fit; the keywords and each rule need a small part of this
 MAX_MEMORY_BYTES = 64 << 20
+PACK_FILES = ("secrets.toml", "passwords.toml")
+PART = re.compile(r"<<(\w+)>>")
 
 
 @dataclass(frozen=True)
 class Rule:
     """One rule; groups are the numbers of the groups that hold the secret, (0,) for the whole match.
 
-    lines: the secret spans lines, each of which gets the placeholder. human and mixed: see allow.py.
+    lines: the secret spans lines, each of which gets the placeholder. strings: each quoted text in the group is one.
+    forms: the texts it is for. human, mixed and chosen: see allow.py.
     """
 
     id: str
@@ -26,25 +32,26 @@ class Rule:
     pattern: Any
     groups: tuple[int, ...]
     keywords: tuple[str, ...]
+    forms: frozenset[Form]
     min_entropy: float
     lines: bool
+    strings: bool
     human: bool
     mixed: bool
+    chosen: bool
 
 
 class RulePack:
-    """Rules in the order of their file. version and digest go into the dataset's settings."""
+    """Rules in the order of their files. version and digest go into the dataset's settings."""
 
-    def __init__(self, text: str) -> None:
-        document = tomllib.loads(text)
-        self.version = int(document["version"])
-        self.digest = digest_text(text)
-        self.rules = tuple(_compile(row) for row in document["rules"])
-        options = re2.Options()
-        options.case_sensitive = False
-        options.literal = True
-        options.max_mem = MAX_MEMORY_BYTES
-        self._keywords = re2.Set.SearchSet(options)
+    def __init__(self, *texts: str) -> None:
+        documents = [tomllib.loads(text) for text in texts]
+        self.version = max(int(document["version"]) for document in documents)
+        self.digest = digest_text("\0".join(texts))
+        self.rules = tuple(
+            _compile(row, document.get("parts", {})) for document in documents for row in document["rules"]
+        )
+        self._keywords = re2.Set.SearchSet(_literal_options())
         self._owners: list[tuple[int, ...]] = []
         words: dict[str, list[int]] = {}
         for index, rule in enumerate(self.rules):
@@ -53,34 +60,52 @@ class RulePack:
         for keyword, owners in words.items():
             self._keywords.Add(keyword)
             self._owners.append(tuple(owners))
+        # RE2 answers "nothing" when it gives up: the empty word is in every text, so without it there was no answer
+        self._always = self._keywords.Add("")
         self._keywords.Compile()
 
-    def rules_for(self, text: bytes) -> list[Rule]:
-        """The rules one of whose keywords occurs in text, found in a single pass."""
-        wanted = {rule for word in self._keywords.Match(text) or () for rule in self._owners[word]}
-        return [self.rules[index] for index in sorted(wanted)]
+    def rules_for(self, text: bytes, form: Form) -> list[Rule]:
+        """The rules for this form one of whose keywords occurs in text, found in a single pass."""
+        present = self._keywords.Match(text) or ()
+        if self._always not in present:
+            raise MemoryError("the automaton of the keywords does not fit")
+        wanted = {rule for word in present if word != self._always for rule in self._owners[word]}
+        return [rule for index in sorted(wanted) if form in (rule := self.rules[index]).forms]
 
 
-def _compile(row: dict[str, Any]) -> Rule:
+def _literal_options() -> Any:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.literal = True
+    options.log_errors = False
+    options.max_mem = MAX_MEMORY_BYTES
+    return options
+
+
+def _compile(row: dict[str, Any], parts: Mapping[str, str]) -> Rule:
     options = re2.Options()
     options.max_mem = MAX_MEMORY_BYTES
     options.log_errors = False
-    pattern = re2.compile(row["regex"].encode(), options)
-    named = [number for name, number in pattern.groupindex.items() if name in (b"secret", b"secret2")]
+    pattern = re2.compile(PART.sub(lambda part: parts[part[1]], row["regex"]).encode(), options)
+    named = [number for name, number in pattern.groupindex.items() if name.startswith(b"secret")]
     return Rule(
         id=row["id"],
         kind=row["kind"],
         pattern=pattern,
         groups=tuple(sorted(named)) or (0,),
         keywords=tuple(word.lower() for word in row["keywords"]),
+        forms=frozenset(Form(name) for name in row.get("forms", Form)),
         min_entropy=float(row.get("min_entropy", 0)),
         lines=bool(row.get("lines", False)),
+        strings=bool(row.get("strings", False)),
         human=bool(row.get("human", False)),
         mixed=bool(row.get("mixed", False)),
+        chosen=bool(row.get("chosen", False)),
     )
 
 
 @cache
 def default_pack() -> RulePack:
     """The pack that ships with the project."""
-    return RulePack(files("data_pipelines.redact.rules").joinpath("secrets.toml").read_text(encoding="utf-8"))
+    folder = files("data_pipelines.redact.rules")
+    return RulePack(*(folder.joinpath(name).read_text(encoding="utf-8") for name in PACK_FILES))

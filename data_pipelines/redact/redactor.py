@@ -1,32 +1,27 @@
-"""Secrets and addresses replaced by placeholders of the same kind, the same secret always by the same placeholder."""
+"""Secrets and persons replaced by placeholders of the same kind, the same secret always by the same placeholder."""
 
 import hmac
 import re
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
 from data_pipelines.config import RedactSection
-from data_pipelines.redact.allow import PLACEHOLDER, entropy, is_allowed_email, is_allowed_value
-from data_pipelines.redact.pack import Rule, RulePack, default_pack
+from data_pipelines.redact.allow import PLACEHOLDER
+from data_pipelines.redact.form import Form
+from data_pipelines.redact.pack import RulePack, default_pack
+from data_pipelines.redact.people import People
+from data_pipelines.redact.scanner import EMAIL_KIND, Found, Scanner
 
 TAG_CHARS = 8
 AUTHOR_CHARS = 16
-EMAIL_RULE = "email"
 # what surrounds the parts of a key that is written over several lines: quotes, commas, comment marks, line breaks
 LINE_EDGE = re.compile(rb"^([\s\"'#/*+(>|-]*?)((?:-----)?[^\s\"'].*?)((?:\\[nr])*[\s\"',+)\\]*)$", re.DOTALL)
 PLACEHOLDER_TEXT = re.compile(PLACEHOLDER.pattern.decode())
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A secret's place in a text, and the rule that saw it."""
-
-    start: int
-    end: int
-    rule: Rule
+class ScanFailed(Exception):
+    """A text could not be scanned, so it must not be used; the text of the error is the reason to note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,46 +33,52 @@ class Redacted:
 
 
 class Redactor:
-    """Keyed: without the key nobody can try guesses against a placeholder's tag or an author's hash."""
+    """Keyed: without the key nobody can try guesses against a placeholder's tag or an author's hash.
 
-    def __init__(self, section: RedactSection, key: bytes, *, pack: RulePack | None = None) -> None:
-        self._section = section
+    people are the authors whose names and addresses are taken out too; None for none.
+    """
+
+    def __init__(
+        self, section: RedactSection, key: bytes, *, pack: RulePack | None = None, people: People | None = None
+    ) -> None:
         self._key = key
-        self._pack = pack or default_pack()
+        self._scanner = Scanner(section, pack or default_pack(), people or People())
 
     def author(self, email: str) -> str:
         """The keyed hash that stands for an author in provenance."""
         return self._tag("author", email.strip().lower().encode())[:AUTHOR_CHARS]
 
-    def redact(self, text: str) -> Redacted:
-        """Replace what the rules find. Lines keep their numbers."""
+    def redact(self, text: str, form: Form = Form.CODE) -> Redacted:
+        """Replace what the scanner finds. Lines keep their numbers. Raises ScanFailed."""
         content = text.encode("utf-8")
-        found = _without_overlaps(self._find(content))
+        found = self._find(content, form)
         if not found:
             return Redacted(text, Counter())
         parts, done = [], 0
         for item in found:
-            parts += [content[done : item.start], self._placeholder(item.rule, content[item.start : item.end])]
+            parts += [content[done : item.start], self._placeholder(item, content[item.start : item.end])]
             done = item.end
         parts.append(content[done:])
-        return Redacted(b"".join(parts).decode("utf-8"), Counter(item.rule.id for item in found))
+        return Redacted(b"".join(parts).decode("utf-8"), Counter(item.rule for item in found))
 
-    def _find(self, content: bytes) -> Iterator[Found]:
-        for rule in self._pack.rules_for(content):
-            if not (self._section.emails if rule.id == EMAIL_RULE else self._section.secrets):
-                continue
-            for match in rule.pattern.finditer(content):
-                group = next((number for number in rule.groups if match.span(number)[0] >= 0), 0)
-                start, end = match.span(group)
-                if end > start and not _is_allowed(rule, content[start:end], content[match.start() : start]):
-                    yield Found(start, end, rule)
+    def rules_that_hit(self, text: str, form: Form = Form.CODE) -> tuple[str, ...]:
+        """Ids of the rules that see a secret in text, sorted; empty for a clean one. Raises ScanFailed."""
+        return tuple(sorted({item.rule for item in self._find(text.encode("utf-8"), form)}))
 
-    def _placeholder(self, rule: Rule, secret: bytes) -> bytes:
-        tag = self._tag(rule.kind, secret)[:TAG_CHARS]
-        if rule.id == EMAIL_RULE:
+    def _find(self, content: bytes, form: Form) -> list[Found]:
+        # whatever goes wrong here costs one text: it must neither pass unscanned nor end the build
+        try:
+            return self._scanner.find(content, form)
+        except Exception as cause:
+            raise ScanFailed(f"the scan for secrets failed: {type(cause).__name__}") from cause
+
+    def _placeholder(self, item: Found, secret: bytes) -> bytes:
+        # an address or a name in other capitals is the same person
+        tag = self._tag(item.kind, secret.lower() if item.is_person else secret)[:TAG_CHARS]
+        if item.kind == EMAIL_KIND:
             return f"redacted-{tag}@example.com".encode()
-        name = f"REDACTED_{rule.kind}_{tag}".encode()
-        return _line_by_line(secret, name) if rule.lines else name
+        name = f"REDACTED_{item.kind}_{tag}".encode()
+        return _line_by_line(secret, name) if item.lines else name
 
     def _tag(self, kind: str, secret: bytes) -> str:
         return hmac.new(self._key, kind.encode() + b"\0" + secret, sha256).hexdigest()
@@ -86,44 +87,6 @@ class Redactor:
 def count_placeholders(text: str) -> int:
     """How many placeholders a text holds."""
     return sum(1 for _ in PLACEHOLDER_TEXT.finditer(text)) if "edacted" in text or "REDACTED" in text else 0
-
-
-def _is_allowed(rule: Rule, value: bytes, before: bytes) -> bool:
-    if PLACEHOLDER.search(value):
-        return True
-    if rule.id == EMAIL_RULE:
-        return is_allowed_email(value)
-    if rule.min_entropy and entropy(value) < rule.min_entropy:
-        return True
-    return rule.human and is_allowed_value(value, before, mixed=rule.mixed)
-
-
-def _without_overlaps(found: Iterator[Found]) -> list[Found]:
-    """The longest of those that overlap; among equals the rule that stands first in the pack.
-
-    An address gives way to any secret: in user:word@host it would take the host with it.
-    """
-    everything = list(found)
-    secrets = _longest([item for item in everything if item.rule.id != EMAIL_RULE])
-    starts = [item.start for item in secrets]
-    kept = list(secrets)
-    for email in _longest([item for item in everything if item.rule.id == EMAIL_RULE]):
-        place = bisect_left(starts, email.end) - 1
-        if place < 0 or secrets[place].end <= email.start:
-            kept.append(email)
-    return sorted(kept, key=lambda item: item.start)
-
-
-def _longest(found: list[Found]) -> list[Found]:
-    kept: list[Found] = []
-    for item in sorted(found, key=lambda item: (item.start, -item.end)):
-        if not kept or item.start >= kept[-1].end:
-            kept.append(item)
-        elif item.end - item.start > kept[-1].end - kept[-1].start:
-            kept[-1] = Found(kept[-1].start, item.end, item.rule)
-        else:
-            kept[-1] = Found(kept[-1].start, max(kept[-1].end, item.end), kept[-1].rule)
-    return kept
 
 
 def _line_by_line(secret: bytes, name: bytes) -> bytes:

@@ -1,9 +1,12 @@
 """Real git repositories, small and made on the spot, with fixed dates and authors."""
 
+import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,6 +14,7 @@ from data_pipelines.sources.process import git_program
 
 START = 1_700_000_000
 DAY = 86_400
+PLANTED = Path(__file__).parent / "redact" / "planted.py"
 AUTHOR = ("Ada Byron", "ada@corp.io")
 
 
@@ -98,3 +102,15 @@ def make_repository(tmp_path: Path) -> Callable[..., RepositoryBuilder]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository to read only."""
     return save_shop(tmp_path_factory.mktemp("shop") / "shop").path
+
+
+@pytest.fixture(scope="session")
+def planted() -> ModuleType:
+    """planted.py as a module: tests are imported without a package."""
+    spec = importlib.util.spec_from_file_location("planted", PLANTED)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["planted"] = module
+    spec.loader.exec_module(module)
+    return module

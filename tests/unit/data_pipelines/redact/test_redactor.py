@@ -1,12 +1,14 @@
 import ast
 import random
+from importlib.resources import files
 
 import pytest
 
 from data_pipelines.config import RedactSection
+from data_pipelines.redact.form import Form, form_of
 from data_pipelines.redact.key import redaction_key
-from data_pipelines.redact.pack import default_pack
-from data_pipelines.redact.redactor import Redactor, count_placeholders
+from data_pipelines.redact.pack import RulePack, default_pack
+from data_pipelines.redact.redactor import Redactor, ScanFailed, count_placeholders
 from finetune.contracts.errors import InputError
 
 RANDOM = random.Random(7)
@@ -93,6 +95,29 @@ FAKES = [
         ("password-assignment", 'settings["password"] = "{}"', "S0mmer"),
         ("password-assignment", 'ok = passwd == "{}"', "opensesame"),
         ("password-argument", 'os.environ.setdefault("DB_PASSWORD", "{}")', "geheim12"),
+        ("dsn-password", 'connect("host=db user=a password={} dbname=x")', "Winter.2024"),
+        ("password-escaped-json", 'body = "{\\"password\\": \\"{}\\"}"', "Winter.2024"),
+        ("password-default", 'pw = os.environ.get("DB_PASSWORD") or "{}"', "geheim12"),
+        ("password-wrapped", 'password = SecretStr("{}")', "geheim12"),
+        ("password-list", 'PASSWORDS = ["{}", "geheim13"]', "geheim12"),
+        ("auth-pair", 'get(url, auth=("ada", "{}"))', "geheim12"),
+        ("auth-text", 'auth = "ada:{}"', "geheim12"),
+        ("positional-password", 'connect("db", "app", "{}", "shop")', "geheim12"),
+        ("password-call", 'user.set_password("{}")', "geheim12"),
+        ("name-and-value", 'env = [{"name": "DB_PASSWORD", "value": "{}"}]', "geheim"),
+        ("shell-variable", 'run("PGPASSWORD={} psql -h db")', "geheim"),
+        ("flag-password", 'run("tool --password {} go")', "geheim12"),
+        ("short-flag-password", 'run("mysql -u root -p{} shop")', "geheim"),
+        ("user-flag-password", 'run("curl -u ada:{} https://api.corp/x")', "geheim"),
+        ("piped-password", 'run("echo {} | docker login -u ada --password-stdin")', "geheim"),
+        ("sql-password", "run(\"CREATE USER ada IDENTIFIED BY '{}'\")", "geheim"),
+        ("sql-insert-password", "run(\"INSERT INTO u (name, password) VALUES ('ada', '{}')\")", "geheim12"),
+        ("netrc-password", 'run("machine h login ada password {}")', "geheim"),
+        ("comment-password", "x = 1  # password: {}", "geheim12"),
+        ("secret-default", 'key = os.environ.get("API_KEY", "{}")', hexa(32)),
+        ("name-and-secret", 'env = [{"name": "API_KEY", "value": "{}"}]', hexa(32)),
+        ("comment-secret", "x = 1  # api_key: {}", hexa(32)),
+        ("short-secret", 'client_secret = "{}"', "geheim12"),
         ("login-call", 'client.login("ada", "{}")', "geheim12"),
         ("secret-assignment", 'SECRET_KEY = "{}"', word(50)),
         ("secret-assignment", 'api_key = "{}"', hexa(32)),
@@ -115,8 +140,95 @@ def test_each_secret_goes_whole_and_python_still_parses(rule, line, secret):
     assert redactor().redact(done.text).text == done.text, "a placeholder is never redacted again"
 
 
+# (rule, form, text, what must be gone from it), for rules that are not for code
+OTHER_FAKES = [
+    ("shell-default", Form.CONFIG, "PASS=${DB_PASSWORD:-geheim}", "geheim"),
+    ("bare-password", Form.CONFIG, "db:\n  password: geheim  # new\n", "geheim"),
+    ("block-password", Form.CONFIG, "db:\n  password: |\n    geheim\n", "geheim"),
+    ("flag-password-bare", Form.CONFIG, "tool --password geheim run", "geheim"),
+    ("bare-secret", Form.CONFIG, "API_KEY=" + "0a1b2c3d4e5f67890a1b", "0a1b2c3d4e5f67890a1b"),
+    ("prose-password", Form.PROSE, "Use the password geheim12 there", "geheim12"),
+    ("password-assignment", Form.PROSE, "Use password='geheim' there", "geheim"),
+]
+
+
+@pytest.mark.parametrize(("rule", "form", "text", "secret"), OTHER_FAKES)
+def test_what_is_written_without_quotes_goes_too(rule, form, text, secret):
+    done = redactor().redact(text, form)
+    assert rule in done.hits, done
+    assert secret not in done.text
+    assert redactor().redact(done.text, form).text == done.text
+
+
 def test_every_rule_has_a_fake():
-    assert {rule.id for rule in default_pack().rules} == {rule for rule, _, _ in FAKES}
+    assert {rule.id for rule in default_pack().rules} == {row[0] for row in (*FAKES, *OTHER_FAKES)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: ${DB_PASSWORD}",
+        "password: !vault |",
+        "password: null",
+        "password:\n  type: string",
+        "PASSWORD=$1",
+        "PASSWORD=$(read_it)",
+        'PASSWORD="$2"',
+        "password = var.db_password",
+        "password: *anchor",
+        "password_file: /run/secrets/db",
+        "password: {{ vault.db }}",
+        "passwordSecretRef: name-of-it",
+        "mysql -u root -p shop_name",
+        "tool --password $PASSWORD",
+    ],
+)
+def test_what_configuration_refers_to_stays(text):
+    assert redactor().redact(text + "\n", Form.CONFIG).text == text + "\n"
+
+
+def test_code_does_not_lose_names_that_configuration_would():
+    text = "connect(user=user, password=password_of_user)\npassword: str\ndef f(password: str1): pass\n"
+    assert redactor().redact(text).text == text
+    assert redactor().redact("password: geheim1\n", Form.CONFIG).hits
+
+
+def test_a_form_is_told_by_the_name_of_the_file():
+    names = {
+        Form.CONFIG: ["a/b.yaml", "x.YML", ".env", "deploy/.env.production", "Dockerfile", "run.sh", "c.toml"],
+        Form.CODE: ["a.py", "b.js", "c.sql", "d.json", "odd"],
+        Form.PROSE: ["README.md", "a.txt"],
+    }
+    assert {form: [form_of(name) for name in found] for form, found in names.items()} == {
+        form: [form] * len(found) for form, found in names.items()
+    }
+
+
+def test_a_scan_that_goes_wrong_gives_no_text(monkeypatch):
+    def broken(*_):
+        raise ValueError("of the text: geheim12")
+
+    monkeypatch.setattr("data_pipelines.redact.pack.RulePack.rules_for", broken)
+    for scan in (redactor().redact, redactor().rules_that_hit):
+        with pytest.raises(ScanFailed) as caught:
+            scan("x = 1\n")
+        assert str(caught.value) == "the scan for secrets failed: ValueError", "the cause may quote the text"
+
+
+def test_keywords_that_give_no_answer_are_an_error_and_not_a_clean_text(monkeypatch):
+    """RE2 reports "nothing found" when its automaton does not fit."""
+    pack = RulePack((files("data_pipelines.redact.rules") / "secrets.toml").read_text())
+    assert pack.rules_for(b"x", Form.CODE) == []
+    monkeypatch.setattr(pack, "_keywords", type("Silent", (), {"Match": lambda *_: None})())
+    with pytest.raises(ScanFailed, match="MemoryError"):
+        Redactor(RedactSection(), b"k" * 32, pack=pack).redact("x = 1\n")
+
+
+def test_a_placeholder_that_a_row_cuts_is_no_finding():
+    done = redactor().redact('mail = "ada.byron@corp.io"\n').text
+    for end in range(len(done)):
+        assert redactor().rules_that_hit(done[:end]) == ()
+    assert redactor().rules_that_hit("password: REDACTED_PASSWORD_1a2b", Form.CONFIG) == ()
 
 
 @pytest.mark.parametrize(
