@@ -11,6 +11,8 @@ from data_pipelines.history import History
 from data_pipelines.mine.blocks import Block, find_hunks, make_blocks, write_blocks
 from data_pipelines.mine.message import normalise
 from data_pipelines.reading import Reading, Tick, origin_of
+from data_pipelines.redact.form import Form, form_of
+from data_pipelines.redact.redactor import ScanFailed
 from data_pipelines.sources.git import Repository
 from finetune.contracts.dataset import DroppedFile
 
@@ -54,7 +56,7 @@ class EditReader:
             try:
                 self._reading.edits.append(self._edit(commit, license_name))
                 kept += 1
-            except _Unusable as unusable:
+            except (_Unusable, ScanFailed) as unusable:
                 self._drop(commit, str(unusable))
             tick(f"{self._source.name} {STAGE}")
 
@@ -76,7 +78,7 @@ class EditReader:
             visibility=self._source.visibility,
             language=language_of(files[0].path, files[0].before) or "",
             origin=origin_of(commit, reading.redactor),
-            message=reading.redact(normalise(commit.message) or ""),
+            message=reading.redact(normalise(commit.message) or "", Form.PROSE),
             answer=reading.spool.append("".join(text or "" for text in written).encode("utf-8")),
             license=license_name,
             files=tuple(self._spooled(file) for file in files),
@@ -92,6 +94,9 @@ class EditReader:
 
     def _file(self, change: Change) -> _FileEdit:
         path = change.path.decode()
+        reason = self._reading.path_reason(path)
+        if reason:
+            raise _Unusable(reason)
         before, after = self._text(change.before, path), self._text(change.after, path)
         if before.split() == after.split():
             raise _Unusable("changes white space only")
@@ -110,7 +115,7 @@ class EditReader:
         text, reason = decode(content)
         if reason:
             raise _Unusable(reason)
-        clean = self._reading.redactor.redact(text).text
+        clean = self._reading.redactor.redact(text, form_of(path)).text
         if not extractor_for(language_of(path, clean) or "").parses(clean.encode("utf-8")):
             raise _Unusable("syntax errors before or after the commit")
         return clean

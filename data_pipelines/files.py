@@ -8,6 +8,8 @@ from data_pipelines.filters.language import language_of, other_language
 from data_pipelines.filters.license import MAX_LICENSE_BYTES, is_license_name, license_of_file, license_of_text
 from data_pipelines.history import History
 from data_pipelines.reading import Reading, Tick, origin_of
+from data_pipelines.redact.form import Form, form_of
+from data_pipelines.redact.redactor import ScanFailed
 from data_pipelines.sources.git import Repository
 from finetune.contracts.dataset import DroppedFile
 
@@ -49,6 +51,9 @@ class TreeReader:
         content = self._repository.content(entry.blob, max_bytes=self._reading.config.filters.max_bytes)
         if path is None or content is None:
             return Verdict("read", "object is not in this clone")
+        reason = self._reading.path_reason(path)
+        if reason:
+            return Verdict("redact", reason)
         text, verdict = self._chain.by_text(path, content)
         if not verdict.keeps:
             return verdict
@@ -56,17 +61,20 @@ class TreeReader:
         if license_name in self._reading.config.filters.deny_licenses:
             return Verdict("license", f"license {license_name} is denied")
         language = other_language(path, self._reading.config.other_languages) or language_of(path, text) or ""
-        verdict, clean = self._redacted(text, language)
+        verdict, clean = self._redacted(text, path, language)
         if verdict.keeps:
             self._keep(entry, path, language=language, text=clean, license_name=license_name)
         return verdict
 
-    def _redacted(self, text: str, language: str) -> tuple[Verdict, bytes]:
+    def _redacted(self, text: str, path: str, language: str) -> tuple[Verdict, bytes]:
         extractor = extractor_for(language)
         before = text.encode("utf-8")
         if not extractor.parses(before):
             return Verdict("parse", f"syntax errors for {language}"), b""
-        after = self._reading.redact(text).encode("utf-8")
+        try:
+            after = self._reading.redact(text, form_of(path)).encode("utf-8")
+        except ScanFailed as failed:
+            return Verdict("redact", str(failed)), b""
         if after != before and not extractor.parses(after):
             return Verdict("redact", "syntax errors after redaction"), b""
         return Verdict(), after
@@ -100,12 +108,18 @@ class TreeReader:
             DroppedFile(
                 repo=self._source.name,
                 commit=self._repository.commit,
-                path=printable_path(entry.path),
+                path=self._shown_path(entry),
                 stage=verdict.stage,
                 reason=verdict.reason,
                 bytes=max(0, entry.bytes),
             )
         )
+
+    def _shown_path(self, entry: TreeEntry) -> str:
+        try:
+            return self._reading.redactor.redact(printable_path(entry.path), Form.PROSE).text
+        except ScanFailed:
+            return ""
 
     def _attributes(self) -> Attributes:
         entry = next((entry for entry in self._entries if entry.path == b".gitattributes"), None)

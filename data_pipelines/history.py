@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from data_pipelines.config import CommitEditSection
 from data_pipelines.document import Commit, TreeEntry
 from data_pipelines.mine.message import edit_reason
+from data_pipelines.redact.people import People
 from data_pipelines.sources.git import Repository
 
 
@@ -20,13 +21,22 @@ class History:
 
 
 def read_history(
-    repository: Repository, entries: list[TreeEntry], *, section: CommitEditSection, languages: tuple[str, ...]
+    repository: Repository,
+    entries: list[TreeEntry],
+    *,
+    section: CommitEditSection,
+    languages: tuple[str, ...],
+    people: People,
 ) -> History:
-    """Walk the commits once, newest first; candidates are those that look like edits by message and file list."""
+    """Walk the commits once, newest first; candidates are those that look like edits by message and file list.
+
+    Who wrote the commits is added to people.
+    """
     blobs = {entry.path: entry.blob for entry in entries}
     history = History()
     for commit in repository.commits():
         history.num_commits += 1
+        people.add(commit)
         history.head = history.head or _without_changes(commit)
         light = None
         for change in commit.changes:

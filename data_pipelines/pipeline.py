@@ -12,11 +12,12 @@ from data_pipelines.dedup.minhash import SIGNATURE
 from data_pipelines.document import TreeEntry
 from data_pipelines.edits import EditReader
 from data_pipelines.files import TreeReader
-from data_pipelines.history import read_history
+from data_pipelines.history import History, read_history
 from data_pipelines.mine.row import BUILDER
 from data_pipelines.reading import Reading, Tick
 from data_pipelines.redact.key import redaction_key
 from data_pipelines.redact.pack import default_pack
+from data_pipelines.redact.people import People
 from data_pipelines.redact.redactor import Redactor
 from data_pipelines.rows import RowWriter, Sides, divide, edit_items
 from data_pipelines.sinks.parquet import DropLog, ShardSink, reason_counts
@@ -74,11 +75,15 @@ def _open(stack: ExitStack, section: SourceSection) -> _Source:
 
 def _build(config: PipelineConfig, sources: Sequence[_Source], *, scratch: Path, progress: Progress) -> DatasetManifest:
     key = redaction_key(config.redact, [source.repository.head_object() for source in sources])
+    people = People()
+    progress.total = 2 * sum(len(source.entries) for source in sources)
+    # every history comes before the first file: an author of one repository is named in the files of another
+    histories = [_history(config, source, people=people, tick=_ticker(progress)) for source in sources]
     with Spool(scratch / SPOOL_NAME) as spool, DropLog(scratch) as dropped:
         index = NearIndex(spool, threshold=config.dedup.jaccard if config.dedup.near else 1.0)
-        redactor = Redactor(config.redact, key)
+        redactor = Redactor(config.redact, key, people=people)
         reading = Reading(spool=spool, index=index, dropped=dropped, redactor=redactor, config=config)
-        _read(reading, sources, progress)
+        _read(reading, sources, histories=histories, progress=progress)
         _check_files(reading, sources)
         clusters = index.clusters()
         plan = _plan(reading, clusters)
@@ -91,22 +96,24 @@ def _build(config: PipelineConfig, sources: Sequence[_Source], *, scratch: Path,
         return _manifest(reading, shards=shards, sink=sink, split=_split_record(plan, sides))
 
 
-def _read(reading: Reading, sources: Sequence[_Source], progress: Progress) -> None:
-    progress.total = 2 * sum(len(source.entries) for source in sources)
+def _history(config: PipelineConfig, source: _Source, *, people: People, tick: Tick) -> History:
+    tick(f"{source.section.name} history")
+    return read_history(
+        source.repository,
+        source.entries,
+        section=config.tasks.commit_edit,
+        languages=config.languages,
+        people=people,
+    )
+
+
+def _read(reading: Reading, sources: Sequence[_Source], *, histories: Sequence[History], progress: Progress) -> None:
     tick = _ticker(progress)
-    config = reading.config
-    for source in sources:
-        tick(f"{source.section.name} history")
-        history = read_history(
-            source.repository,
-            source.entries,
-            section=config.tasks.commit_edit,
-            languages=config.languages,
-        )
-        progress.total += len(history.candidates)
+    progress.total = (progress.total or 0) + sum(len(history.candidates) for history in histories)
+    for source, history in zip(sources, histories, strict=True):
         files = TreeReader(source.repository, source.section, entries=source.entries, history=history, reading=reading)
         files.read(tick)
-        if config.tasks.commit_edit.enabled:
+        if reading.config.tasks.commit_edit.enabled:
             edits = EditReader(source.repository, source.section, reading=reading)
             edits.read(history, files.licenses.get(""), tick)
         reading.sources.append(

@@ -14,9 +14,11 @@ from data_pipelines.mine.infill import mine_infill
 from data_pipelines.mine.pretrain import mine_pretrain
 from data_pipelines.mine.row import Row
 from data_pipelines.reading import Reading
+from data_pipelines.redact.form import Form, form_of
+from data_pipelines.redact.redactor import ScanFailed
 from data_pipelines.sinks.parquet import ShardSink
 from data_pipelines.split.assign import Item, SplitPlan
-from finetune.contracts.dataset import DroppedFile, Split
+from finetune.contracts.dataset import DroppedFile, Role, Segment, Split, Task
 
 # a held-out target of at least this many bytes that some train row teaches word for word proves nothing
 MIN_NOVEL_BYTES = 40
@@ -119,6 +121,10 @@ class RowWriter:
 
     def _add(self, rows: Iterable[Row], side: Split, cluster: str) -> None:
         for row in rows:
+            unclean = self._unclean(row)
+            if unclean:
+                self._reading.dropped.count(row.task, unclean)
+                continue
             key = _learned_key(row)
             if side is Split.TRAIN and key:
                 self._taught.add(key)
@@ -127,8 +133,25 @@ class RowWriter:
                 continue
             self._sink.add(row.example(side, cluster))
 
+    def _unclean(self, row: Row) -> str:
+        """Why a row must not be written, "" when nothing speaks against it: the last scan, over what is written."""
+        try:
+            for segment in row.segments:
+                found = self._reading.redactor.rules_that_hit(segment.text, _form(row, segment))
+                if found:
+                    return f"the last scan found a secret: {found[0]}"
+        except ScanFailed as failed:
+            return str(failed)
+        return ""
+
     def _cluster(self, unit: int) -> str:
         return f"c{self._clusters[unit]:07d}"
+
+
+def _form(row: Row, segment: Segment) -> Form:
+    if row.task is Task.COMMIT_EDIT and segment.role is Role.INSTRUCTION:
+        return Form.PROSE
+    return form_of(segment.path or row.provenance[0].path)
 
 
 def _learned_key(row: Row) -> bytes:
