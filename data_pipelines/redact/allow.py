@@ -21,7 +21,7 @@ STANDS_FOR_A_VALUE = re.compile(
 REFERENCE = re.compile(rb"^(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|(?:/|\./|\.\./|~/)[\w./~\-]+|\$[({\w].*)$")
 # three words at least, as in correct-horse-battery
 PHRASE = re.compile(rb"^[a-z]{3,}(?:-[a-z]{3,}){2,}$")
-CHOSEN_SIGN = re.compile(rb"[!@#$%^&*?~+]")
+CHOSEN_SIGN = re.compile(rb"[!@#$%^&]")
 # calls, paths, lists, formats, hosts, versions, names of files: what a person writes where no password stands
 NOT_CHOSEN = re.compile(
     rb"(?i)[\s()\[\]{}<>/\\=,;|:]|^v?\d+(?:[.\-]\d+)*[a-z]?$|^[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\.[a-z]{2,6}$|^[\w.+\-]+@[\w.\-]+\.\w+$"

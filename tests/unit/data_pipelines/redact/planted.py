@@ -283,6 +283,141 @@ PASSWORD_CONTEXTS: dict[str, dict[str, tuple[str, ...]]] = {
     "comparison": {"py": ('ok = password == "{p}"',), "js": ("if (password === '{p}') go();",)},
     "client secret": {"py": ('client_secret = "{p}"',), "yaml": ('client_secret: "{p}"',)},
 }
+# written when the rules for those above were done, to see what they miss
+LATER_CONTEXTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "item assignment": {
+        "py": (
+            'os.environ["DB_PASSWORD"] = "{p}"',
+            'app.config["MAIL_PASSWORD"] = "{p}"',
+        ),
+        "js": ("process.env.DB_PASSWORD = '{p}';",),
+        "toml": ('db.password = "{p}"',),
+    },
+    "nested dictionary": {
+        "py": (
+            'DATABASES = {{"default": {{"USER": "x", "PASSWORD": "{p}"}}}}',
+            'data = dict(user="ada", pwd="{p}")',
+        ),
+        "json": ('{{"a":{{"b":{{"password":"{p}"}}}}}}',),
+    },
+    "docstring": {
+        "py": (
+            '"""Sign in.\n\nuser: ada\npassword: {p}\n"""',
+            '"""\n>>> login("ada", "{p}")\n"""',
+            'USAGE = """\nDB_PASSWORD={p}\n"""',
+        )
+    },
+    "several lines": {
+        "py": (
+            'connect(\n    "db",\n    "app",\n    "{p}",\n)',
+            'connect(\n    password=(\n        "{p}"\n    ),\n)',
+            'client.login(\n    "ada", "{p}"\n)',
+        ),
+        "js": ("db.connect(\n  'db',\n  'app',\n  '{p}',\n);",),
+    },
+    "form filling": {
+        "py": (
+            'page.fill("#password", "{p}")',
+            'find("password").send_keys("{p}")',
+        ),
+        "js": (
+            "cy.get('#password').type('{p}');",
+            "await page.fill('input[name=password]', '{p}');",
+        ),
+    },
+    "class of settings": {
+        "py": (
+            'class Settings:\n    db_password = "{p}"',
+            'password: Optional[str] = "{p}"',
+            'password = os.getenv("DB_PASS", default="{p}")',
+            'PASSWORD = "{p}" if debug else None',
+        )
+    },
+    "pair": {
+        "py": (
+            'auth = HTTPBasicAuth("ada", "{p}")',
+            'keyring.set_password("svc", "ada", "{p}")',
+            'session.auth = ("ada", "{p}")',
+            "credentials = ('ada', '{p}')",
+        ),
+        "js": (
+            "axios.get(u, {{ auth: {{ username: 'ada', password: '{p}' }} }});",
+            "new Sequelize('db', 'app', '{p}', {{}});",
+        ),
+    },
+    "compose list": {
+        "yaml": (
+            "environment:\n  - DB_PASSWORD={p}\n  - X=1",
+            "environment:\n  MYSQL_ROOT_PASSWORD: {p}",
+            "password: &pw {p}",
+            "stringData:\n  admin-password: {p}",
+            "command: redis-server --requirepass {p}",
+        )
+    },
+    "more flags": {
+        "sh": (
+            "htpasswd -b file ada {p}",
+            "openssl rsa -passin pass:{p} -in k",
+            "echo {p} | sudo -S ls",
+            "export PASS={p} USER=x",
+            "PASS={p}; run",
+            "smbclient -U ada%{p} //h/s",
+            "redis-cli -h db -a {p} ping",
+            "docker run -e DB_PASSWORD={p} image",
+            'psql "host=db user=a password={p}"',
+            "mongo --username a --password '{p}'",
+            "kubectl create secret generic s --from-literal=password={p}",
+            "unzip -P {p} a.zip",
+        )
+    },
+    "more SQL": {
+        "sql": (
+            "CREATE USER MAPPING FOR ada SERVER s OPTIONS (user 'ada', password '{p}');",
+            "SELECT crypt('{p}', gen_salt('bf'));",
+            "INSERT INTO users SET name='ada', password='{p}';",
+            "GRANT ALL ON *.* TO 'a'@'%' IDENTIFIED BY '{p}';",
+            "ALTER LOGIN sa WITH PASSWORD = N'{p}';",
+            'ALTER USER scott IDENTIFIED BY "{p}";',
+            "SET @password = '{p}';",
+            "CREATE USER ada PASSWORD '{p}';",
+        )
+    },
+    "more env": {
+        "env": (
+            "MYSQL_PWD={p}",
+            "spring.datasource.password={p}",
+            "REDIS_PASSWORD = {p}",
+            "JWT_SECRET={p}",
+            "ADMIN_USER_PASS={p}",
+        )
+    },
+    "more TOML": {
+        "toml": (
+            '[users.ada]\npass = "{p}"',
+            'users = [{{ name = "ada", password = "{p}" }}]',
+            'secret = "{p}"',
+        )
+    },
+    "more JSON": {
+        "json": (
+            '{{"users": [{{"name": "ada", "Password": "{p}"}}]}}',
+            '{{"auth": "ada:{p}"}}',
+            '{{"proxy": "http://ada:{u}@proxy:3128"}}',
+            '{{"dbPassword": "{p}", "x": 1}}',
+            '{{"env": {{"PGPASSWORD": "{p}"}}}}',
+            '{{"name": "password", "type": "text", "value": "{p}"}}',
+        )
+    },
+    "more JS": {
+        "js": (
+            "const {{ password = '{p}' }} = options;",
+            "this.password = '{p}';",
+            "export const PASSWORD = `{p}`;",
+            "bcrypt.hashSync('{p}', 10);",
+            "localStorage.setItem('password', '{p}');",
+        )
+    },
+}
 # a comment names it, or a place says nothing that a rule can read: found in part, and not claimed
 UNCLAIMED_CONTEXTS: dict[str, dict[str, tuple[str, ...]]] = {
     "comment": {
@@ -292,6 +427,11 @@ UNCLAIMED_CONTEXTS: dict[str, dict[str, tuple[str, ...]]] = {
         "sql": ("-- password: {p}",),
     },
     "insert": {"sql": ("INSERT INTO users (name, password) VALUES ('ada', '{p}');",)},
+    "unusual place": {
+        "sh": ("read x <<< '{p}'",),
+        "env": ("LOGIN=ada:{p}",),
+        "js": ("app.use(basicAuth({{ users: {{ 'admin': '{p}' }} }}));",),
+    },
     "no name at hand": {
         "py": ('accounts = {{"ada": "{p}"}}', 'users = [("ada", "{p}")]'),
         "js": ("open('ada', '{p}');",),
@@ -338,7 +478,7 @@ def tokens(seed: int, *, draws: int) -> Iterator[Planted]:
 def passwords(seed: int, *, draws: int) -> Iterator[Planted]:
     """Each context draws times, each with a password of its own."""
     make = Maker(seed + 1)
-    for table, claimed in ((PASSWORD_CONTEXTS, True), (UNCLAIMED_CONTEXTS, False)):
+    for table, claimed in ((PASSWORD_CONTEXTS, True), (LATER_CONTEXTS, True), (UNCLAIMED_CONTEXTS, False)):
         for kind, by_type in table.items():
             for file_type, contexts in by_type.items():
                 for context in contexts * draws:

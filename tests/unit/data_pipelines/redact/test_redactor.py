@@ -114,6 +114,9 @@ FAKES = [
         ("sql-insert-password", "run(\"INSERT INTO u (name, password) VALUES ('ada', '{}')\")", "geheim12"),
         ("netrc-password", 'run("machine h login ada password {}")', "geheim"),
         ("comment-password", "x = 1  # password: {}", "geheim12"),
+        ("typed-password", 'find("password").send_keys("{}")', "geheim"),
+        ("tool-password", 'run("htpasswd -b file ada {}")', "geheim"),
+        ("line-password", '"""Sign in.\n\npassword: {}\n"""', "geheim12"),
         ("secret-default", 'key = os.environ.get("API_KEY", "{}")', hexa(32)),
         ("name-and-secret", 'env = [{"name": "API_KEY", "value": "{}"}]', hexa(32)),
         ("comment-secret", "x = 1  # api_key: {}", hexa(32)),
@@ -147,6 +150,7 @@ OTHER_FAKES = [
     ("block-password", Form.CONFIG, "db:\n  password: |\n    geheim\n", "geheim"),
     ("flag-password-bare", Form.CONFIG, "tool --password geheim run", "geheim"),
     ("bare-secret", Form.CONFIG, "API_KEY=" + "0a1b2c3d4e5f67890a1b", "0a1b2c3d4e5f67890a1b"),
+    ("bare-short-secret", Form.CONFIG, "JWT_SECRET=geheim12", "geheim12"),
     ("prose-password", Form.PROSE, "Use the password geheim12 there", "geheim12"),
     ("password-assignment", Form.PROSE, "Use password='geheim' there", "geheim"),
 ]
