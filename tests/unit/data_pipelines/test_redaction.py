@@ -126,7 +126,7 @@ def test_a_scan_that_fails_costs_one_file_and_passes_nothing_through(filled, tmp
     whole = Scanner.find
 
     def failing(self, content, form):
-        if b"quince" in content or b"trap_path" in content:
+        if b"def weigh_quince" in content or b"trap_path" in content:
             raise RuntimeError(content.decode())
         return whole(self, content, form)
 
@@ -135,7 +135,7 @@ def test_a_scan_that_fails_costs_one_file_and_passes_nothing_through(filled, tmp
     reasons = {(row.stage, row.reason): row.count for row in manifest.dropped}
     assert reasons["redact", "the scan for secrets failed: RuntimeError"] == 2
     assert reasons["commit_edit", "the scan for secrets failed: RuntimeError"] == 1
-    assert "quince" not in written(tmp_path / "out")
+    assert "weigh_quince" not in written(tmp_path / "out")
     assert len(rows_of(tmp_path / "out")) > 20
 
 
