@@ -17,6 +17,9 @@ from data_pipelines.redact.people import People
 EMAIL_RULE = "email"
 EMAIL_KIND, NAME_KIND = "EMAIL", "NAME"
 PERSON_KINDS = {AUTHOR_EMAIL_RULE: EMAIL_KIND, AUTHOR_NAME_RULE: NAME_KIND}
+# in ftp://user:word@host no address begins at "word"
+URL_USER = re.compile(rb"://[^\s/@]{0,80}:$")
+MAX_URL_USER_BYTES = 100
 QUOTED = re.compile(rb"\"((?:[^\"\\\n]|\\.){3,200})\"|'((?:[^'\\\n]|\\.){3,200})'|`([^`\\\n]{3,200})`")
 
 
@@ -53,7 +56,9 @@ class Scanner:
                 continue
             for match in rule.pattern.finditer(content):
                 for start, end in _values(rule, match, content):
-                    if end > start and not _is_allowed(rule, content[start:end], content[match.start() : start]):
+                    # an address is judged by what stands in front of it too
+                    first = start - MAX_URL_USER_BYTES if rule.id == EMAIL_RULE else match.start()
+                    if end > start and not _is_allowed(rule, content[start:end], content[max(0, first) : start]):
                         yield Found(start, end, rule.id, rule.kind, rule.lines)
 
     def _by_names(self, content: bytes) -> Iterator[Found]:
@@ -78,7 +83,7 @@ def _is_allowed(rule: Rule, value: bytes, before: bytes) -> bool:
     if is_placeholder(value):
         return True
     if rule.id == EMAIL_RULE:
-        return is_allowed_email(value)
+        return is_allowed_email(value) or bool(URL_USER.search(before))
     if rule.min_entropy and entropy(value) < rule.min_entropy:
         return True
     if rule.chosen and not looks_chosen(value):

@@ -288,6 +288,14 @@ def test_a_password_before_a_host_is_no_address():
     done = redactor().redact('proxy = "http://user:pass99@proxy.corp.com/x"\n')
     assert "@proxy.corp.com/x" in done.text
     assert "pass99" not in done.text
+    text = 'proxy = "http://user:pass@proxy.corp.com/x"\n'
+    assert redactor().redact(text).text == text, "no password, and no address either"
+
+
+def test_an_escape_sequence_ends_a_bare_value():
+    done = redactor().redact('f.write("machine h login ada password geheim\\ndefault\\n")\n')
+    assert done.text.endswith('\\ndefault\\n")\n')
+    assert "geheim" not in done.text
 
 
 def test_what_is_switched_off_stays():
