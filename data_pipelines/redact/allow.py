@@ -39,6 +39,12 @@ NO_PERSON = re.compile(
 )
 
 
+# alphabets, digests that say so, and paths are long and even, but no draw of chance
+NOT_RANDOM = re.compile(rb"(?i:abcdefg|bcdefgh|0123456|^sha\d+-|[_/\-][a-z]+[_/\-]|-[0-9a-z]{4}-)|[a-z]{9}")
+# names of classes and models are words with digits between them; chance makes few words
+CAMEL_WORD, LONG_WORD = re.compile(rb"[A-Z][a-z]{2,}"), re.compile(rb"[a-z]{4,}")
+BYTES_PER_CAMEL_WORD, BYTES_PER_LONG_WORD = 6, 13
+MIN_RANDOM_ENTROPY, MIN_RANDOM_DIGITS = 4.3, 3
 MIN_CHOSEN_BYTES, MAX_CHOSEN_BYTES = 5, 64
 
 
@@ -74,6 +80,18 @@ def looks_chosen(value: bytes) -> bool:
         return False
     has_mark = re.search(rb"\d", value) or CHOSEN_SIGN.search(value) or PHRASE.match(value)
     return bool(has_mark and re.search(rb"[A-Za-z]", value))
+
+
+def looks_random(value: bytes) -> bool:
+    """Whether a long text is a draw of chance over letters of both cases and digits; no hex digest is one."""
+    if NOT_RANDOM.search(value) or entropy(value) < MIN_RANDOM_ENTROPY:
+        return False
+    if len(CAMEL_WORD.findall(value)) * BYTES_PER_CAMEL_WORD > len(value):
+        return False
+    if len(LONG_WORD.findall(value)) * BYTES_PER_LONG_WORD > len(value):
+        return False
+    has_cases = re.search(rb"[a-z]", value) and re.search(rb"[A-Z]", value)
+    return bool(has_cases) and len(re.findall(rb"\d", value)) >= MIN_RANDOM_DIGITS
 
 
 def is_placeholder(value: bytes) -> bool:

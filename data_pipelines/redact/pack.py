@@ -24,7 +24,7 @@ class Rule:
     """One rule; groups are the numbers of the groups that hold the secret, (0,) for the whole match.
 
     lines: the secret spans lines, each of which gets the placeholder. strings: each quoted text in the group is one.
-    forms: the texts it is for. human, mixed and chosen: see allow.py.
+    forms: the texts it is for. human, mixed, chosen and random: see allow.py. Without keywords it is always tried.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Rule:
     human: bool
     mixed: bool
     chosen: bool
+    random: bool
 
 
 class RulePack:
@@ -53,6 +54,7 @@ class RulePack:
         )
         self._keywords = re2.Set.SearchSet(_literal_options())
         self._owners: list[tuple[int, ...]] = []
+        self._unkeyed = {index for index, rule in enumerate(self.rules) if not rule.keywords}
         words: dict[str, list[int]] = {}
         for index, rule in enumerate(self.rules):
             for keyword in rule.keywords:
@@ -65,11 +67,11 @@ class RulePack:
         self._keywords.Compile()
 
     def rules_for(self, text: bytes, form: Form) -> list[Rule]:
-        """The rules for this form one of whose keywords occurs in text, found in a single pass."""
+        """The rules for this form one of whose keywords is in text, found in a single pass, and those without any."""
         present = self._keywords.Match(text) or ()
         if self._always not in present:
             raise MemoryError("the automaton of the keywords does not fit")
-        wanted = {rule for word in present if word != self._always for rule in self._owners[word]}
+        wanted = self._unkeyed | {rule for word in present if word != self._always for rule in self._owners[word]}
         return [rule for index in sorted(wanted) if form in (rule := self.rules[index]).forms]
 
 
@@ -101,6 +103,7 @@ def _compile(row: dict[str, Any], parts: Mapping[str, str]) -> Rule:
         human=bool(row.get("human", False)),
         mixed=bool(row.get("mixed", False)),
         chosen=bool(row.get("chosen", False)),
+        random=bool(row.get("random", False)),
     )
 
 

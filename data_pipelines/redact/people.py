@@ -81,7 +81,7 @@ class People:
 
 def is_full_name(words: list[str]) -> bool:
     """Whether words are the name of a person: two at least of two letters each, none that a role or a service has."""
-    long = [word for word in words if len(word) > 1]
+    long = [word for word in words if len(word.rstrip(".")) > 1]
     return (
         len(long) >= 2
         and all(WORD.fullmatch(word) for word in words)

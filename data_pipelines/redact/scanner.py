@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_pipelines.config import RedactSection
-from data_pipelines.redact.allow import entropy, is_allowed_email, is_allowed_value, is_placeholder, looks_chosen
+from data_pipelines.redact.allow import (
+    entropy,
+    is_allowed_email,
+    is_allowed_value,
+    is_placeholder,
+    looks_chosen,
+    looks_random,
+)
 from data_pipelines.redact.form import Form
 from data_pipelines.redact.pack import Rule, RulePack
 from data_pipelines.redact.people import EMAIL_RULE as AUTHOR_EMAIL_RULE
@@ -86,7 +93,7 @@ def _is_allowed(rule: Rule, value: bytes, before: bytes) -> bool:
         return is_allowed_email(value) or bool(URL_USER.search(before))
     if rule.min_entropy and entropy(value) < rule.min_entropy:
         return True
-    if rule.chosen and not looks_chosen(value):
+    if (rule.chosen and not looks_chosen(value)) or (rule.random and not looks_random(value)):
         return True
     return rule.human and is_allowed_value(value, before, mixed=rule.mixed)
 

@@ -61,7 +61,18 @@ def test_words_alone_and_parts_of_words_stay(text):
 
 @pytest.mark.parametrize(
     "name",
-    ["ada", "Build Bot", "dependabot[bot]", "GitHub Actions", "Test User", "Release Team", "a b", "X 1234", "root"],
+    [
+        "ada",
+        "Build Bot",
+        "dependabot[bot]",
+        "GitHub Actions",
+        "Test User",
+        "Release Team",
+        "a b",
+        "X 1234",
+        "Philipp A.",
+        "root",
+    ],
 )
 def test_what_is_no_full_name_of_a_person_is_not_sought(name):
     assert redactor(Signed(name, "x")).redact(f"# {name} here").text == f"# {name} here"
