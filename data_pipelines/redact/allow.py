@@ -32,10 +32,10 @@ TEMPLATE = re.compile(rb"\$\{|\{\{|\{[\w.]*\}|%\(|%s|<[a-z_ -]+>|os\.environ|get
 PLACEHOLDER = re.compile(rb"REDACTED_[A-Z_]+_[0-9a-f]{8}|redacted-[0-9a-f]{8}@example\.com")
 # a placeholder that the border of a row cuts
 CUT_PLACEHOLDER = re.compile(rb"^REDACTED_[A-Z_]|^redacted-[0-9a-f]{1,8}@")
-# RFC 2606 and RFC 6761, and addresses of services that are no person
+# RFC 2606 and RFC 6761, addresses of services that are no person, names of SSH's algorithms
 NO_PERSON = re.compile(
     rb"(?i)(?:@(?:[a-z0-9.\-]+\.)?example\.(?:com|org|net|edu)$|\.(?:test|invalid|localhost|example)$"
-    rb"|^(?:git|hg|svn|no-?reply|noreply|postmaster|abuse|root)@|@(?:users\.)?noreply\.)"
+    rb"|^(?:git|hg|svn|no-?reply|noreply|postmaster|abuse|root)@|@(?:users\.)?noreply\.|@(?:openssh\.com|libssh\.org)$)"
 )
 
 

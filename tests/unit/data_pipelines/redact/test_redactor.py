@@ -255,6 +255,7 @@ def test_a_placeholder_that_a_row_cuts_is_no_finding():
         'class TokenError: "a token is missing from here"',
         "x = a@b.T @ c",
         'name = "user@example.com"',
+        'cipher = "aes256-gcm@openssh.com"',
         'remote = "git@github.com:corp/shop.git"',
         'letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"',
         'model = "HuggingFaceM4/Idefics3-8B-Llama3"',
