@@ -17,8 +17,10 @@ STANDS_FOR_A_VALUE = re.compile(
     rb"|[xX*._\-]{3,}|\.\.\.|<[^>]*>|\[[^\]]*\]|\{[^}]*\}|\$\{?[\w.]+\}?|%\(?\w*\)?[sdr]|[@!]\w+@?"
     rb"|your[_\- ].*|my[_\-]?(?:secret|token|password))$"
 )
-# "settings.db_password" and "/run/secrets/db" say where a value is
-REFERENCE = re.compile(rb"^(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|(?:/|\./|\.\./|~/)[\w./~\-]+|\$[({\w].*)$")
+# "settings.db_password" and "/run/secrets/db" say where a value is; "1.2.1" is the version of a package
+REFERENCE = re.compile(
+    rb"^(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\.[A-Za-z_]+|(?:/|\./|\.\./|~/)[\w./~\-]+|\$[({\w].*|[\^~v]?\d+(?:\.\d+){1,3})$"
+)
 # three words at least, as in correct-horse-battery
 PHRASE = re.compile(rb"^[a-z]{3,}(?:-[a-z]{3,}){2,}$")
 CHOSEN_SIGN = re.compile(rb"[!@#$%^&]")
