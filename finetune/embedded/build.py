@@ -5,16 +5,19 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetune.embedded import BASE_FOLDER
 from finetune.embedded.card import BuildRecord, write_card
 from finetune.embedded.corpus import Corpus, Document, collect
-from finetune.embedded.rows import RowMaker
-from finetune.embedded.tokenizer import Encoder, train_tokenizer
+from finetune.embedded.rows import EVEN, INFILL_HEAVY, RowMaker, gap_weights
+from finetune.embedded.tokenizer import END, Encoder, train_tokenizer
 from finetune.guard.offline import go_offline
+
+if TYPE_CHECKING:
+    from finetune.embedded.pretraining import Schedule
 
 TOKENIZER_BYTES = 20_000_000
 SAMPLE_FILES = 20
@@ -35,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     schedule = Schedule(steps=options.steps)
     corpus = collect()
     encoder = _tokenizer(corpus, options.work)
-    rows = _rows(corpus, encoder, options.work, shape=(schedule.steps * schedule.batch_rows, schedule.row_tokens + 1))
+    rows = _rows(corpus, encoder, options.work, schedule=schedule)
     _say(f"{len(corpus.train)} files to learn from, {len(corpus.heldout)} held out, {rows.size:,} tokens in rows")
     sample = corpus.heldout[:: max(1, len(corpus.heldout) // SAMPLE_FILES)]
-    run = Pretraining(rows, schedule, options.work)
+    weights = gap_weights(rows, middle=encoder.special["<|fim_middle|>"], end=encoder.special[END])
+    run = Pretraining(rows, weights, schedule, options.work)
     use_fast_delta_rule(run.model)
     if not options.export_now:
         run.run(measure=lambda model: bits_per_byte(model, encoder, sample), say=_say)
@@ -49,7 +53,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m finetune.embedded.build", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".finetune/embedded-build"), help="Saves and tokenizer.")
     parser.add_argument("--out", type=Path, default=BASE_FOLDER, help="Where the finished base goes.")
-    parser.add_argument("--steps", type=int, default=1500, help="Steps of 4,096 tokens.")
+    parser.add_argument("--steps", type=int, default=1700, help="Steps of 4,096 tokens.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export-now", action="store_true", help="Export the newest save without training further.")
     return parser.parse_args(arguments)
@@ -69,11 +73,17 @@ def _sample(documents: Sequence[Document], num_bytes: int) -> list[str]:
 
 
 def _rows(
-    corpus: Corpus, encoder: Encoder, work: Path, *, shape: tuple[int, int]
+    corpus: Corpus, encoder: Encoder, work: Path, *, schedule: "Schedule"
 ) -> "np.ndarray[Any, np.dtype[np.uint16]]":
-    path = work / f"rows-{shape[0]}x{shape[1]}.npy"
+    first, steps, tokens = min(schedule.infill_step, schedule.steps), schedule.steps, schedule.row_tokens + 1
+    path = work / f"rows-{first}-{steps}x{schedule.batch_rows}x{tokens}.npy"
     if not path.exists():
-        np.save(path, RowMaker(corpus.train, encoder, seed=0).packed(*shape))
+        parts = [
+            RowMaker(corpus.train, encoder, seed=number, mix=mix).packed(count * schedule.batch_rows, tokens)
+            for number, (mix, count) in enumerate(((EVEN, first), (INFILL_HEAVY, steps - first)))
+            if count
+        ]
+        np.save(path, np.concatenate(parts))
     return np.load(path)
 
 
@@ -96,7 +106,7 @@ def _export(run: Any, corpus: Corpus, encoder: Encoder, *, work: Path, out: Path
         for name, files in _by_package(corpus.heldout)
     )
     whole = bits_per_byte(shipped, encoder, corpus.heldout)
-    match = infill_exact_match(shipped, encoder, corpus.heldout)
+    matches = infill_exact_match(shipped, encoder, corpus.heldout)
     record = BuildRecord(
         schedule=run.schedule,
         steps_done=run.step,
@@ -109,13 +119,12 @@ def _export(run: Any, corpus: Corpus, encoder: Encoder, *, work: Path, out: Path
         bits_per_byte=whole,
         xz_bits_per_byte=xz_bits_per_byte(corpus.heldout),
         by_package=by_package,
-        exact_match=match,
+        exact_match=matches,
         licenses=corpus.licenses,
     )
     write_card(record, out)
-    _say(
-        f"{out}: {whole:.3f} bits per byte, {match.hits} of {match.spans} lines exact, {time.monotonic() - begun:.0f} s"
-    )
+    exact = ", ".join(f"{match.hits} of {match.spans} exact ({match.kind})" for match in matches)
+    _say(f"{out}: {whole:.3f} bits per byte, {exact}, {time.monotonic() - begun:.0f} s")
 
 
 def _by_package(documents: Sequence[Document]) -> list[tuple[str, list[Document]]]:

@@ -26,7 +26,7 @@ class BuildRecord:
     bits_per_byte: float
     xz_bits_per_byte: float
     by_package: tuple[tuple[str, float, float], ...]
-    exact_match: ExactMatch
+    exact_match: tuple[ExactMatch, ...]
     licenses: tuple[tuple[str, str], ...]
 
 
@@ -38,12 +38,13 @@ def write_card(record: BuildRecord, folder: Path) -> None:
 
 def card_text(record: BuildRecord) -> str:
     """The model card in Markdown."""
-    schedule, match = record.schedule, record.exact_match
+    schedule = record.schedule
     return CARD.format(
         size=f"{record.num_parameters / 1e6:.1f}",
         seed=schedule.seed,
         steps=f"{record.steps_done:,}",
         planned=f"{schedule.steps:,}",
+        infill_step=f"{schedule.infill_step:,}",
         rows=schedule.batch_rows,
         row_tokens=f"{schedule.row_tokens:,}",
         tokens=f"{record.steps_done * schedule.batch_rows * schedule.row_tokens / 1e6:.1f}",
@@ -58,12 +59,15 @@ def card_text(record: BuildRecord) -> str:
         packages="\n".join(f"| {name} | {model:.3f} | {xz:.3f} |" for name, model, xz in record.by_package),
         bits=f"{record.bits_per_byte:.3f}",
         xz=f"{record.xz_bits_per_byte:.3f}",
-        hits=match.hits,
-        spans=match.spans,
-        share=f"{match.hits / match.spans:.1%}",
-        low=f"{match.low:.1%}",
-        high=f"{match.high:.1%}",
+        matches="\n".join(map(_match_row, record.exact_match)),
         licenses="\n".join(f"| {name} | {terms} |" for name, terms in record.licenses),
+    )
+
+
+def _match_row(match: ExactMatch) -> str:
+    return (
+        f"| {match.kind} | {match.hits} of {match.spans} | {match.hits / match.spans:.1%} "
+        f"| {match.low:.1%} to {match.high:.1%} |"
     )
 
 
@@ -81,9 +85,10 @@ not deploy it. For work, point a recipe at a real base.
 rest, peak rate {rate}, linear decay over the last {decay}.
 Products in bfloat16, weights held in float32 and shipped in bfloat16.
 
-Half of the rows are infill rows (prefix, suffix, middle), a tenth hold several files of one package, a twentieth are
-chat rows made from functions and their docstrings, the rest is plain source. The tokenizer is a byte-level BPE of 8,192
-tokens learned from the same text, with the special tokens of Qwen3.5 by name.
+Up to step {infill_step} half of the text is in infill rows (prefix, suffix, middle; a tenth of them with another file
+before), then four fifths, in shorter windows; the tokens of a gap count four times in the loss. The rest is plain
+source, rows of several files of one package, and a few chat rows made from functions and their docstrings. The
+tokenizer is a byte-level BPE of 8,192 tokens learned from the same text, with the special tokens of Qwen3.5 by name.
 
 ## On what
 
@@ -100,8 +105,11 @@ Over the held-out packages, each file on its own, windows of 1,024 tokens that o
 {packages}
 | all | **{bits}** | {xz} |
 
-One hidden line, greedy, exact to the character and ended: {hits} of {spans}, {share} (95 % Wilson interval {low} to
-{high}).
+Infill with 300 characters on either side, greedy, exact to the character and ended where the author's text ends:
+
+| hidden | exact | share | 95 % interval (Wilson) |
+|---|--:|--:|---|
+{matches}
 
 ## Licences of the sources
 

@@ -81,7 +81,8 @@ def _packages() -> Iterator[tuple[str, str, Path, list[Path]]]:
         yield f"stdlib.{folder.name}", version, stdlib, sorted(folder.rglob("*.py"))
     for package in sorted(metadata.distributions(), key=lambda found: found.name.lower()):
         license_name = license_of(package)
-        if PERMISSIVE.search(license_name):
+        # not this project: the demo trains on its repository, which the base must not have seen
+        if PERMISSIVE.search(license_name) and package.name.lower() != "finetune":
             files = sorted(str(file) for file in package.files or () if file.suffix == ".py" and ".." not in file.parts)
             root = Path(str(package.locate_file("")))
             yield (

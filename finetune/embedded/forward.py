@@ -42,11 +42,18 @@ class TrainingForward:
             hidden = self.run_layer[kind](hidden, weights, heads, cos, sin, self.dtype)
         return _norm(hidden, inner.norm.weight)
 
-    def loss(self, ids: torch.Tensor) -> torch.Tensor:
-        """Mean negative log-likelihood in nats of ids[:, 1:] given what precedes each."""
+    def loss(self, ids: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean negative log-likelihood in nats of ids[:, 1:] given what precedes each.
+
+        weights [rows, tokens - 1] say how much each target counts in the mean; None counts all alike.
+        """
         hidden = self(ids[:, :-1])
-        weight, targets = self.model.lm_head.weight, ids[:, 1:].flatten()
-        return TiledLoss.apply(hidden.flatten(0, 1), weight, targets, self.dtype, self.tile_slope)
+        targets = ids[:, 1:].flatten()
+        shares = torch.ones(len(targets)) if weights is None else weights.flatten()
+        shares = shares / shares.sum()
+        return TiledLoss.apply(
+            hidden.flatten(0, 1), self.model.lm_head.weight, targets, shares, self.dtype, self.tile_slope
+        )
 
 
 class TiledLoss(torch.autograd.Function):
@@ -54,11 +61,17 @@ class TiledLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype, tile_slope: Any
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        shares: torch.Tensor,
+        dtype: torch.dtype,
+        tile_slope: Any,
     ) -> torch.Tensor:
-        """hidden [tokens, size], weight [vocabulary, size], targets [tokens] -> mean loss in nats.
+        """hidden [tokens, size], weight [vocabulary, size], targets and shares [tokens] -> mean loss in nats.
 
-        tile_slope is _tile_slope, compiled or as it is.
+        shares, which sum to 1, are the targets' parts in the mean. tile_slope is _tile_slope, compiled or as it is.
         """
         low, weight_low = hidden.detach().to(dtype), weight.detach().to(dtype)
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -67,20 +80,20 @@ class TiledLoss(torch.autograd.Function):
         slopes = torch.empty(len(low), len(weight), dtype=dtype) if weight.requires_grad else None
         for start in range(0, len(low), TOKENS_PER_LOSS_TILE):
             tile = slice(start, start + TOKENS_PER_LOSS_TILE)
-            loss, slope = tile_slope(low[tile] @ weight_low.t(), targets[tile], len(low))
+            loss, slope = tile_slope(low[tile] @ weight_low.t(), targets[tile], shares[tile])
             total += loss
             hidden_grad[tile] = slope @ weight_low
             if slopes is not None:
                 slopes[tile] = slope
         weight_grad = (slopes.t() @ low).to(weight.dtype) if slopes is not None else None
         ctx.save_for_backward(hidden_grad.to(hidden.dtype), weight_grad)
-        return total / len(low)
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Scales what the forward kept."""
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grads[0], None if weight_grad is None else weight_grad * grads[0], None, None, None
+        return hidden_grad * grads[0], None if weight_grad is None else weight_grad * grads[0], None, None, None, None
 
 
 def _prepared(function: Callable[..., Any], *, compiled: bool) -> Callable[..., Any]:
@@ -88,13 +101,13 @@ def _prepared(function: Callable[..., Any], *, compiled: bool) -> Callable[..., 
     return torch.compile(function, dynamic=False, fullgraph=True) if compiled else function
 
 
-def _tile_slope(logits: torch.Tensor, targets: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _tile_slope(logits: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     scores = logits.float()
     normal = torch.logsumexp(scores, dim=-1, keepdim=True)
-    loss = (normal.squeeze(1) - scores.gather(1, targets.unsqueeze(1)).squeeze(1)).sum()
+    loss = ((normal.squeeze(1) - scores.gather(1, targets.unsqueeze(1)).squeeze(1)) * shares).sum()
     vocabulary = torch.arange(scores.shape[1], device=scores.device)
     hit = (vocabulary.unsqueeze(0) == targets.unsqueeze(1)).float()
-    return loss, (((scores - normal).exp() - hit) / count).to(logits.dtype)
+    return loss, (((scores - normal).exp() - hit) * shares.unsqueeze(1)).to(logits.dtype)
 
 
 def _linear_layer(

@@ -11,14 +11,15 @@ import torch
 from torch.nn import functional as F
 
 from finetune.embedded.corpus import Document
-from finetune.embedded.rows import content_lines
+from finetune.embedded.rows import content_lines, tails, words
 from finetune.embedded.tokenizer import END, Encoder
 
 WINDOW_TOKENS = 1024
 STRIDE_TOKENS = 512
 BATCH_WINDOWS = 8
 NUM_SPANS = 400
-CONTEXT_CHARACTERS = 700
+CONTEXT_CHARACTERS = 300
+KINDS = WORD, REST_OF_LINE, LINE = "word", "rest of a line", "line"
 MIN_SPAN_CHARACTERS = 4
 MAX_NEW_TOKENS = 40
 NORMAL_95 = 1.959964
@@ -26,8 +27,9 @@ NORMAL_95 = 1.959964
 
 @dataclass(frozen=True)
 class ExactMatch:
-    """Spans reproduced exactly, and the 95 % Wilson interval of their share."""
+    """Spans of one kind reproduced exactly, and the 95 % Wilson interval of their share."""
 
+    kind: str
     hits: int
     spans: int
     low: float
@@ -86,34 +88,47 @@ def xz_bits_per_byte(documents: Sequence[Document]) -> float:
 
 
 @torch.no_grad()
-def infill_exact_match(model: Any, encoder: Encoder, documents: Sequence[Document], *, seed: int = 0) -> ExactMatch:
-    """Hide one line after its indentation in 400 places and ask for it greedily, 700 characters on either side."""
+def infill_exact_match(
+    model: Any, encoder: Encoder, documents: Sequence[Document], *, kinds: Sequence[str] = KINDS, seed: int = 0
+) -> tuple[ExactMatch, ...]:
+    """Hide a word in 400 places, in 400 the rest of a line from a word on, in 400 a line; ask for each. One per kind.
+
+    Greedy, with 300 characters on either side; the answer must be exact to the character and end where the text does.
+    """
     model.eval()
     draw = random.Random(seed)
-    hits = 0
-    spans = [_line_span(draw.choice(documents).text, draw) for _ in range(NUM_SPANS)]
-    stops = frozenset(encoder.special.values())
-    for text, start, end in spans:
-        prefix, suffix = text[max(0, start - CONTEXT_CHARACTERS) : start], text[end : end + CONTEXT_CHARACTERS]
-        prompt = [
-            encoder.special["<|fim_prefix|>"],
-            *encoder.encode(prefix),
-            encoder.special["<|fim_suffix|>"],
-            *encoder.encode(suffix),
-            encoder.special["<|fim_middle|>"],
-        ]
-        hits += _writes(model, prompt, encoder.encode(text[start:end]), stops=stops)
-    low, high = wilson(hits, NUM_SPANS)
-    return ExactMatch(hits, NUM_SPANS, low, high)
+    found = []
+    for kind in kinds:
+        spans = [_span(draw.choice(documents).text, draw, kind=kind) for _ in range(NUM_SPANS)]
+        hits = sum(_fills(model, encoder, *span) for span in spans)
+        found.append(ExactMatch(kind, hits, NUM_SPANS, *wilson(hits, NUM_SPANS)))
+    return tuple(found)
 
 
-def _line_span(text: str, draw: random.Random) -> tuple[str, int, int]:
+def _fills(model: Any, encoder: Encoder, text: str, start: int, end: int) -> bool:
+    prompt = [
+        encoder.special["<|fim_prefix|>"],
+        *encoder.encode(text[max(0, start - CONTEXT_CHARACTERS) : start]),
+        encoder.special["<|fim_suffix|>"],
+        *encoder.encode(text[end : end + CONTEXT_CHARACTERS]),
+        encoder.special["<|fim_middle|>"],
+    ]
+    return _writes(model, prompt, encoder.encode(text[start:end]), stops=frozenset(encoder.special.values()))
+
+
+def _span(text: str, draw: random.Random, *, kind: str) -> tuple[str, int, int]:
     places = [
         (start, end)
         for start, end in content_lines(text)
         if end - start >= MIN_SPAN_CHARACTERS and len(text[start:end].encode()) <= MAX_NEW_TOKENS * 2
     ]
     start, end = draw.choice(places)
+    if kind == WORD:
+        # not a line of one word
+        return text, *draw.choice(words(text, start, end)[1:] or [(start, end)])
+    if kind == REST_OF_LINE:
+        # not the whole line again: from a word inside it on, as from a cursor
+        start = draw.choice(tails(text, start, end)[1:] or [start])
     return text, start, end
 
 

@@ -7,12 +7,14 @@ import pytest
 from finetune.embedded import BASE_FOLDER
 from finetune.embedded.card import CARD_NAME, RECORD_NAME
 from finetune.embedded.corpus import held_out_documents
-from finetune.embedded.measure import bits_per_byte, xz_bits_per_byte
+from finetune.embedded.measure import WORD, bits_per_byte, infill_exact_match, wilson, xz_bits_per_byte
 from finetune.embedded.tokenizer import SPECIAL, Encoder
 from finetune.families.registry import family_for
 
 MAX_BYTES = 24_000_000
 MAX_BITS_PER_BYTE = 1.6
+# Lower ends of the 95 % intervals of the shares that infill gets exactly right
+MIN_EXACT = {"word": 0.02, "rest of a line": 0.009, "line": 0.002}
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +49,30 @@ def test_the_family_accepts_its_tokenizer():
 
 def test_the_card_names_each_figure_and_each_licence(record):
     card = (BASE_FOLDER / CARD_NAME).read_text()
-    assert f"{record['bits_per_byte']:.3f}" in card and f"{record['exact_match']['hits']} of" in card
+    assert f"{record['bits_per_byte']:.3f}" in card
+    assert all(f"| {match['kind']} | {match['hits']} of {match['spans']} |" in card for match in record["exact_match"])
     assert all(f"| {name} | {terms} |" in card for name, terms in record["licenses"])
     assert "stand-in" in card
 
 
 def test_its_bits_per_byte_keep_the_bar(record):
     assert record["bits_per_byte"] <= MAX_BITS_PER_BYTE
+
+
+def test_its_infill_is_exact_more_often_than_never(record):
+    matches = {match["kind"]: match for match in record["exact_match"]}
+    assert matches.keys() == MIN_EXACT.keys()
+    for kind, least in MIN_EXACT.items():
+        assert matches[kind]["low"] >= least, kind
+        assert wilson(matches[kind]["hits"], matches[kind]["spans"]) == (matches[kind]["low"], matches[kind]["high"])
+
+
+@pytest.mark.slow
+def test_the_words_of_the_card_are_filled_in_again(record, model):
+    documents = held_out_documents()
+    match = infill_exact_match(model, Encoder(BASE_FOLDER), documents, kinds=(WORD,))[0]
+    # another processor may round a near tie the other way
+    assert match.hits == pytest.approx(record["exact_match"][0]["hits"], abs=3)
 
 
 @pytest.mark.slow

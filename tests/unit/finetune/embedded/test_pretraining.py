@@ -20,15 +20,25 @@ def test_it_has_the_architecture_and_the_size(model):
     assert 6e6 <= sum(parameter.numel() for parameter in model.parameters()) <= 12e6
 
 
+def test_new_heads_remember_from_a_word_up_to_a_file(model):
+    layers = [layer.linear_attn for layer in model.model.layers if hasattr(layer, "linear_attn")]
+    decays = [layer.A_log.exp() * torch.nn.functional.softplus(layer.dt_bias) for layer in layers]
+    half_lives = np.log(2) / torch.cat(decays).detach().numpy()
+    assert half_lives.min() > 0.4 and np.median(half_lives) > 4 and half_lives.max() > 50
+
+
 def test_the_training_forward_gives_the_library_s_loss_and_gradients(model):
     ids = torch.randint(0, 8192, (2, 41), generator=torch.Generator().manual_seed(0))
+    weights = torch.ones(2, 40)
+    weights[0, 10:20] = 4.0
     model.zero_grad()
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    expected = (losses * weights.flatten()).sum() / weights.sum()
     expected.backward()
     wanted = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
-    loss = TrainingForward(model, dtype=torch.float32, compiled=False).loss(ids)
+    loss = TrainingForward(model, dtype=torch.float32, compiled=False).loss(ids, weights)
     loss.backward()
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     for name, parameter in model.named_parameters():
@@ -38,7 +48,8 @@ def test_the_training_forward_gives_the_library_s_loss_and_gradients(model):
 def test_the_tiled_loss_has_no_gradient_for_a_frozen_head():
     hidden = torch.randn(9, 8, requires_grad=True)
     weight = torch.randn(20, 8)
-    TiledLoss.apply(hidden, weight, torch.arange(9), torch.float32, _tile_slope).backward()
+    shares = torch.full((9,), 1 / 9)
+    TiledLoss.apply(hidden, weight, torch.arange(9), shares, torch.float32, _tile_slope).backward()
     assert hidden.grad.abs().sum() > 0 and weight.grad is None
 
 
@@ -61,12 +72,12 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
     rows = np.random.default_rng(0).integers(0, 8192, (6, 33)).astype(np.uint16)
     schedule = Schedule(steps=3, batch_rows=2, row_tokens=32, warmup_steps=1, save_every=2)
     said = []
-    whole = Pretraining(rows, schedule, make(tmp_path / "whole"), compiled=False)
+    whole = Pretraining(rows, np.ones((6, 32), np.float32), schedule, make(tmp_path / "whole"), compiled=False)
     whole.run(measure=lambda model: 0.0, say=said.append)
-    first = Pretraining(rows, schedule, make(tmp_path / "parts"), compiled=False)
+    first = Pretraining(rows, np.ones((6, 32), np.float32), schedule, make(tmp_path / "parts"), compiled=False)
     with pytest.raises(InterruptedError):
         first.run(measure=stop, say=said.append)
-    second = Pretraining(rows, schedule, tmp_path / "parts", compiled=False)
+    second = Pretraining(rows, np.ones((6, 32), np.float32), schedule, tmp_path / "parts", compiled=False)
     assert second.step == 2
     second.run(measure=lambda model: 0.0, say=said.append)
     for name, value in whole.model.state_dict().items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from finetune.embedded.corpus import Document
-from finetune.embedded.rows import RowMaker, choose_span, functions_of
+from finetune.embedded.rows import RowMaker, choose_span, functions_of, gap_weights, tails, words
 from finetune.embedded.tokenizer import SPECIAL, Encoder, train_tokenizer
 
 SOURCE = '''def area(width, height):
@@ -65,13 +65,22 @@ def test_the_chat_template_closes_thinking_when_told(tokenizer_folder):
     assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
-def test_half_of_the_sequences_are_infill_and_the_other_kinds_are_there(encoder):
-    rows = RowMaker(documents(), encoder, seed=0).packed(400, 257)
-    assert rows.shape == (400, 257) and rows.dtype == np.uint16
-    ids = rows.ravel()
-    count = {name: int((ids == number).sum()) for name, number in encoder.special.items()}
-    assert count["<|fim_prefix|>"] / count["<|endoftext|>"] == pytest.approx(0.5, abs=0.1)
-    assert count["<|repo_name|>"] and count["<|im_start|>"] and count["</think>"]
+def test_half_of_the_text_is_in_infill_rows_and_the_other_kinds_are_there(encoder):
+    long = "".join(SOURCE.replace("area", f"area_{number}") for number in range(40))
+    many = [Document("shapes", f"shapes/{number}.py", long) for number in range(20)]
+    ids = RowMaker(many, encoder, seed=0).packed(400, 257).ravel()
+    assert ids.dtype == np.uint16
+    sequences = np.split(ids, np.flatnonzero(ids == encoder.special["<|endoftext|>"]) + 1)
+    infill = sum(len(row) for row in sequences if encoder.special["<|fim_prefix|>"] in row)
+    chat = sum(len(row) for row in sequences if encoder.special["<|im_start|>"] in row)
+    assert infill / (len(ids) - chat) == pytest.approx(0.5, abs=0.1)
+    assert {encoder.special[name] for name in ("<|repo_name|>", "<|im_start|>", "</think>")} <= set(ids.tolist())
+
+
+def test_a_gap_and_its_end_count_more_than_the_rest():
+    rows = np.array([[9, 1, 5, 2, 6, 3, 7, 8, 9, 4, 4], [9, 4, 4, 4, 3, 5, 9, 4, 3, 6, 9]], np.uint16)
+    weights = gap_weights(rows, middle=3, end=9)
+    assert weights.tolist() == [[1, 1, 1, 1, 1, 4, 4, 4, 1, 1], [1, 1, 1, 1, 4, 4, 1, 1, 4, 4]]
 
 
 def test_the_same_seed_gives_the_same_rows_and_more_rows_begin_alike(encoder):
@@ -93,3 +102,21 @@ def test_chat_rows_come_from_functions_with_docstrings_only():
     pairs = functions_of(SOURCE)
     assert [answer.splitlines()[0] for _, answer in pairs] == ["def area(width, height):", "def num_sides(self):"]
     assert "Return the area." in pairs[0][0] and functions_of("def broken(:") == []
+    assert pairs[1][1].splitlines()[-1] == "    return len(self.sides)"
+
+
+def test_the_rest_of_a_line_begins_where_a_token_does():
+    line = "    return self.sides[index] + offset"
+    starts = tails(line, 4, len(line))
+    assert [line[start:] for start in starts] == [
+        "return self.sides[index] + offset",
+        " self.sides[index] + offset",
+        ".sides[index] + offset",
+        "[index] + offset",
+        " offset",
+    ]
+
+
+def test_a_word_comes_with_the_character_that_joins_it():
+    line = "    return self.sides[index] + 2"
+    assert [line[start:end] for start, end in words(line, 4, len(line))] == ["return", " self", ".sides", "[index"]
