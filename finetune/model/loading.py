@@ -89,9 +89,12 @@ def load_tokenizer(path: Path) -> Any:
         if not (path / TOKENIZER_NAME).is_file():
             raise BaseModelError(f"There is no tokenizer in {path}: {TOKENIZER_NAME} is missing.", HINT)
         try:
-            return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         except Exception as cause:  # the Rust tokenizer raises bare Exception for a damaged file
             raise BaseModelError(f"The tokenizer in {path} cannot be loaded: {cause}.", HINT) from cause
+    # A file may be longer than the base reads at once: it is cut after it was encoded, and what was cut is counted
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
 
 
 def load_weights(path: Path, *, quantization: Quantization, device: str, keep_16bit: Sequence[str]) -> Any:

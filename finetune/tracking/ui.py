@@ -5,10 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune.contracts.errors import MachineError
@@ -24,13 +26,14 @@ DEFAULT_PORT = 5000
 LOG_NAME = "mlflow-ui.log"
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], None] | None = None) -> int:
-    """Run MLflow's pages until they end or Ctrl-C, on port, or on a free one where port is taken.
+    """Run MLflow's pages until they end, Ctrl-C or a signal to end, on port, or on a free one where port is taken.
 
     ready is called once with the address when they answer; None tells it on stderr. Returns the server's exit code, 0
-    after Ctrl-C. Raises MachineError when the store cannot be used or the server does not come up.
+    after Ctrl-C and its like. Raises MachineError when the store cannot be used or the server does not come up.
     """
     replay_all(home)
     open_client(home)
@@ -39,18 +42,37 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
         note(f"The port {port} on {HOST} is taken; {place} is used instead.")
     environment = {**os.environ, **SWITCHES, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = home.root / LOG_NAME
-    with disk_errors(log), log.open("wb") as stream:
-        child = subprocess.Popen(
-            command(home, place), env=environment, stdout=stream, stderr=stream, start_new_session=True
-        )
+    with _signals_end_it():
+        with disk_errors(log), log.open("wb") as stream:
+            child = subprocess.Popen(
+                command(home, place), env=environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+        try:
+            _wait_until_up(child, place, log=log)
+            (ready or _tell)(address(place))
+            return child.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            stop(child)
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """ENDING as Ctrl-C, or the server would outlive a closed terminal. Outside the main thread nothing is caught."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in ENDING}
     try:
-        _wait_until_up(child, place, log=log)
-        (ready or _tell)(address(place))
-        return child.wait()
-    except KeyboardInterrupt:
-        return 0
+        yield
     finally:
-        stop(child)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tell(url: str) -> None:

@@ -11,7 +11,7 @@ from finetune.contracts.adapter import Quantization
 from finetune.contracts.errors import BaseModelError, MachineError
 from finetune.families.qwen3_5 import QWEN3_5
 from finetune.model.audit import audit_modules
-from finetune.model.loading import choose_device, load_base, load_weights
+from finetune.model.loading import choose_device, load_base, load_tokenizer, load_weights
 
 
 @pytest.fixture
@@ -112,3 +112,14 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MachineError, match="no CUDA GPU"):
         choose_device("cuda")
     assert choose_device("auto") == "cpu"
+
+
+def test_a_text_longer_than_the_base_reads_is_encoded_without_a_word(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr("transformers.tokenization_utils_base.logger.warning", lambda *words: told.append(words))
+    tokenizer = load_tokenizer(tiny_base)
+    tokenizer.model_max_length = 8
+    assert len(tokenizer.encode("x " * 20)) > tokenizer.model_max_length
+    assert told == []

@@ -49,6 +49,32 @@ def test_a_server_that_ends_at_once_is_an_error_that_names_its_log(home: Home, m
     assert (home.root / ui.LOG_NAME).read_text() == "no\n"
 
 
+STAND_IN = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Pages(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Pages).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_server_ends_with_the_command(home: Home, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    places: list[int] = []
+
+    def stand_in(home: Home, port: int) -> list[str]:
+        places.append(port)
+        return [sys.executable, "-c", STAND_IN, str(port)]
+
+    monkeypatch.setattr(ui, "command", stand_in)
+    handlers = [signal.getsignal(one) for one in ui.ENDING]
+    assert ui.serve_ui(home, 0, ready=lambda _: os.kill(os.getpid(), number)) == 0
+    assert ui.free_port(places[0]) == places[0], "something still listens"
+    assert [signal.getsignal(one) for one in ui.ENDING] == handlers
+
+
 @pytest.mark.slow
 def test_the_pages_answer_until_interrupted(home: Home) -> None:
     seen: list[int] = []
