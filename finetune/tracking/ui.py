@@ -26,7 +26,8 @@ DEFAULT_PORT = 5000
 LOG_NAME = "mlflow-ui.log"
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Ctrl-C as well: a shell that starts a program in the background has it ignored
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], None] | None = None) -> int:
@@ -59,7 +60,7 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
 
 @contextmanager
 def _signals_end_it() -> Iterator[None]:
-    """ENDING as Ctrl-C, or the server would outlive a closed terminal. Outside the main thread nothing is caught."""
+    """Or the server would outlive a closed terminal. Outside the main thread nothing is caught."""
 
     def end(number: int, frame: object) -> None:
         raise KeyboardInterrupt

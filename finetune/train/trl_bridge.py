@@ -112,6 +112,8 @@ class _LoopCallback(TrainerCallback):
         if parts.stop.requested:
             control.should_training_stop = True
         last = step >= state.max_steps
+        # the curve ends where training does, whatever the interval
+        control.should_log = control.should_log or last
         control.should_save = last or parts.stop.requested or step % self._save_every_steps == 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:

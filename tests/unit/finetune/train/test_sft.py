@@ -167,12 +167,13 @@ def test_without_a_checkpoint_a_resumed_run_starts_again(
 
 
 def test_a_second_ctrl_c_stops_at_once(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    before = signal.getsignal(signal.SIGINT)
     stop_after(tracker, 2, lambda: (interrupt(), interrupt())[0])
     with pytest.raises(KeyboardInterrupt):
         train(resolved_tiny(), home, tracker)
     assert read_run(home).status == "interrupted"
     assert not any(only_run(home).checkpoints.iterdir())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_finished_run_is_not_resumed(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
