@@ -39,7 +39,7 @@ def closing_text(result: DemoResult, home: Path) -> str:
         "",
         f"The whole loop took {format_seconds(result.seconds)}. Nothing left this machine.",
         "",
-        table([*_data_rows(result.dataset), *_training_rows(result.training, result.run.steps_done)]),
+        table([*_data_rows(result.dataset), *_training_rows(result.training)]),
         "",
         table(
             [_score_row(score) for score in result.scores],
@@ -77,14 +77,14 @@ def _data_rows(manifest: DatasetManifest) -> list[tuple[str, str]]:
     ]
 
 
-def _training_rows(figures: TrainingFigures | None, num_steps: int) -> list[tuple[str, str]]:
+def _training_rows(figures: TrainingFigures | None) -> list[tuple[str, str]]:
     if figures is None:
         return []
     return [
         (
             "training loss",
             f"{figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last (nats per token), "
-            f"{num_steps:,} steps at {figures.tokens_per_second:,.0f} tokens/s",
+            f"{figures.steps:,} steps at {figures.tokens_per_second:,.0f} tokens/s",
         )
     ]
 

@@ -24,8 +24,7 @@ from finetune.tracking.mlflow_store import open_client, store_uri
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
 LOG_NAME = "mlflow-ui.log"
-# a quarter of a minute by itself; beside a training run on two cores more than 90 seconds were seen
-START_SECONDS = 300.0
+START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 # Ctrl-C as well: a shell that starts a program in the background has it ignored
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
