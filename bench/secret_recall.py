@@ -8,13 +8,12 @@ is left in the text. --files counts hits by rule per line of code, and prints a 
 """
 
 import argparse
-import importlib.util
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+
+from python_code import python_files
 
 from data_pipelines.config import RedactSection
 from data_pipelines.redact.form import Form, form_of
@@ -24,8 +23,7 @@ from data_pipelines.redact.redactor import Redactor
 from data_pipelines.redact.scanner import Scanner
 
 ROOT = Path(__file__).resolve().parents[1]
-PLANTED = ROOT / "tests/unit/data_pipelines/redact/planted.py"
-MAX_FILE_BYTES = 200_000
+PLANTED = ROOT / "tests/unit/data_pipelines/redact"
 
 
 def main() -> int:
@@ -49,19 +47,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def load_planted() -> ModuleType:
-    """The generator, which lies with the tests."""
-    spec = importlib.util.spec_from_file_location("planted", PLANTED)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["planted"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def report_recall(arguments: argparse.Namespace) -> None:
-    planted = load_planted()
+    # the generator lies with the tests
+    sys.path.insert(0, str(PLANTED))
+    import planted
+
     redactor = Redactor(RedactSection(), b"benchmark key, 32 bytes long ...")
     items = [
         *planted.tokens(arguments.seed, draws=arguments.draws),
@@ -97,7 +87,7 @@ def report_hits(arguments: argparse.Namespace) -> None:
     hits: Counter[str] = Counter()
     shown: list[str] = []
     lines = 0
-    for path, content in python_files(arguments.files, arguments.seed):
+    for path, content in (file for folder in arguments.files for file in python_files(folder, arguments.seed)):
         if lines >= arguments.max_lines:
             break
         lines += content.count(b"\n")
@@ -114,25 +104,6 @@ def report_hits(arguments: argparse.Namespace) -> None:
     random.Random(arguments.seed).shuffle(shown)
     for text in shown[: arguments.sample]:
         print("   ", text)
-
-
-def python_files(folders: list[Path], seed: int) -> Iterator[tuple[Path, bytes]]:
-    """Files that are UTF-8 and of a size that the default filters keep, each folder's in a seeded order."""
-    for folder in folders:
-        files = sorted(path for path in folder.rglob("*.py") if folder.name == "site-packages" or not in_packages(path))
-        random.Random(seed).shuffle(files)
-        for path in files:
-            content = path.read_bytes()
-            if len(content) <= MAX_FILE_BYTES:
-                try:
-                    content.decode("utf-8")
-                except UnicodeDecodeError:
-                    continue
-                yield path, content
-
-
-def in_packages(path: Path) -> bool:
-    return "site-packages" in path.parts
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ Without folders: the standard library and the site-packages of this interpreter,
 """
 
 import argparse
-import random
 import sys
 import sysconfig
 import time
 from collections import Counter
 from pathlib import Path
+
+from python_code import python_files
 
 from data_pipelines.config import RedactSection
 from data_pipelines.redact.form import Form
@@ -22,7 +23,6 @@ from data_pipelines.redact.people import People
 from data_pipelines.redact.scanner import Scanner
 
 MB = 1_000_000
-MAX_FILE_BYTES = 200_000
 NUM_RUNS = 3
 NUM_AUTHORS = 1_000
 
@@ -50,26 +50,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def texts_of(folder: Path, max_bytes: int) -> list[bytes]:
-    """Python files in a seeded order, up to max_bytes of them; of the standard library without what is installed."""
-    inside = folder.name == "site-packages"
-    paths = sorted(path for path in folder.rglob("*.py") if inside or "site-packages" not in path.parts)
-    random.Random(0).shuffle(paths)
+    """Files in a seeded order, as many as fit into max_bytes."""
     texts: list[bytes] = []
     size = 0
-    for path in paths:
-        content = path.read_bytes()
-        if size + len(content) <= max_bytes and len(content) <= MAX_FILE_BYTES and is_text(content):
+    for _, content in python_files(folder, seed=0):
+        if size + len(content) <= max_bytes:
             texts.append(content)
             size += len(content)
     return texts
-
-
-def is_text(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def people(number: int) -> People:

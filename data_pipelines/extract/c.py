@@ -28,14 +28,13 @@ def module_paths(name: str, importer: str) -> list[str]:
     return list(dict.fromkeys([*([beside] if beside else []), *under(folders, [name])]))
 
 
-EXTRACTOR = SyntaxExtractor(
-    Facts(
-        language="c",
-        grammars=(tree_sitter_c.language,),
-        spans=SPANS,
-        functions=FUNCTIONS,
-        line_skip=LINE_SKIP,
-        max_error_share=MAX_ERROR_SHARE,
-        module_paths=module_paths,
-    )
+FACTS = Facts(
+    language="c",
+    grammars=(tree_sitter_c.language,),
+    spans=SPANS,
+    functions=FUNCTIONS,
+    line_skip=LINE_SKIP,
+    max_error_share=MAX_ERROR_SHARE,
+    module_paths=module_paths,
 )
+EXTRACTOR = SyntaxExtractor(FACTS)

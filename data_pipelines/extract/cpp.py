@@ -1,9 +1,10 @@
 """C++, with the spans of C and its own."""
 
+from dataclasses import replace
+
 import tree_sitter_cpp
 
-from data_pipelines.extract.c import FUNCTIONS, LINE_SKIP, MAX_ERROR_SHARE, SPANS, module_paths
-from data_pipelines.extract.facts import Facts
+from data_pipelines.extract.c import FACTS
 from data_pipelines.extract.syntax import SyntaxExtractor
 
 MORE_SPANS = """
@@ -13,15 +14,13 @@ MORE_SPANS = """
 """
 
 EXTRACTOR = SyntaxExtractor(
-    Facts(
+    replace(
+        FACTS,
         language="cpp",
         grammars=(tree_sitter_cpp.language,),
-        spans=SPANS + MORE_SPANS,
-        functions=FUNCTIONS,
-        line_skip=(*LINE_SKIP, b"public:", b"private:", b"protected:"),
-        max_error_share=MAX_ERROR_SHARE,
+        spans=FACTS.spans + MORE_SPANS,
+        line_skip=(*FACTS.line_skip, b"public:", b"private:", b"protected:"),
         around=frozenset({"template_declaration"}),
         alone=((b"", b""), (b"class X {\n", b"\n};\n")),
-        module_paths=module_paths,
     )
 )

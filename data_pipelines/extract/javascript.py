@@ -28,9 +28,6 @@ FUNCTIONS = """
  (assignment_expression left: (_) @name
   right: [(arrow_function body: (statement_block) @body) (function_expression body: (_) @body)])] @function
 """
-LINE_SKIP = (b"}", b")", b"]", b"{", b"@", b"'use strict'", b'"use strict"')
-AROUND = frozenset({"lexical_declaration", "variable_declaration", "expression_statement", "export_statement"})
-ALONE = ((b"", b""), (b"class X {\n", b"\n}\n"), (b"class X extends Y {\n", b"\n}\n"))
 SUFFIXES = (".js", ".ts", ".tsx", ".jsx", ".mjs", ".cjs", ".mts", ".d.ts")
 # what a compiled name stands for in TypeScript's sources
 COMPILED = {".js": (".ts", ".tsx"), ".jsx": (".tsx",), ".mjs": (".mts",)}
@@ -45,17 +42,16 @@ def module_paths(name: str, importer: str) -> list[str]:
     return [path, *compiled, *(path + suffix for suffix in SUFFIXES), *(f"{path}/index{end}" for end in SUFFIXES)]
 
 
-EXTRACTOR = SyntaxExtractor(
-    Facts(
-        language="javascript",
-        grammars=(tree_sitter_javascript.language,),
-        spans=SPANS,
-        functions=FUNCTIONS,
-        line_skip=LINE_SKIP,
-        doc_marks=(b"/**",),
-        around=AROUND,
-        between=frozenset({"decorator"}),
-        alone=ALONE,
-        module_paths=module_paths,
-    )
+FACTS = Facts(
+    language="javascript",
+    grammars=(tree_sitter_javascript.language,),
+    spans=SPANS,
+    functions=FUNCTIONS,
+    line_skip=(b"}", b")", b"]", b"{", b"@", b"'use strict'", b'"use strict"'),
+    doc_marks=(b"/**",),
+    around=frozenset({"lexical_declaration", "variable_declaration", "expression_statement", "export_statement"}),
+    between=frozenset({"decorator"}),
+    alone=((b"", b""), (b"class X {\n", b"\n}\n"), (b"class X extends Y {\n", b"\n}\n")),
+    module_paths=module_paths,
 )
+EXTRACTOR = SyntaxExtractor(FACTS)

@@ -1,9 +1,10 @@
 """TypeScript; a file with syntax errors is tried as TSX, because a cast such as <T>x exists in the first alone."""
 
+from dataclasses import replace
+
 import tree_sitter_typescript
 
-from data_pipelines.extract.facts import Facts
-from data_pipelines.extract.javascript import ALONE, AROUND, FUNCTIONS, LINE_SKIP, SPANS, module_paths
+from data_pipelines.extract.javascript import FACTS
 from data_pipelines.extract.syntax import SyntaxExtractor
 
 TYPES = """
@@ -13,16 +14,10 @@ TYPES = """
 """
 
 EXTRACTOR = SyntaxExtractor(
-    Facts(
+    replace(
+        FACTS,
         language="typescript",
         grammars=(tree_sitter_typescript.language_typescript, tree_sitter_typescript.language_tsx),
-        spans=SPANS + TYPES,
-        functions=FUNCTIONS,
-        line_skip=LINE_SKIP,
-        doc_marks=(b"/**",),
-        around=AROUND,
-        between=frozenset({"decorator"}),
-        alone=ALONE,
-        module_paths=module_paths,
+        spans=FACTS.spans + TYPES,
     )
 )

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    schedule = Schedule(steps=options.steps)
+    schedule = Schedule() if options.steps is None else Schedule(steps=options.steps)
     corpus = collect()
     encoder = _tokenizer(corpus, options.work)
     rows = _rows(corpus, encoder, options.work, schedule=schedule)
@@ -53,7 +53,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m finetune.embedded.build", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".finetune/embedded-build"), help="Saves and tokenizer.")
     parser.add_argument("--out", type=Path, default=BASE_FOLDER, help="Where the finished base goes.")
-    parser.add_argument("--steps", type=int, default=1700, help="Steps of 4,096 tokens.")
+    parser.add_argument("--steps", type=int, help="Steps of 4,096 tokens. None: as the schedule says.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export-now", action="store_true", help="Export the newest save without training further.")
     return parser.parse_args(arguments)

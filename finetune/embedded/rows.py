@@ -149,7 +149,9 @@ class RowMaker:
         """Ids of up to num_files other files of the document's package, each cut short."""
         ids: list[int] = []
         for other in self._documents[number + 1 : number + 400]:
-            if num_files and other.package == document.package and len(other.text) < WINDOW[1]:
+            if num_files == 0:
+                break
+            if other.package == document.package and len(other.text) < WINDOW[1]:
                 num_files -= 1
                 ids.append(self._encoder.special["<|file_sep|>"])
                 ids += self._encoder.encode(f"{other.path}\n{other.text[:REPOSITORY_FILE_CHARACTERS]}")

@@ -5,12 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune.contracts.errors import MachineError
@@ -18,6 +16,7 @@ from finetune.contracts.io import disk_errors
 from finetune.contracts.run import Home
 from finetune.guard.offline import SWITCHES
 from finetune.terminal.output import note
+from finetune.terminal.signals import on_signals
 from finetune.tracking.mlflow import replay_all
 from finetune.tracking.mlflow_store import open_client, store_uri
 
@@ -26,7 +25,7 @@ DEFAULT_PORT = 5000
 LOG_NAME = "mlflow-ui.log"
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
-# Ctrl-C as well: a shell that starts a program in the background has it ignored
+# Or the server, which leads a session of its own, would outlive a closed terminal.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -43,7 +42,7 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
         note(f"The port {port} on {HOST} is taken; {place} is used instead.")
     environment = {**os.environ, **SWITCHES, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = home.root / LOG_NAME
-    with _signals_end_it():
+    with on_signals(ENDING, _end):
         with disk_errors(log), log.open("wb") as stream:
             child = subprocess.Popen(
                 command(home, place), env=environment, stdout=stream, stderr=stream, start_new_session=True
@@ -58,22 +57,8 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
             stop(child)
 
 
-@contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Or the server would outlive a closed terminal. Outside the main thread nothing is caught."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, end) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end() -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(url: str) -> None:

@@ -1,12 +1,11 @@
 """Ctrl-C during training: the first stops after the step at hand, with a checkpoint; the second stops at once."""
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from finetune.terminal.output import note
+from finetune.terminal.signals import on_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,16 +28,5 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turn SIGINT and SIGTERM into a request while the block runs. Outside the main thread nothing is caught."""
     stop = StopRequest()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.ask()
-
-    if threading.current_thread() is not threading.main_thread():
+    with on_signals(SIGNALS, stop.ask):
         yield stop
-        return
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

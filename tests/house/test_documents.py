@@ -78,7 +78,9 @@ def test_the_lock_pins_each_requirement_exactly():
 
 
 def test_nothing_tracked_names_a_registry_or_a_path_of_a_machine():
-    hosts = "|".join(["pypi[.]org", "pythonhosted", "npmjs[.]", "deb[.]debian"])
+    # in pieces, so that this file need not be excused
+    names = [("py", "pi.org"), ("python", "hosted"), ("npm", "js."), ("deb.", "debian")]
+    hosts = "|".join(re.escape("".join(parts)) for parts in names)
     pattern = re.compile(hosts + r"|(?<![\w.])/(?:work|root|home/\w+)/")
     found = []
     for name in tracked():
@@ -86,6 +88,6 @@ def test_nothing_tracked_names_a_registry_or_a_path_of_a_machine():
         if path.suffix in {".safetensors", ".png", ".parquet"} or not path.is_file():
             continue
         text = path.read_text(errors="replace")
-        if name != "tests/house/test_documents.py" and pattern.search(text):
+        if pattern.search(text):
             found.append(name)
     assert found == []
