@@ -131,8 +131,17 @@ class FunctionUnit:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFunction:
+    """Any function, documented or not: its name as written, and where it stands, decorators left out."""
+
+    name: str
+    whole: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Units:
-    """What an extractor finds in one text. imports are names as the language writes them.
+    """What an extractor finds in one text. imports are names as the language writes them; functions are documented,
+    named are all of them.
 
     No target is made of silent places alone (comments, imports), and none touches a broken one (syntax errors).
     """
@@ -140,6 +149,7 @@ class Units:
     parses: bool
     spans: dict[Stratum, list[Span]] = field(default_factory=dict)
     functions: list[FunctionUnit] = field(default_factory=list)
+    named: list[NamedFunction] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
     silent: list[Span] = field(default_factory=list)
     broken: list[Span] = field(default_factory=list)

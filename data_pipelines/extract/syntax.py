@@ -1,11 +1,11 @@
 """The extractor that all grammars share: a language gives it facts, and code only where facts cannot say it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import thread_time
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor
 
-from data_pipelines.document import FunctionUnit, Span, Stratum, Units
+from data_pipelines.document import FunctionUnit, NamedFunction, Span, Stratum, Units
 from data_pipelines.extract.facts import Facts
 from data_pipelines.extract.functions import documented
 from data_pipelines.spans import merge, outside, touches, trim
@@ -73,15 +73,17 @@ class SyntaxExtractor:
             Stratum.CALL: [_span(node) for node in found.get("call", [])],
             Stratum.LINE: self._lines(text),
         }
+        matches = [match for _, match in QueryCursor(grammar.functions).matches(root)]
         functions = [
             unit
-            for _, match in QueryCursor(grammar.functions).matches(root)
+            for match in matches
             if (unit := self._function(match, text)) is not None and not touches(broken, unit.whole)
         ]
         return Units(
             parses=True,
             spans={stratum: _worthwhile(text, items, silent=silent, broken=broken) for stratum, items in spans.items()},
             functions=sorted(functions, key=lambda unit: unit.whole.start),
+            named=sorted(_named(matches, text), key=lambda function: (function.whole.start, function.whole.end)),
             imports=self._imports(found, text),
             silent=silent,
             broken=broken,
@@ -137,6 +139,14 @@ def broken_spans(root: Node) -> list[Span]:
         else:
             left += [child for child in node.children if child.has_error]
     return merge(found)
+
+
+def _named(matches: Iterable[Captures], text: bytes) -> Iterator[NamedFunction]:
+    for match in matches:
+        node = match["function"][0]
+        name = match["name"][0] if "name" in match else node.child_by_field_name("name")
+        if name is not None:
+            yield NamedFunction(text[name.start_byte : name.end_byte].decode("utf-8", "replace"), _span(node))
 
 
 def _span(node: Node) -> Span:

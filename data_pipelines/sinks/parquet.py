@@ -44,6 +44,7 @@ EXAMPLE_SCHEMA = pa.schema(
         ("cluster", pa.string()),
         ("redactions", pa.int64()),
         ("visibility", pa.string()),
+        ("slice", pa.string()),
     ]
 )
 DROPPED_SCHEMA = pa.schema(
@@ -54,6 +55,7 @@ DROPPED_SCHEMA = pa.schema(
         ("stage", pa.string()),
         ("reason", pa.string()),
         ("bytes", pa.int64()),
+        ("twin", pa.string()),
     ]
 )
 

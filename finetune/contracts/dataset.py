@@ -26,6 +26,16 @@ class Task(StrEnum):
     DOCSTRING = "docstring"
     COMMIT_EDIT = "commit_edit"
     PRETRAIN = "pretrain"
+    REPO_INFILL = "repo_infill"
+    DESCRIBE = "describe"
+    SEARCH_REPLACE = "search_replace"
+    TESTS = "tests"
+    REVIEW_FIX = "review_fix"
+    QA = "qa"
+
+
+# tasks whose rows have a prefix, a suffix and a target
+INFILL_TASKS = frozenset({Task.INFILL, Task.REPO_INFILL})
 
 
 class Role(StrEnum):
@@ -46,12 +56,22 @@ class Split(StrEnum):
     HELDOUT = "heldout"
 
 
+class Slice(StrEnum):
+    """What a held-out row proves. novel: nothing like it is in train. evolving: newer work on what train has seen."""
+
+    NOVEL = "novel"
+    EVOLVING = "evolving"
+
+
 class Segment(Contract):
     """A piece of an example. loss says whether its tokens are learned; path is the file it came from, None if none.
 
-    Role order by task: infill is [context...] prefix suffix target(loss); docstring is instruction answer(loss), where
-    the instruction is the signature with its docstring and the answer the function; commit_edit is instruction
-    context... answer(loss), where the answer is search/replace blocks; pretrain is one target(loss), the whole file.
+    Role order by task: infill and repo_infill are [context...] prefix suffix target(loss); pretrain is target(loss)
+    segments, whole files in an order in which imports come first; every other task is instruction context...
+    answer(loss). docstring: signature and doc, to the function. describe: a function, to its doc. commit_edit and
+    review_fix: message or review comment with the files before, to search/replace blocks. search_replace: a file with
+    a gap, to the block that fills it. tests: a function's file, to tests for it. qa: a question, to an answer that
+    cites path:first-last.
     """
 
     role: Role
@@ -79,7 +99,7 @@ class Example(Contract):
 
     stratum tells the kind of span within a task (block, statement, call, line, random ...; "" if the task has none).
     cluster names the near-duplicate cluster of its file; a cluster lies in one split only. redactions counts
-    placeholders inside the segments. visibility is the access group of the repository.
+    placeholders inside the segments. visibility is the access group of the repository. slice is None in train.
     """
 
     id: str
@@ -92,10 +112,14 @@ class Example(Contract):
     cluster: str
     redactions: int = Field(ge=0)
     visibility: str
+    slice: Slice | None = None
 
 
 class DroppedFile(Contract):
-    """A file or commit that gave no row, the stage that left it out, and why. bytes is 0 where size is unknown."""
+    """A file or commit that gave no row, the stage that left it out, and why. bytes is 0 where size is unknown.
+
+    twin is "repo:path" of the near-duplicate that was kept in its place, "" for other reasons.
+    """
 
     repo: str
     commit: str
@@ -103,10 +127,14 @@ class DroppedFile(Contract):
     stage: str
     reason: str
     bytes: int = Field(ge=0)
+    twin: str = ""
 
 
 class SourceRecord(Contract):
-    """A repository as it was read: commit is the full id of the ref's head."""
+    """A repository as it was read: commit is the full id of the ref's head, "" for one that could not be opened.
+
+    state says whether everything was read; note says what was not, and why. weight multiplies its token budget.
+    """
 
     repo: str
     ref: str
@@ -115,6 +143,9 @@ class SourceRecord(Contract):
     commits: int = Field(ge=0)
     files: int = Field(ge=0)
     bytes: int = Field(ge=0)
+    state: Literal["whole", "partial", "skipped"] = "whole"
+    note: str = ""
+    weight: float = 1.0
 
 
 class CountRow(Contract):
@@ -135,12 +166,25 @@ class ReasonCount(Contract):
     count: int = Field(ge=0)
 
 
+class LeakageRow(Contract):
+    """What a way of splitting would leak here: of heldout items, near have a train item of Jaccard 0.7 or more.
+
+    train counts the items that stay in train; all items are the files and edits of this dataset.
+    """
+
+    method: str
+    train: int = Field(ge=0)
+    heldout: int = Field(ge=0)
+    near: int = Field(ge=0)
+
+
 class SplitRecord(Contract):
     """How rows were divided.
 
     method "time": heldout is what was committed at or after cutoff_at (seconds since 1970, UTC). method "cluster": the
     history was too short for a cut in time, so whole clusters were drawn by hash, and cutoff_at is None. purged counts
-    train files left out because a near-twin is held out.
+    train files left out because a near-twin is held out. novel and evolving count held-out rows by slice; leaked counts
+    the rows that the leakage gate took out of novel, by reason. leakage compares ways of splitting on this very data.
     """
 
     method: Literal["time", "cluster"]
@@ -149,6 +193,10 @@ class SplitRecord(Contract):
     heldout_files: int = Field(ge=0)
     purged: int = Field(ge=0)
     note: str = ""
+    novel: int = Field(default=0, ge=0)
+    evolving: int = Field(default=0, ge=0)
+    leaked: tuple[ReasonCount, ...] = ()
+    leakage: tuple[LeakageRow, ...] = ()
 
 
 class Shard(Contract):
@@ -167,7 +215,7 @@ class DatasetManifest(Contract):
     in name order, one per line, and identifies the dataset everywhere else.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     content_digest: str
     builder: str
     sources: tuple[SourceRecord, ...]

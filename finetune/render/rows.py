@@ -1,11 +1,11 @@
 """Examples to rows of token ids and labels. Our own end tokens and masks; whatever does not fit is counted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.contracts.dataset import Example, ReasonCount, Role, Task
+from finetune.contracts.dataset import INFILL_TASKS, Example, ReasonCount, Role, Task
 from finetune.families.base import Family, Piece, encode_pieces
 from finetune.render.chat import ChatPrompt, chat_content
 from finetune.render.infill import infill_prompt, text_of
@@ -46,13 +46,9 @@ class Renderer:
 
     def rows(self, example: Example) -> list[TokenRow]:
         """All rows of an example: one, several for a long pretrain document, none when it was dropped (and counted)."""
-        render: dict[Task, Callable[[Example], Iterator[TokenRow]]] = {
-            Task.INFILL: self._infill,
-            Task.PRETRAIN: self._pretrain,
-            Task.DOCSTRING: self._chat_row,
-            Task.COMMIT_EDIT: self._chat_row,
-        }
-        return list(render[example.task](example))
+        if example.task in INFILL_TASKS:
+            return list(self._infill(example))
+        return list(self._pretrain(example) if example.task is Task.PRETRAIN else self._chat_row(example))
 
     def row(self, example: Example) -> TokenRow | None:
         """The first of rows(example), for callers that need one each; None when the example was dropped."""
@@ -69,7 +65,7 @@ class Renderer:
         Not for pretrain, which has no prompt.
         """
         room = self.max_tokens - reserve_tokens
-        if example.task is Task.INFILL:
+        if example.task in INFILL_TASKS:
             found = infill_prompt(self.tokenizer, self.family, example, max_tokens=room)
             return found.token_ids if found else None
         assert example.task is not Task.PRETRAIN

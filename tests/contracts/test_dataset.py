@@ -7,16 +7,14 @@ import pyarrow.parquet as pq
 
 from data_pipelines.sinks.parquet import DROPPED_SCHEMA, EXAMPLE_SCHEMA
 from finetune.contracts.dataset import DatasetManifest, DroppedFile, Example, Provenance, Role, Segment, Split, Task
-from finetune.contracts.io import digest_text, to_json
+from finetune.contracts.io import digest_text
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def test_the_golden_manifest_loads_and_is_written_back_the_same():
-    text = (GOLDEN / "dataset_manifest_v1.json").read_text()
-    manifest = DatasetManifest.model_validate_json(text)
+def test_the_golden_manifest_of_version_1_loads():
+    manifest = DatasetManifest.model_validate_json((GOLDEN / "dataset_manifest_v1.json").read_text())
     assert manifest.schema_version == 1
-    assert to_json(manifest) == text
     assert manifest.content_digest == digest_text("\n".join(shard.sha256 for shard in manifest.shards))
     assert manifest.num_examples(Split.TRAIN) == 28
     assert manifest.num_examples(task=Task.COMMIT_EDIT) == 2
@@ -24,7 +22,6 @@ def test_the_golden_manifest_loads_and_is_written_back_the_same():
 
 def test_the_golden_shard_loads_as_examples():
     rows = [Example.model_validate(row) for row in pq.read_table(GOLDEN / "shard_v1.parquet").to_pylist()]
-    assert {row.task for row in rows} == set(Task)
     learned = {row.task: {segment.role for segment in row.segments if segment.loss} for row in rows}
     assert learned == {
         Task.INFILL: {Role.TARGET},
@@ -41,8 +38,9 @@ def test_columns_are_the_fields_of_the_contract_in_order():
     assert DROPPED_SCHEMA.names == list(DroppedFile.model_fields)
 
 
-def test_the_golden_shard_has_the_schema_of_today():
-    assert pq.read_schema(GOLDEN / "shard_v1.parquet").equals(plain(EXAMPLE_SCHEMA))
+def test_the_golden_shard_has_the_first_columns_of_today():
+    golden = pq.read_schema(GOLDEN / "shard_v1.parquet")
+    assert list(golden) == list(plain(EXAMPLE_SCHEMA))[: len(golden)]
 
 
 def plain(schema: pa.Schema) -> pa.Schema:

@@ -74,7 +74,12 @@ def strata(rows, language):
 def test_each_language_gives_what_is_known_of_it(make_repository, tmp_path):
     rows = rows_of(make_repository, tmp_path / "out", tasks={"infill": {"bytes_per_row": 100}})
     assert {row.language for row in rows} == {"go", "c", "lua"}
-    assert {row.task for row in rows if row.language == "go"} == set(Task)
+    assert {row.task for row in rows if row.language == "go"} >= {
+        Task.INFILL,
+        Task.DOCSTRING,
+        Task.COMMIT_EDIT,
+        Task.PRETRAIN,
+    }
     assert {row.task for row in rows if row.language == "lua"} == {Task.INFILL, Task.PRETRAIN}
     assert strata(rows, "lua") == {"random"}
     assert {"block", "statement", "line"} <= strata(rows, "go")
