@@ -72,10 +72,17 @@ class DedupSection(Section):
 
 
 class SplitSection(Section):
-    """heldout_share is aimed at, in files. Below min_commits distinct commits the split falls back to clusters."""
+    """heldout_share is aimed at, in files. Below min_commits distinct commits the split falls back to clusters.
+
+    min_weeks of the newest commits are held out at least. Older files and edits leave train until novel_share of what
+    is held out is novel, or max_purged_share of train is gone.
+    """
 
     heldout_share: float = Field(default=0.15, gt=0, lt=0.5)
     max_heldout_share: float = Field(default=0.35, gt=0, le=0.5)
+    min_weeks: int = Field(default=0, ge=0)
+    novel_share: float = Field(default=0.5, ge=0, le=1)
+    max_purged_share: float = Field(default=0.25, ge=0, le=1)
     min_files: int = Field(default=5, ge=2)
     min_commits: int = Field(default=5, ge=2)
 

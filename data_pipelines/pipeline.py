@@ -19,11 +19,11 @@ from data_pipelines.redact.key import redaction_key
 from data_pipelines.redact.pack import default_pack
 from data_pipelines.redact.people import People
 from data_pipelines.redact.redactor import Redactor
-from data_pipelines.rows import RowWriter, Sides, divide, edit_items
+from data_pipelines.rows import RowWriter, Sides, divide, edit_items, file_item
 from data_pipelines.sinks.parquet import DropLog, ShardSink, reason_counts
 from data_pipelines.sinks.target import check_target
 from data_pipelines.sources.git import Repository, open_repository
-from data_pipelines.split.assign import Item, SplitPlan, plan_split
+from data_pipelines.split.assign import SplitPlan, plan_split
 from data_pipelines.spool import Spool
 from finetune import __version__
 from finetune.contracts.dataset import (
@@ -160,8 +160,10 @@ def _most(reading: Reading) -> list[ReasonCount]:
 
 
 def _plan(reading: Reading, clusters: list[int]) -> SplitPlan:
-    files = [Item(document.origin.time, (clusters[document.unit],)) for document in reading.documents]
-    return plan_split(files, edit_items(reading, clusters), section=reading.config.split, seed=reading.config.seed)
+    files = [file_item(document, clusters) for document in reading.documents]
+    # rows have no slice yet, so all that is held out must be novel
+    section = reading.config.split.model_copy(update={"novel_share": 1.0, "max_purged_share": 1.0})
+    return plan_split(files, edit_items(reading, clusters), section=section, seed=reading.config.seed)
 
 
 def _check_sides(shards: Sequence[Shard], plan: SplitPlan) -> None:

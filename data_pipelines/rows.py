@@ -39,15 +39,15 @@ def divide(reading: Reading, plan: SplitPlan, clusters: list[int]) -> Sides:
     edits: dict[Split, list[Edit]] = {side: [] for side in Split}
     purged = 0
     for document in reading.documents:
-        side = plan.side_of(Item(document.origin.time, (clusters[document.unit],)))
-        if side is None:
+        placement = plan.place(file_item(document, clusters))
+        if placement is None:
             purged += 1
             _drop(reading, document, stage="split", reason="twin of a held-out file")
         else:
-            documents[side].append(document)
+            documents[placement.split].append(document)
     for edit, item in zip(reading.edits, edit_items(reading, clusters), strict=True):
-        side = plan.side_of(item)
-        if side is None:
+        placement = plan.place(item)
+        if placement is None:
             reading.dropped.add(
                 DroppedFile(
                     repo=edit.repo,
@@ -59,7 +59,7 @@ def divide(reading: Reading, plan: SplitPlan, clusters: list[int]) -> Sides:
                 )
             )
         else:
-            edits[side].append(edit)
+            edits[placement.split].append(edit)
     return Sides({side: _one_per_cluster(reading, documents[side], clusters, side) for side in Split}, edits, purged)
 
 
@@ -73,8 +73,14 @@ def edit_items(reading: Reading, clusters: list[int]) -> list[Item]:
     for edit in reading.edits:
         units = {unit for file in edit.files for unit in file.units}
         units |= {heads[key] for file in edit.files if (key := (edit.repo, file.path)) in heads}
-        items.append(Item(edit.origin.time, tuple(sorted({clusters[unit] for unit in units}))))
+        name = f"{edit.repo}:{edit.origin.commit}"
+        items.append(Item(name, edit.origin.time, tuple(sorted({clusters[unit] for unit in units}))))
     return items
+
+
+def file_item(document: Document, clusters: list[int]) -> Item:
+    """A file for the split; without memory of earlier builds its unit tells it apart."""
+    return Item(str(document.unit), document.origin.time, (clusters[document.unit],))
 
 
 class RowWriter:

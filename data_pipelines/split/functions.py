@@ -1,0 +1,84 @@
+"""Functions that are equal but for their names, comments, docs and layout."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from data_pipelines.dedup.shingles import Words64
+from data_pipelines.document import Span, Units
+from data_pipelines.spans import merge, outside
+
+# quotes, brackets of calls and separators are free to a formatter, and so is the prefix of a string: leaving them out
+# takes more functions for equal than a syntax tree would, never fewer
+TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^\sA-Za-z0-9_\x80-\xff(),;\"'`\\]")
+PREFIX = re.compile(rb"\b[bBfFrRuU]{1,2}(?=[\"'])")
+# "elif" is "else: if" to the syntax tree of Python
+ELIF = re.compile(rb"\belif\b")
+STRING = rb"[bBrRuU]?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|\"(?:[^\\\n\"]|\\.)*\"|'(?:[^\\\n']|\\.)*')"
+# what Python code may hold without meaning: a string that stands alone (a docstring), a comment; strings protect a "#"
+SILENT_PYTHON = re.compile(
+    rb"^[ \t]*(?P<doc>" + STRING + rb")[ \t]*(?:\#[^\n]*)?$|(?P<string>" + STRING + rb")|(?P<comment>\#[^\n]*)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFunction:
+    """Where a function stands, and its digest."""
+
+    whole: Span
+    digest: int
+
+
+def function_digest(code: bytes, silent: Sequence[Span], *, name: str) -> int:
+    """64 bits over the tokens of a function without the silent spans (offsets in code), and without its own name."""
+    code = outside(code, Span(0, len(code)), merged=silent) if silent else code
+    own = name.encode("utf-8")
+    code = re.sub(rb"(?<![A-Za-z0-9_\x80-\xff])" + re.escape(own) + rb"(?![A-Za-z0-9_\x80-\xff])", b" ", code, count=1)
+    tokens = TOKEN.findall(ELIF.sub(b"else: if", PREFIX.sub(b"", code)))
+    return int.from_bytes(blake2b(b"\0".join(tokens), digest_size=8).digest())
+
+
+def functions_of(text: bytes, units: Units, *, language: str) -> list[KnownFunction]:
+    """Every named function of a text, in order, whatever its size."""
+    merged = merge([*units.silent, *(python_silence(text) if language == "python" else ())])
+    found = []
+    for function in units.named:
+        whole = function.whole
+        inside = [
+            Span(max(span.start, whole.start) - whole.start, min(span.end, whole.end) - whole.start)
+            for span in merged
+            if span.start < whole.end and span.end > whole.start
+        ]
+        found.append(KnownFunction(whole, function_digest(text[whole.start : whole.end], inside, name=function.name)))
+    return found
+
+
+def python_silence(text: bytes) -> list[Span]:
+    """Comments, and strings that stand alone on their lines."""
+    return [
+        Span(*match.span(match.lastgroup))
+        for match in SILENT_PYTHON.finditer(text)
+        if match.lastgroup and match.lastgroup != "string"
+    ]
+
+
+def digests(functions: Iterable[KnownFunction]) -> Words64:
+    """Their digests, sorted, each once."""
+    return np.unique(np.fromiter((function.digest for function in functions), np.uint64))
+
+
+def touched(functions: Iterable[KnownFunction], span: Span) -> Words64:
+    """Digests of the functions that a target lies in, holds or cuts."""
+    return digests(
+        function for function in functions if function.whole.start < span.end and function.whole.end > span.start
+    )
+
+
+def changed(before: Iterable[KnownFunction], after: Iterable[KnownFunction]) -> Words64:
+    """Digests of the functions that an edit makes: those of the text after that the text before does not have."""
+    old = {function.digest for function in before}
+    return digests(function for function in after if function.digest not in old)
