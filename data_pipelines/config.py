@@ -2,16 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data_pipelines.extract.registry import LANGUAGES
-from data_pipelines.filters.language import OtherLanguages
+from data_pipelines.filters.language import BY_NAME, SUFFIXES, OtherLanguages
 from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import load_yaml_model
 
 YAML_HINT = "See recipes/data/ for pipeline files that work, and docs/data.md for every key."
+
+
+def _glob_has_a_meaning(pattern: str) -> str:
+    if not pattern.strip("/") or pattern.startswith("!"):
+        raise ValueError("a glob names files and has no '!'; use the opposite list to take some out again")
+    return pattern
+
+
+Globs = tuple[Annotated[str, AfterValidator(_glob_has_a_meaning)], ...]
 
 
 class Section(BaseModel):
@@ -20,34 +29,96 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SourceSection(Section):
-    """A repository: its folder (with a work tree or bare), the ref that is read, who may see what is made of it."""
+class LimitSection(Section):
+    """Limits of one language; what is not given keeps the value of filters/thresholds.py, or else of the filters."""
 
-    path: Path
-    name: str = Field(default="", max_length=200)
-    """What provenance calls it; empty takes the folder's name without ".git"."""
-    ref: str = Field(default="HEAD", pattern=r"^[^-\s][^\s]*$")
-    visibility: str = Field(default="internal", min_length=1)
+    max_bytes: int | None = Field(default=None, ge=1_000, le=10_000_000)
+    max_lines: int | None = Field(default=None, ge=10)
+    max_line_chars: int | None = Field(default=None, ge=80)
+    max_mean_line_chars: int | None = Field(default=None, ge=20)
+    min_alphanumeric_share: float | None = Field(default=None, ge=0, le=1)
+    min_alphabetic_share: float | None = Field(default=None, ge=0, le=1)
 
 
 class FilterSection(Section):
-    """Limits are in bytes of the file and in characters of a line."""
+    """Limits are in bytes of the file and in characters of a line. Globs are those of .gitignore, without "!"."""
 
     min_bytes: int = Field(default=64, ge=1)
     max_bytes: int = Field(default=200_000, ge=1_000, le=10_000_000)
+    max_lines: int = Field(default=100_000, ge=10)
     max_line_chars: int = Field(default=1000, ge=80)
     max_mean_line_chars: int = Field(default=100, ge=20)
     min_alphanumeric_share: float = Field(default=0.25, ge=0, le=1)
+    min_alphabetic_share: float = Field(default=0.25, ge=0, le=1)
+    """Letters alone; StarCoder2's limit."""
+    thresholds: dict[str, LimitSection] = {}
+    """Limits by language, over those of filters/thresholds.py."""
     generated: bool = True
-    """Leave out files that say they were generated, or are named like it."""
+    """Leave out files that say they were generated, are named like it, or are minified."""
     vendored: bool = True
-    """Leave out copies of other people's code, by folder name."""
-    keep_paths: tuple[str, ...] = ()
-    """Glob patterns that are never called generated or vendored."""
-    drop_paths: tuple[str, ...] = ()
-    """Glob patterns that are always left out."""
+    """Leave out copies of other people's code: those whose evidence adds up to vendored_score."""
+    vendored_score: float = Field(default=0.5, gt=0, le=1)
+    documentation: bool = True
+    """Leave out what .gitattributes marks as linguist-documentation."""
+    max_literal_share: float = Field(default=0.7, gt=0, le=1)
+    """Share of a source file that lists of numbers and strings may take."""
+    max_dump_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of an SQL file that rows of INSERT and COPY may take."""
+    keep_paths: Globs = ()
+    """Globs that are never called generated or vendored."""
+    drop_paths: Globs = ()
+    """Globs that are always left out."""
     deny_licenses: tuple[str, ...] = ()
     """SPDX names whose files are left out."""
+
+    @field_validator("thresholds")
+    @classmethod
+    def _languages_are_known(cls, thresholds: dict[str, LimitSection]) -> dict[str, LimitSection]:
+        unknown = sorted(set(thresholds) - set(SUFFIXES) - set(BY_NAME.values()))
+        if unknown:
+            raise ValueError(f"no such language: {', '.join(unknown)}; docs/data.md names those there are")
+        return thresholds
+
+    def overridden_by(self, other: "FilterSection | None") -> "FilterSection":
+        """These settings, with what other states itself in their place; thresholds are merged by language."""
+        if other is None:
+            return self
+        stated = {name: getattr(other, name) for name in other.model_fields_set}
+        merged = dict(self.thresholds)
+        for language, limits in other.thresholds.items():
+            own = merged.get(language, LimitSection()).model_dump(exclude_none=True)
+            merged[language] = LimitSection(**own | limits.model_dump(exclude_none=True))
+        return self.model_copy(update={**stated, "thresholds": merged})
+
+
+class SourceSection(Section):
+    """One repository, or all that a glob or a folder stands for: what is read of them, and who may see the result.
+
+    Exactly one of path and mirrors is given. sources/listing.py makes one section per repository of it.
+    """
+
+    path: Path = Path()
+    """Folder of a repository (with a work tree or bare), or a glob of such folders."""
+    mirrors: Path | None = None
+    """Folder whose repositories are all read, nested ones too."""
+    name: str = Field(default="", max_length=200)
+    """What provenance calls it; empty takes the folder's name without ".git"; before the names of several."""
+    ref: str = Field(default="HEAD", pattern=r"^[^-\s][^\s]*$")
+    visibility: str = Field(default="internal", min_length=1)
+    weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+    """Multiplies its token budget."""
+    include: Globs = ()
+    """Globs of files that are read; none reads all."""
+    exclude: Globs = ()
+    """Globs of files that are not read; wins over include."""
+    filters: FilterSection | None = None
+    """What differs from the pipeline's filters for this source."""
+
+    @model_validator(mode="after")
+    def _one_place_is_named(self) -> Self:
+        if ("path" in self.model_fields_set) == (self.mirrors is not None):
+            raise ValueError("give either path or mirrors")
+        return self
 
 
 class RedactSection(Section):
@@ -196,20 +267,26 @@ class PipelineConfig(Section):
         return self.model_copy(update={"sources": tuple(SourceSection(path=path) for path in paths)})
 
     def named_sources(self) -> tuple[SourceSection, ...]:
-        """Sources with a name each, no two alike: a second "api" becomes "api-2"."""
-        seen: dict[str, int] = {}
-        named = []
-        for source in self.sources:
-            name = source.name or source.path.resolve().name.removesuffix(".git") or "repository"
-            seen[name] = seen.get(name, 0) + 1
-            unique = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            named.append(source.model_copy(update={"name": unique}))
-        return tuple(named)
+        """The repositories that the sources stand for, with a name each: see sources/listing.py."""
+        from data_pipelines.sources.listing import expand_sources
+
+        return expand_sources(self.sources)
+
+    def filters_of(self, source: SourceSection) -> FilterSection:
+        """The filters for one source: the pipeline's, and over them its own."""
+        return self.filters.overridden_by(source.filters)
 
 
 def load_pipeline(path: Path) -> PipelineConfig:
-    """Read a pipeline file; a relative source path starts at its folder. Raises RecipeError with all mistakes."""
+    """Read a pipeline file; a relative path or glob of a source starts at its folder. Raises RecipeError with all
+    mistakes.
+    """
     config = load_yaml_model(path, PipelineConfig, error=RecipeError, hint=YAML_HINT)
     folder = path.resolve().parent
-    sources = tuple(source.model_copy(update={"path": folder / source.path.expanduser()}) for source in config.sources)
-    return config.model_copy(update={"sources": sources})
+    return config.model_copy(update={"sources": tuple(_below(folder, source) for source in config.sources)})
+
+
+def _below(folder: Path, source: SourceSection) -> SourceSection:
+    if source.mirrors is not None:
+        return source.model_copy(update={"mirrors": folder / source.mirrors.expanduser()})
+    return source.model_copy(update={"path": folder / source.path.expanduser()})

@@ -3,17 +3,16 @@
 from data_pipelines.config import SourceSection
 from data_pipelines.document import Document, Origin, TreeEntry
 from data_pipelines.extract.registry import extractor_for
-from data_pipelines.filters.chain import Attributes, FilterChain, Verdict, printable_path, readable_path
-from data_pipelines.filters.language import language_of, other_language
-from data_pipelines.filters.license import MAX_LICENSE_BYTES, is_license_name, license_of_file, license_of_text
+from data_pipelines.filters.chain import FilterChain, Verdict
+from data_pipelines.filters.license import license_of_file
+from data_pipelines.filters.paths import printable_path, readable_path
+from data_pipelines.filters.survey import read_context
 from data_pipelines.history import History
 from data_pipelines.reading import Reading, Tick, origin_of
 from data_pipelines.redact.form import Form, form_of
 from data_pipelines.redact.redactor import ScanFailed
 from data_pipelines.sources.git import Repository
 from finetune.contracts.dataset import DroppedFile
-
-MAX_ATTRIBUTES_BYTES = 100_000
 
 
 class TreeReader:
@@ -33,8 +32,9 @@ class TreeReader:
         self._entries = entries
         self._history = history
         self._reading = reading
-        self._chain = FilterChain(reading.config, self._attributes())
-        self.licenses = self._licenses_by_folder()
+        context = read_context(entries, repository.content, source=source)
+        self._chain = FilterChain(reading.config, context, filters=reading.config.filters_of(source))
+        self.licenses = context.license_by_folder()
 
     def read(self, tick: Tick) -> None:
         """Keep or drop every entry; tick is called once for each."""
@@ -48,7 +48,7 @@ class TreeReader:
 
     def _file(self, entry: TreeEntry) -> Verdict:
         path = readable_path(entry.path)
-        content = self._repository.content(entry.blob, max_bytes=self._reading.config.filters.max_bytes)
+        content = self._repository.content(entry.blob, max_bytes=entry.bytes)
         if path is None or content is None:
             return Verdict("read", "object is not in this clone")
         reason = self._reading.path_reason(path)
@@ -58,9 +58,9 @@ class TreeReader:
         if not verdict.keeps:
             return verdict
         license_name = license_of_file(path, text, self.licenses)
-        if license_name in self._reading.config.filters.deny_licenses:
+        if license_name in self._reading.config.filters_of(self._source).deny_licenses:
             return Verdict("license", f"license {license_name} is denied")
-        language = other_language(path, self._reading.config.other_languages) or language_of(path, text) or ""
+        language = self._chain.language(path, text)
         verdict, clean = self._redacted(text, path, language)
         if verdict.keeps:
             self._keep(entry, path, language=language, text=clean, license_name=license_name)
@@ -120,23 +120,3 @@ class TreeReader:
             return self._reading.redactor.redact(printable_path(entry.path), Form.PROSE).text
         except ScanFailed:
             return ""
-
-    def _attributes(self) -> Attributes:
-        entry = next((entry for entry in self._entries if entry.path == b".gitattributes"), None)
-        text = self._small_text(entry, MAX_ATTRIBUTES_BYTES) if entry else ""
-        return Attributes(tuple(text.splitlines()))
-
-    def _licenses_by_folder(self) -> dict[str, str | None]:
-        found: dict[str, str | None] = {}
-        for entry in self._entries:
-            path = readable_path(entry.path)
-            if path is not None and is_license_name(path):
-                folder = path.rpartition("/")[0]
-                found[folder] = found.get(folder) or license_of_text(self._small_text(entry, MAX_LICENSE_BYTES))
-        return found
-
-    def _small_text(self, entry: TreeEntry, max_bytes: int) -> str:
-        if not entry.mode.startswith("100") or entry.bytes < 0:
-            return ""
-        content = self._repository.content(entry.blob, max_bytes=max_bytes)
-        return content.decode("utf-8", "replace") if content else ""

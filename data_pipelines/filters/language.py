@@ -1,7 +1,6 @@
 """A file's language by its name, and by its text where the name leaves it open: facts, not guesses."""
 
 import re
-from pathlib import PurePosixPath
 from typing import Literal
 
 from data_pipelines.extract.registry import LANGUAGES
@@ -137,16 +136,24 @@ CPP_LINE = re.compile(
     re.MULTILINE,
 )
 CPP_ONLY = re.compile(
-    r"^[ \t]*#\s*if(?:def)?\b[^\n]*\b__cplusplus\b.*?^[ \t]*#\s*(?:else|endif)", re.MULTILINE | re.DOTALL
+    r"^[ \t]*#\s*if(?:def)?\b[^\n]*\b__cplusplus\b.*?(?:^[ \t]*#\s*(?:else|endif)|\Z)", re.MULTILINE | re.DOTALL
 )
-COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+# what is opened and never closed runs to the end: a text full of openings is read once and not once for each
+COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 
 
 def language_of(path: str, text: str | None = None) -> str | None:
     """The language of a path such as "shop/cart.py", None when its name tells none; a text settles C or C++ in .h."""
-    name = PurePosixPath(path)
-    language = BY_NAME.get(name.name) or BY_SUFFIX.get(name.suffix.lower())
-    return header_language(text) if name.suffix == ".h" and text is not None else language
+    suffix = suffix_of(path)
+    if suffix == ".h" and text is not None:
+        return header_language(text)
+    return BY_NAME.get(path.rpartition("/")[2]) or BY_SUFFIX.get(suffix.lower())
+
+
+def suffix_of(path: str) -> str:
+    """The last suffix of a path with its dot; "" for "Makefile" and ".profile"."""
+    stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    return dot + suffix if stem and suffix else ""
 
 
 def header_language(text: str) -> str:
@@ -156,15 +163,14 @@ def header_language(text: str) -> str:
 
 def is_wanted(path: str, languages: tuple[str, ...], *, text: str | None = None) -> bool:
     """Whether a path's language is among languages; without its text, whether it may be."""
-    name = PurePosixPath(path)
-    if text is None and name.suffix == ".h":
+    if text is None and suffix_of(path) == ".h":
         return "c" in languages or "cpp" in languages
     return language_of(path, text) in languages
 
 
 def other_language(path: str, wanted: OtherLanguages) -> str | None:
     """The name of a language without an extractor, for "any" its suffix if need be; None when it is not wanted."""
-    language, suffix = language_of(path), PurePosixPath(path).suffix.lower()
+    language, suffix = language_of(path), suffix_of(path).lower()
     if wanted == "none" or language in LANGUAGES or language in DATA:
         return None
     if language is None and wanted == "any" and suffix[1:].isalnum() and suffix not in DATA_SUFFIXES:

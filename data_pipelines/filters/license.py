@@ -3,6 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from data_pipelines.filters.language import BY_SUFFIX
+
+TEXTS = frozenset({"text", "markdown", "restructuredtext", "html"})
 SPDX_LINE = re.compile(r"SPDX-License-Identifier:\s*([A-Za-z0-9.+()\- ]{2,80})")
 SPDX_HEAD_CHARS = 2000
 LICENSE_NAME = re.compile(r"(?i)^(?:licen[cs]e|copying|unlicense)(?:[.\-_](?:md|txt|rst|[a-z0-9.\-]+))?$")
@@ -27,8 +30,10 @@ COMPILED = tuple((name, re.compile(pattern, re.DOTALL)) for name, pattern in PHR
 
 
 def is_license_name(path: str) -> bool:
-    """Whether a path is named like a licence file."""
-    return bool(LICENSE_NAME.match(path.rsplit("/", 1)[-1]))
+    """Whether a path is named like a licence file; "license.py" is code about licences."""
+    name = path.rsplit("/", 1)[-1]
+    suffix = f".{name.rpartition('.')[2].lower()}"
+    return bool(LICENSE_NAME.match(name)) and BY_SUFFIX.get(suffix, "text") in TEXTS
 
 
 def license_of_text(text: str) -> str | None:

@@ -25,12 +25,16 @@ ARGUMENTS = (
     f"--format={HEADER}",
 )
 READ_BYTES = 1 << 20
+# a message or a path that never ends must not fill the memory
+MAX_FIELD_BYTES = 16 << 20
 MAX_TIME = (1 << 62) - 1
 OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def parse_log(stream: IO[bytes]) -> Iterator[Commit]:
-    """Commits from the output of ARGUMENTS; ends quietly where the output ends, even in the middle of a commit."""
+    """Commits from the output of ARGUMENTS; ends quietly where the output does, even in the middle of a commit,
+    and at a field above MAX_FIELD_BYTES.
+    """
     fields = _fields(stream)
     pending = next(fields, None)
     while pending is not None:
@@ -55,6 +59,8 @@ def _fields(stream: IO[bytes]) -> Iterator[bytes]:
     while block := stream.read(READ_BYTES):
         *whole, rest = (rest + block).split(b"\0")
         yield from whole
+        if len(rest) > MAX_FIELD_BYTES:
+            return
     if rest:
         yield rest
 

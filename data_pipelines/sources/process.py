@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from finetune.contracts.errors import MachineError
@@ -102,3 +103,13 @@ def run_git(arguments: Sequence[str], *, cwd: Path, environment: dict[str, str])
     with start_git(arguments, cwd=cwd, environment=environment) as child:
         output, _ = child.communicate()
     return child.returncode, output
+
+
+def end(child: "subprocess.Popen[bytes]") -> None:
+    """Close the pipes of a child and wait until it is gone."""
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+    child.terminate()
+    child.wait()

@@ -240,7 +240,7 @@ def test_hostile_entries_are_left_out_with_a_reason(make_repository, tmp_path, s
     builder.git("commit", "-q", "-m", "hostile")
     manifest = build([builder.path], tmp_path / "out")
     reasons = {row.reason: row.count for row in manifest.dropped}
-    assert reasons["symbolic link"] == reasons["submodule"] == reasons["not UTF-8"] == 1
+    assert reasons["symbolic link"] == reasons["submodule"] == reasons["Latin-1, not UTF-8"] == 1
     assert reasons["path is not printable UTF-8"] == 2
     dropped = pq.read_table(tmp_path / "out" / "dropped.parquet").to_pylist()
     assert all(row["path"].isprintable() for row in dropped)

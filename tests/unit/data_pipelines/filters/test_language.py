@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from data_pipelines.config import PipelineConfig
@@ -82,3 +84,10 @@ def test_a_language_that_was_not_chosen_is_no_other_language():
     assert verdict.reason == "language javascript is not supported"
     assert chain.by_entry(TreeEntry(b"a.unheard", "100644", "a" * 40, 500)).keeps
     assert chain.by_entry(TreeEntry(b"a.csv", "100644", "a" * 40, 500)).reason == "not source code by its name"
+
+
+@pytest.mark.parametrize("text", ["/*" * 100_000, "#ifdef __cplusplus\n" * 10_000, "/* std::x"])
+def test_openings_without_an_end_are_read_once(text):
+    began = time.process_time()
+    assert header_language(text) == "c"
+    assert time.process_time() - began < 2

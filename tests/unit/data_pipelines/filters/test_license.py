@@ -35,3 +35,8 @@ def test_the_nearest_licence_file_counts_and_an_spdx_line_wins():
 def test_licence_names(name):
     assert is_license_name(name)
     assert not is_license_name(name + "/licensing.py")
+
+
+@pytest.mark.parametrize("name", ["filters/license.py", "License.java", "copying.go"])
+def test_code_about_licences_is_no_licence(name):
+    assert not is_license_name(name)

@@ -103,22 +103,36 @@ def test_an_unknown_ref_is_named(make_repository):
         open_repository(builder.path, name="x", ref="release/9")
 
 
-def test_a_damaged_tree_is_an_error_and_no_traceback(make_repository):
+def loose(builder, name):
+    return builder.path / ".git/objects" / name[:2] / name[2:]
+
+
+def test_a_missing_folder_costs_its_files_alone(make_repository):
     builder = make_repository()
-    builder.commit({"a/b.py": "a\n"})
-    tree = builder.git("rev-parse", "HEAD:a")
-    (builder.path / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    builder.commit({"a/b.py": "a\n", "c/d.py": "d\n", "e.py": "e\n"})
+    loose(builder, builder.git("rev-parse", "HEAD:a")).unlink()
+    with open_repository(builder.path, name="x") as repository:
+        assert [(entry.path, entry.bytes) for entry in repository.entries()] == [(b"c/d.py", 2), (b"e.py", 2)]
+        assert repository.damage() == "1 folders of its tree cannot be read"
+
+
+def test_without_its_top_folder_a_repository_is_damaged(make_repository):
+    builder = make_repository()
+    builder.commit({"a.py": "a\n"})
+    loose(builder, builder.git("rev-parse", "HEAD^{tree}")).unlink()
     with open_repository(builder.path, name="x") as repository, pytest.raises(RepositoryError, match="damaged"):
         repository.entries()
 
 
-def test_a_damaged_history_is_an_error(make_repository):
+def test_a_damaged_history_gives_its_newest_commits_and_says_so(make_repository):
     builder = make_repository()
     first = builder.commit({"a.py": "a\n"})
     builder.commit({"b.py": "b\n"})
-    (builder.path / ".git/objects" / first[:2] / first[2:]).unlink()
-    with open_repository(builder.path, name="x") as repository, pytest.raises(RepositoryError, match="history"):
-        list(repository.commits())
+    last = builder.commit({"c.py": "c\n"})
+    loose(builder, first).unlink()
+    with open_repository(builder.path, name="x") as repository:
+        assert [commit.id for commit in repository.commits()] == [last]
+        assert repository.history_damage == "its history cannot be read beyond the newest 1 commits"
 
 
 def test_commits_newest_first_without_merges(make_repository):

@@ -1,5 +1,6 @@
 import io
 
+from data_pipelines.sources import history
 from data_pipelines.sources.history import parse_log
 
 ID = b"a" * 40
@@ -24,3 +25,9 @@ def test_output_that_breaks_off_ends_quietly():
     assert parse(ID, b"5", b"e") == []
     assert parse() == []
     assert [commit.changes for commit in parse(ID, b"5", b"e", b"n", b"m", b"")] == [()]
+
+
+def test_a_field_without_an_end_ends_the_log(monkeypatch):
+    monkeypatch.setattr(history, "MAX_FIELD_BYTES", 100)
+    stream = io.BytesIO(b"\0".join([ID, b"5", b"e", b"n", b"m", b"", ID, b"5", b"x" * 1000]))
+    assert len(list(parse_log(stream))) == 1
