@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data_pipelines.extract.registry import LANGUAGES
-from data_pipelines.filters.language import BY_NAME, SUFFIXES, OtherLanguages
+from data_pipelines.filters.language import OtherLanguages
+from finetune.contracts.dataset import Task
 from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import load_yaml_model
 
@@ -167,30 +168,47 @@ class SplitSection(Section):
 class StrataSection(Section):
     """Weights of the kinds of spans; 0 leaves a kind out."""
 
-    block: float = Field(default=0.30, ge=0)
+    block: float = Field(default=0.25, ge=0)
     statement: float = Field(default=0.20, ge=0)
     call: float = Field(default=0.15, ge=0)
-    line: float = Field(default=0.25, ge=0)
+    line: float = Field(default=0.20, ge=0)
+    tail: float = Field(default=0.10, ge=0)
     random: float = Field(default=0.10, ge=0)
 
     @model_validator(mode="after")
     def _one_is_positive(self) -> Self:
-        if not sum((self.block, self.statement, self.call, self.line, self.random)):
+        if not sum((self.block, self.statement, self.call, self.line, self.tail, self.random)):
             raise ValueError("one stratum at least needs a weight above 0")
         return self
 
 
-class InfillSection(Section):
-    """One row per bytes_per_row of a file, at most max_rows_per_file. Targets and windows are in bytes."""
+class TaskSection(Section):
+    """What every task has. weight is the share of its train rows that is kept, drawn by their ids."""
 
     enabled: bool = True
+    weight: float = Field(default=1.0, ge=0, le=1)
+
+
+class GapSection(TaskSection):
+    """One row per bytes_per_row of a file, at most max_rows_per_file. Targets are in bytes."""
+
     bytes_per_row: int = Field(default=1200, ge=100)
     max_rows_per_file: int = Field(default=8, ge=1)
     min_target_bytes: int = Field(default=8, ge=1)
     max_target_bytes: int = Field(default=800, ge=16)
+    strata: StrataSection = StrataSection()
+
+
+class WindowSection(GapSection):
+    """Gaps with text before and after them, in bytes."""
+
     max_prefix_bytes: int = Field(default=6000, ge=200)
     max_suffix_bytes: int = Field(default=3000, ge=0)
-    strata: StrataSection = StrataSection()
+
+
+class InfillSection(WindowSection):
+    """Gaps in a file."""
+
     context_share: float = Field(default=0.25, ge=0, le=1)
     """Share of rows that get files which this one imports as context."""
     max_context_files: int = Field(default=2, ge=1)
@@ -198,20 +216,58 @@ class InfillSection(Section):
     """Of each context file."""
 
 
-class DocstringSection(Section):
+class RepoInfillSection(WindowSection):
+    """Gaps below the files of the repository that help most to fill them; a row has one such file at least."""
+
+    bytes_per_row: int = Field(default=3000, ge=100)
+    max_rows_per_file: int = Field(default=2, ge=1)
+    min_target_bytes: int = Field(default=20, ge=1)
+    max_context_files: int = Field(default=4, ge=1)
+    max_context_bytes: int = Field(default=2000, ge=100)
+    """Of each context file."""
+    max_total_context_bytes: int = Field(default=6000, ge=100)
+
+
+class SearchReplaceSection(GapSection):
+    """A file with a marked gap, of which max_window_bytes are shown, to the block that fills it."""
+
+    bytes_per_row: int = Field(default=3000, ge=100)
+    max_rows_per_file: int = Field(default=1, ge=1)
+    strata: StrataSection = StrataSection(block=0.3, statement=0.3, call=0, line=0.2, tail=0.2, random=0)
+    max_window_bytes: int = Field(default=8000, ge=500)
+
+
+class DocstringSection(TaskSection):
     """Functions whose docstring has min_doc_chars and whose code has min_body_lines to max_body_lines."""
 
-    enabled: bool = True
     max_rows_per_file: int = Field(default=6, ge=1)
     min_doc_chars: int = Field(default=20, ge=1)
     min_body_lines: int = Field(default=3, ge=1)
     max_body_lines: int = Field(default=80, ge=1)
 
 
-class CommitEditSection(Section):
+class DescribeSection(DocstringSection):
+    """The same functions the other way round, share of those that qualify."""
+
+    max_rows_per_file: int = Field(default=1, ge=1)
+    share: float = Field(default=0.25, ge=0, le=1)
+
+
+class TestsSection(TaskSection):
+    """Functions with tests that name them: what is shown of the function's file and what is learned, in bytes."""
+
+    max_rows_per_file: int = Field(default=3, ge=1)
+    max_tests_per_row: int = Field(default=3, ge=1)
+    max_test_bytes: int = Field(default=3000, ge=200)
+    """Of all tests of a row."""
+    max_source_bytes: int = Field(default=6000, ge=200)
+    max_head_bytes: int = Field(default=1500, ge=0)
+    """Of the test file above its first test."""
+
+
+class CommitEditSection(TaskSection):
     """Commits of at most max_files code files, max_hunks and max_changed_lines, over max_before_bytes of text."""
 
-    enabled: bool = True
     max_rows_per_source: int = Field(default=600, ge=1)
     max_files: int = Field(default=5, ge=1)
     max_hunks: int = Field(default=15, ge=1)
@@ -219,20 +275,28 @@ class CommitEditSection(Section):
     max_before_bytes: int = Field(default=20_000, ge=500)
 
 
-class PretrainSection(Section):
-    """Whole files up to max_bytes."""
+class PretrainSection(TaskSection):
+    """Files in an order in which imports come first, in rows of at most max_bytes."""
 
-    enabled: bool = True
     max_bytes: int = Field(default=64_000, ge=500)
 
 
 class TasksSection(Section):
-    """The four tasks."""
+    """The tasks. repository_budget: learned bytes that a repository of weight 1 gives to train; None is no bound."""
 
     infill: InfillSection = InfillSection()
+    repo_infill: RepoInfillSection = RepoInfillSection()
     docstring: DocstringSection = DocstringSection()
+    describe: DescribeSection = DescribeSection()
+    search_replace: SearchReplaceSection = SearchReplaceSection()
+    tests: TestsSection = TestsSection()
     commit_edit: CommitEditSection = CommitEditSection()
     pretrain: PretrainSection = PretrainSection()
+    repository_budget: int | None = Field(default=None, ge=1)
+
+    def weights(self) -> dict[Task, float]:
+        """The weight of each task that has a section here."""
+        return {Task(name): section.weight for name, section in self if isinstance(section, TaskSection)}
 
 
 class PipelineConfig(Section):

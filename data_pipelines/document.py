@@ -101,6 +101,7 @@ class Stratum(StrEnum):
     STATEMENT = "statement"
     CALL = "call"
     LINE = "line"
+    TAIL = "tail"
     RANDOM = "random"
 
 

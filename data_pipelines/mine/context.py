@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from data_pipelines.config import InfillSection
 from data_pipelines.document import Document, Units
 from data_pipelines.extract.base import Extractor
+from data_pipelines.mine.row import Source, line_range
 from data_pipelines.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
 class ContextFile:
-    """The beginning of an imported file, cut at a line."""
+    """What a row shows of another file; lines are the first and the last of each piece of it, 1-based, inclusive."""
 
-    document: Document
+    document: Source
     text: bytes
+    lines: tuple[tuple[int, int], ...]
 
 
 class ContextFinder:
@@ -38,10 +40,8 @@ class ContextFinder:
                 if other is not None and self._clusters[other.unit] != self._clusters[document.unit]:
                     found.setdefault(other.path, other)
                     break
-        return [
-            ContextFile(other, head_of(self._spool.read(other.text), section.max_context_bytes))
-            for other in found.values()
-        ]
+        heads = ((other, head_of(self._spool.read(other.text), section.max_context_bytes)) for other in found.values())
+        return [ContextFile(other, head, (line_range(head, 0, len(head)),)) for other, head in heads]
 
 
 def head_of(text: bytes, max_bytes: int) -> bytes:

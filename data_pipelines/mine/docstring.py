@@ -1,11 +1,36 @@
 """Signature and docstring, or doc comment and signature, to the whole function."""
 
+from collections.abc import Sequence
+
 from data_pipelines.config import DocstringSection
 from data_pipelines.document import Document, FunctionUnit, Units
 from data_pipelines.draw import Draw
 from data_pipelines.extract.base import Extractor
-from data_pipelines.mine.row import Row, line_range, provenance_of
+from data_pipelines.mine.documented import dedent, distinct, indent_at, qualifies
+from data_pipelines.mine.row import Row, Source, line_range, provenance_of
 from finetune.contracts.dataset import Role, Segment, Task
+
+
+def pick_docstring(
+    text: bytes, *, units: Units, extractor: Extractor, section: DocstringSection, draw: Draw
+) -> tuple[FunctionUnit, ...]:
+    """At most max_rows_per_file functions, drawn among those that qualify; each stands alone when it is dedented."""
+    found = [
+        unit for unit in distinct(units.functions) if qualifies(text, unit, section) and _parts(text, unit) is not None
+    ]
+    while len(found) > section.max_rows_per_file:
+        found.pop(draw.below(len(found)))
+    return tuple(unit for unit in found if _stands_alone(text, unit, extractor))
+
+
+def docstring_rows(file: Source, text: bytes, *, units: Sequence[FunctionUnit]) -> list[Row]:
+    """A row for each of the functions that pick_docstring gave for this very text."""
+    rows = []
+    for unit in units:
+        parts = _parts(text, unit)
+        assert parts is not None, "not what pick_docstring gave for this text"
+        rows.append(_row(file, text, unit=unit, parts=parts))
+    return rows
 
 
 def mine_docstring(
@@ -17,54 +42,39 @@ def mine_docstring(
     section: DocstringSection,
     seed: int,
 ) -> list[Row]:
-    """At most max_rows_per_file functions, drawn among those that qualify; each is dedented and stands alone."""
-    found = [(unit, code) for unit in units.functions if (code := _code(text, unit, section)) is not None]
-    draw = Draw("docstring", seed, document.repo, document.path, document.blob)
-    while len(found) > section.max_rows_per_file:
-        found.pop(draw.below(len(found)))
-    return [
-        _row(document, text, unit=unit, code=code)
-        for unit, code in found
-        if extractor.stands_alone(code[0] + b"\n" + code[1] + b"\n")
-    ]
+    """pick_docstring and docstring_rows in one."""
+    draw = Draw("docstring", seed, document.path, document.blob)
+    chosen = pick_docstring(text, units=units, extractor=extractor, section=section, draw=draw)
+    return docstring_rows(document, text, units=chosen)
 
 
-def _code(text: bytes, unit: FunctionUnit, section: DocstringSection) -> tuple[bytes, bytes] | None:
-    """Head (signature and doc) and rest of a function without its indentation, None if it does not qualify."""
-    num_lines = text.count(b"\n", unit.body_start, unit.body_end) + 1
-    if unit.doc_chars < section.min_doc_chars or unit.is_stub:
+def _stands_alone(text: bytes, unit: FunctionUnit, extractor: Extractor) -> bool:
+    parts = _parts(text, unit)
+    return parts is not None and extractor.stands_alone(parts[0] + b"\n" + parts[1] + b"\n")
+
+
+def _parts(text: bytes, unit: FunctionUnit) -> tuple[bytes, bytes] | None:
+    """Head (signature and doc) and rest of a function without its indentation; None when lines cannot divide it."""
+    indent = indent_at(text, unit.whole.start)
+    if indent is None:
         return None
-    if not section.min_body_lines <= num_lines <= section.max_body_lines:
-        return None
-    start = text.rfind(b"\n", 0, unit.whole.start) + 1
-    indent = text[start : unit.whole.start]
-    if indent.strip():
-        return None
-    head = _dedent(text[start : unit.head_end], indent)
+    head = dedent(indent + text[unit.whole.start : unit.head_end], indent)
     rest_start = text.find(b"\n", unit.head_end) + 1
-    rest = _dedent(text[rest_start : unit.whole.end], indent) if 0 < rest_start <= unit.body_start else None
+    rest = dedent(text[rest_start : unit.whole.end], indent) if 0 < rest_start <= unit.body_start else None
     return (head, rest) if head is not None and rest is not None else None
 
 
-def _dedent(code: bytes, indent: bytes) -> bytes | None:
-    """code without indent before each line; None when a line that is not blank has less."""
-    lines = code.split(b"\n")
-    if any(line.strip() and not line.startswith(indent) for line in lines):
-        return None
-    return b"\n".join(line[len(indent) :] if line.startswith(indent) else line.strip() for line in lines)
-
-
-def _row(document: Document, text: bytes, *, unit: FunctionUnit, code: tuple[bytes, bytes]) -> Row:
-    head, rest = (part.decode("utf-8") for part in code)
+def _row(file: Source, text: bytes, *, unit: FunctionUnit, parts: tuple[bytes, bytes]) -> Row:
+    head, rest = (part.decode("utf-8") for part in parts)
     return Row(
         task=Task.DOCSTRING,
-        language=document.language,
+        language=file.language,
         stratum="",
         segments=(
-            Segment(role=Role.INSTRUCTION, text=head, path=document.path),
-            Segment(role=Role.ANSWER, text=f"{head}\n{rest}", path=document.path, loss=True),
+            Segment(role=Role.INSTRUCTION, text=head, path=file.path),
+            Segment(role=Role.ANSWER, text=f"{head}\n{rest}", path=file.path, loss=True),
         ),
-        provenance=(provenance_of(document, line_range(text, unit.whole.start, unit.whole.end)),),
+        provenance=(provenance_of(file, line_range(text, unit.whole.start, unit.whole.end)),),
         spans=(unit.whole.start, unit.whole.end),
-        visibility=document.visibility,
+        visibility=file.visibility,
     )

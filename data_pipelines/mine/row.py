@@ -2,16 +2,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydantic import JsonValue
 
-from data_pipelines.document import Document, Origin
+from data_pipelines.document import Origin
 from data_pipelines.redact.redactor import count_placeholders
 from finetune.contracts.dataset import Example, Provenance, Segment, Split, Task
 from finetune.contracts.io import digest_json
 
 BUILDER = "data_pipelines/1"
 ID_CHARS = 32
+
+
+class Source(Protocol):
+    """What a row must know of the file that it comes from; Document is one."""
+
+    @property
+    def repo(self) -> str: ...
+
+    @property
+    def visibility(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def blob(self) -> str: ...
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def license(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +72,7 @@ class Row:
         return digest_json([BUILDER, self.task, self.stratum, list(self.spans), places])[:ID_CHARS]
 
 
-def provenance_of(document: Document, lines: tuple[int, int]) -> Provenance:
+def provenance_of(document: Source, lines: tuple[int, int]) -> Provenance:
     """Where a row's text of a document came from; lines are the first and the last, 1-based and inclusive."""
     return provenance(
         document.repo,

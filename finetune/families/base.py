@@ -112,6 +112,18 @@ class Family:
             Piece(names.fim_middle, sentinel=True),
         ]
 
+    def file_pieces(self, path: str, *, repo: str, first: bool) -> list[Piece]:
+        """What stands above a file of a row that holds several: the family's markers, or a line with the path.
+
+        The first of them comes under the name of the repository where the family has a marker for it. Empty path or
+        repo leave their line empty.
+        """
+        names = self.sentinels
+        if names is None or names.file_sep is None:
+            return [Piece(f"# {path}\n")]
+        above = [Piece(names.repo_name, sentinel=True), Piece(f"{repo}\n")] if first and names.repo_name else []
+        return [*above, Piece(names.file_sep, sentinel=True), Piece(f"{path}\n")]
+
     def facts(self) -> FamilyFacts:
         """What an adapter's manifest carries of the family."""
         names = self.sentinels

@@ -32,10 +32,16 @@ class TaskWeights(Section):
     docstring: float = Field(default=1.0, ge=0, le=20)
     commit_edit: float = Field(default=1.0, ge=0, le=20)
     pretrain: float = Field(default=1.0, ge=0, le=20)
+    repo_infill: float = Field(default=1.0, ge=0, le=20)
+    describe: float = Field(default=1.0, ge=0, le=20)
+    search_replace: float = Field(default=1.0, ge=0, le=20)
+    tests: float = Field(default=1.0, ge=0, le=20)
+    review_fix: float = Field(default=1.0, ge=0, le=20)
+    qa: float = Field(default=1.0, ge=0, le=20)
 
     @model_validator(mode="after")
     def _some_task(self) -> Self:
-        if not any((self.infill, self.docstring, self.commit_edit, self.pretrain)):
+        if not any(weight for _, weight in self):
             raise ValueError("every task has weight 0, so there is nothing to learn from")
         return self
 

@@ -20,7 +20,7 @@ class ChatPrompt:
         if not tokenizer.chat_template:
             raise BaseModelError(
                 "The base model's tokenizer has no chat template.",
-                "Set data.tasks.docstring=0 and data.tasks.commit_edit=0, or take the tokenizer published with it.",
+                "Set data.tasks to 0 for all but infill, repo_infill and pretrain, or take the base's own tokenizer.",
             )
         self._tokenizer = tokenizer
         self._kwargs = dict(family.chat_template_kwargs)
@@ -48,7 +48,7 @@ class ChatPrompt:
 
 
 def chat_content(example: Example) -> str:
-    """What the user says in a docstring or commit_edit row: the instruction, then each file under its path."""
+    """What the user says in a row with an answer: the instruction, then each file of the context under its path."""
     parts = [part.text for part in example.segments if part.role is Role.INSTRUCTION]
     for part in example.segments:
         if part.role is Role.CONTEXT:

@@ -9,6 +9,7 @@ from finetune.contracts.dataset import INFILL_TASKS, Example, ReasonCount, Role,
 from finetune.families.base import Family, Piece, encode_pieces
 from finetune.render.chat import ChatPrompt, chat_content
 from finetune.render.infill import infill_prompt, text_of
+from finetune.render.pretrain import Document
 
 MASKED = -100
 STAGE = "render"
@@ -94,28 +95,23 @@ class Renderer:
         yield self._answer_row(example, prompt, answer, role=Role.ANSWER, truncated=False)
 
     def _pretrain(self, example: Example) -> Iterator[TokenRow]:
-        text = text_of(example, Role.TARGET)
-        ids = [*self._encode(text), self._document_end]
-        if len(ids) < 2:
+        texts = [self._encode(part.text) for part in example.segments if part.role is Role.TARGET]
+        document = Document(self.tokenizer, self.family, example, texts=texts, end=self._document_end)
+        if not document.num_text_tokens:
             self._reasons["pretrain row dropped: it has no text"] += 1
             return
-        # Rows overlap by one token, which is masked in the later one: each token but the first is learned exactly once
-        starts = range(0, len(ids) - 1, self.max_tokens - 1)
-        if len(starts) > 1:
+        rows = document.rows(self.max_tokens)
+        if len(rows) > 1:
             self._reasons["pretrain document split into several rows, all kept"] += 1
-        total = _num_bytes(text)
-        for start in starts:
-            end = min(start + self.max_tokens, len(ids))
-            part = tuple(ids[start:end])
-            last = total if end == len(ids) else self._bytes_before(ids, end)
+        for row in rows:
             yield TokenRow(
                 example_id=example.id,
                 task=example.task,
-                input_ids=part,
-                labels=(MASKED, *part[1:]),
-                num_loss_tokens=len(part) - 1,
-                loss_bytes=max(0, last - min(total, self._bytes_before(ids, start + 1))),
-                truncated=len(starts) > 1,
+                input_ids=row.ids,
+                labels=tuple(token if learned else MASKED for token, learned in zip(row.ids, row.learned, strict=True)),
+                num_loss_tokens=sum(row.learned),
+                loss_bytes=row.loss_bytes,
+                truncated=len(rows) > 1,
             )
 
     def _answer_row(
@@ -143,10 +139,6 @@ class Renderer:
         if not text.isascii() and self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
             self._reasons["row kept, its Unicode spelling changed by the tokenizer (NFC)"] += 1
         return ids
-
-    def _bytes_before(self, ids: list[int], end: int) -> int:
-        plain = ids[: min(end, len(ids) - 1)]
-        return _num_bytes(self.tokenizer.decode(plain, clean_up_tokenization_spaces=False))
 
 
 def _token_id(tokenizer: Any, name: str) -> int:

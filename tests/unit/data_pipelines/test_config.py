@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.config import PipelineConfig, load_pipeline
+from finetune.contracts.dataset import Task
 from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import known_keys
 
@@ -68,6 +69,13 @@ def test_with_repositories_keeps_the_rest():
     assert (config.seed, len(config.sources)) == (4, 1)
 
 
+def test_every_task_is_kept_whole_unless_the_file_says_otherwise():
+    assert set(PipelineConfig().tasks.weights().values()) == {1.0}
+    tasks = PipelineConfig.model_validate({"tasks": {"tests": {"weight": 0.5}}}).tasks
+    assert tasks.weights()[Task.TESTS] == 0.5
+    assert Task.SEARCH_REPLACE in tasks.weights()
+
+
 def test_the_page_names_every_key():
     page = (ROOT / "docs" / "data.md").read_text()
 
@@ -80,4 +88,11 @@ def test_the_page_names_every_key():
     ]
     assert "`sources[].filters`" in page
     assert len(keys) > 30
-    assert [key for key in keys if f"`{key}`" not in page and f"`.{key.rpartition('.')[2]}`" not in page] == []
+    assert [key for key in keys if not any(f"`{name}`" in page for name in names_of(key))] == []
+
+
+def names_of(key: str) -> list[str]:
+    """How the page may name a key: whole, by its end after another, for each task, or by a section like another."""
+    parts = key.split(".")
+    names = [key, f".{parts[-1]}", *(".".join(parts[:place]) + ".*" for place in range(2, len(parts)))]
+    return [*names, f"tasks.<task>.{parts[-1]}"] if parts[0] == "tasks" else names

@@ -50,9 +50,9 @@ def part(row, role):
     return "".join(segment.text for segment in row.segments if segment.role is role)
 
 
-@pytest.mark.parametrize("stratum", ["block", "statement", "call", "line", "random"])
+@pytest.mark.parametrize("stratum", ["block", "statement", "call", "line", "tail", "random"])
 def test_prefix_target_suffix_are_the_file(stratum):
-    strata = {name: float(name == stratum) for name in ("block", "statement", "call", "line", "random")}
+    strata = {name: float(name == stratum) for name in ("block", "statement", "call", "line", "tail", "random")}
     rows = infill(strata=strata)
     assert len(rows) > 3
     for row in rows:
@@ -91,7 +91,7 @@ def test_targets_keep_their_limits_and_hold_no_placeholder():
 
 
 def test_context_comes_first_unlearned_with_its_own_provenance():
-    file = ContextFile(DOCUMENT, b"import a\n")
+    file = ContextFile(DOCUMENT, b"import a\n", ((1, 1),))
     for row in infill(context=[file], context_share=1.0):
         assert row.segments[0].role is Role.CONTEXT
         assert not row.segments[0].loss

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.contracts.dataset import Task
 from finetune.contracts.errors import BaseModelError, RecipeError, UsageError
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import resolve
@@ -76,7 +77,7 @@ def test_a_bad_override_is_a_usage_error(tmp_path, base, text):
 
 
 def test_a_recipe_with_nothing_to_learn_is_refused(tmp_path, base):
-    zero = "data: {tasks: {infill: 0, docstring: 0, commit_edit: 0, pretrain: 0}}"
+    zero = f"data: {{tasks: {{{', '.join(f'{task}: 0' for task in Task)}}}}}"
     with pytest.raises(RecipeError) as caught:
         load_recipe(write(tmp_path, f"name: x\nbase: {{path: {base}}}\n{zero}\n"))
     assert "nothing to learn from" in caught.value.problems[0]
