@@ -33,12 +33,13 @@ class Section(BaseModel):
 class LimitSection(Section):
     """Limits of one language; what is not given keeps the value of filters/thresholds.py, or else of the filters."""
 
-    max_bytes: int | None = Field(default=None, ge=1_000, le=10_000_000)
-    max_lines: int | None = Field(default=None, ge=10)
-    max_line_chars: int | None = Field(default=None, ge=80)
-    max_mean_line_chars: int | None = Field(default=None, ge=20)
-    min_alphanumeric_share: float | None = Field(default=None, ge=0, le=1)
-    min_alphabetic_share: float | None = Field(default=None, ge=0, le=1)
+    path: Path
+    name: str = Field(default="", max_length=200)
+    """What provenance calls it; empty takes the folder's name without ".git"."""
+    ref: str = Field(default="HEAD", pattern=r"^[^-\s][^\s]*$")
+    visibility: str = Field(default="internal", min_length=1)
+    reviews: Path | None = None
+    """Exported merge requests of this repository, a file or a folder; None for none."""
 
 
 class FilterSection(Section):
@@ -281,8 +282,58 @@ class PretrainSection(TaskSection):
     max_bytes: int = Field(default=64_000, ge=500)
 
 
+class ReviewFixSection(Section):
+    """Review comments of min_comment_chars that a later commit answers within max_lines_apart of their line.
+
+    The other limits are as in commit_edit, but of a file larger than max_before_bytes the lines around the fix are
+    shown. Sources without reviews give no such rows.
+    """
+
+    enabled: bool = True
+    max_rows_per_source: int = Field(default=600, ge=1)
+    min_comment_chars: int = Field(default=15, ge=1)
+    max_lines_apart: int = Field(default=60, ge=0)
+    max_hunks: int = Field(default=15, ge=1)
+    max_changed_lines: int = Field(default=200, ge=1)
+    max_before_bytes: int = Field(default=20_000, ge=500)
+
+
+class TeacherSection(Section):
+    """A model behind an OpenAI-compatible endpoint, url being what comes before "/chat/completions".
+
+    key_variable names the environment variable that holds the key, None sends none. Only loopback and private addresses
+    are spoken to; allow_host names the one other host that may be.
+    """
+
+    url: str = Field(pattern=r"^https?://[^\s/@]+(?:/[^\s@?#]*)?$")
+    model: str = Field(min_length=1)
+    max_tokens: int = Field(default=700, ge=16, le=16_384)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    seed: int = Field(default=0, ge=0)
+    timeout_seconds: float = Field(default=120.0, gt=0, le=3600)
+    key_variable: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    allow_host: str | None = None
+
+
+class QaSection(Section):
+    """Questions that a teacher asks and answers about the sources; without a teacher there are none.
+
+    Of each source at most max_seeds_per_source places are asked about. min_agreement is the share of the words of an
+    answer that a second answer, given from the cited lines alone, must have too.
+    """
+
+    teacher: TeacherSection | None = None
+    max_seeds_per_source: int = Field(default=200, ge=1)
+    max_shown_lines: int = Field(default=120, ge=15)
+    min_answer_chars: int = Field(default=60, ge=1)
+    max_answer_chars: int = Field(default=2400, ge=100)
+    max_cited_lines: int = Field(default=60, ge=1)
+    max_copied_share: float = Field(default=0.5, ge=0, le=1)
+    min_agreement: float = Field(default=0.3, ge=0, le=1)
+
+
 class TasksSection(Section):
-    """The tasks. repository_budget: learned bytes that a repository of weight 1 gives to train; None is no bound."""
+    """All tasks."""
 
     infill: InfillSection = InfillSection()
     repo_infill: RepoInfillSection = RepoInfillSection()
@@ -292,11 +343,8 @@ class TasksSection(Section):
     tests: TestsSection = TestsSection()
     commit_edit: CommitEditSection = CommitEditSection()
     pretrain: PretrainSection = PretrainSection()
-    repository_budget: int | None = Field(default=None, ge=1)
-
-    def weights(self) -> dict[Task, float]:
-        """The weight of each task that has a section here."""
-        return {Task(name): section.weight for name, section in self if isinstance(section, TaskSection)}
+    review_fix: ReviewFixSection = ReviewFixSection()
+    qa: QaSection = QaSection()
 
 
 class PipelineConfig(Section):
@@ -347,10 +395,13 @@ def load_pipeline(path: Path) -> PipelineConfig:
     """
     config = load_yaml_model(path, PipelineConfig, error=RecipeError, hint=YAML_HINT)
     folder = path.resolve().parent
-    return config.model_copy(update={"sources": tuple(_below(folder, source) for source in config.sources)})
-
-
-def _below(folder: Path, source: SourceSection) -> SourceSection:
-    if source.mirrors is not None:
-        return source.model_copy(update={"mirrors": folder / source.mirrors.expanduser()})
-    return source.model_copy(update={"path": folder / source.path.expanduser()})
+    sources = tuple(
+        source.model_copy(
+            update={
+                "path": folder / source.path.expanduser(),
+                "reviews": folder / source.reviews.expanduser() if source.reviews else None,
+            }
+        )
+        for source in config.sources
+    )
+    return config.model_copy(update={"sources": sources})

@@ -38,6 +38,8 @@ class EgressRecord:
 
 RECORD = EgressRecord()
 _STATE = {"installed": False}
+# (host or address, port) of endpoints that the user named to be spoken to
+_PERMITTED: set[tuple[str, int]] = set()
 
 
 def go_offline() -> EgressRecord:
@@ -51,6 +53,14 @@ def go_offline() -> EgressRecord:
         _STATE["installed"] = True
         sys.addaudithook(_refuse_egress)
     return RECORD
+
+
+def permit(host: str, port: int) -> None:
+    """Let this process look up and connect to one name or address at one port, which the user named for it.
+
+    The teacher of `finetune data build` is the only such endpoint; whoever permits one has checked its address.
+    """
+    _PERMITTED.add((host.lower(), port))
 
 
 def is_local(address: object) -> bool:
@@ -72,10 +82,16 @@ def _refuse_egress(event: str, arguments: tuple[object, ...]) -> None:
         return
     # socket events pass (socket, address); look-ups pass the host first
     address = arguments[1] if event in ("socket.connect", "socket.sendto", "socket.sendmsg") else arguments[0]
-    if is_local(address):
+    if is_local(address) or _is_permitted(event, address):
         return
     RECORD.attempts.append(f"{event} {address}")
     raise EgressError(
         f"A connection to {address} was refused: nothing may leave this machine.",
         "This is a defect of a library or of this project; report it with --debug.",
     )
+
+
+def _is_permitted(event: str, address: object) -> bool:
+    if event == "socket.connect":
+        return isinstance(address, tuple) and (str(address[0]).split("%")[0].lower(), address[1]) in _PERMITTED
+    return event == "socket.getaddrinfo" and any(str(address).lower() == host for host, _ in _PERMITTED)

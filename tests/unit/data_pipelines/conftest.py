@@ -114,3 +114,15 @@ def planted() -> ModuleType:
     sys.modules["planted"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def forge_exports() -> ModuleType:
+    """forge_exports.py as a module."""
+    spec = importlib.util.spec_from_file_location("forge_exports", Path(__file__).parent / "forge_exports.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["forge_exports"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +68,27 @@ def test_loopback_is_allowed():
 )
 def test_what_counts_as_local(address, local):
     assert is_local(address) is local
+
+
+def test_a_named_endpoint_may_be_spoken_to_at_its_port_alone():
+    # the events that the socket module raises, without its calls
+    tries = {
+        "('socket.connect', None, ('192.0.2.1', 80))": "allowed 0\n",
+        "('socket.connect', None, ('2001:db8::1', 80, 0, 0))": "allowed 0\n",
+        "('socket.getaddrinfo', 'teacher.corp', 80, 0, 0, 0)": "allowed 0\n",
+        "('socket.connect', None, ('192.0.2.1', 443))": "refused 1",
+        "('socket.connect', None, ('192.0.2.2', 80))": "refused 1",
+        "('socket.getaddrinfo', 'other.corp', 80, 0, 0, 0)": "refused 1",
+        "('socket.sendto', None, ('192.0.2.1', 80))": "refused 1",
+    }
+    for event, expected in tries.items():
+        permits = "; ".join(f"permit('{host}', 80)" for host in ("192.0.2.1", "2001:DB8::1", "Teacher.corp"))
+        attempt = f"from finetune.guard.offline import permit; {permits}; sys.audit(*{event})"
+        assert run(attempt).startswith(expected), event
+
+
+def test_the_client_of_a_teacher_alone_permits_an_endpoint():
+    root = Path(__file__).parents[4]
+    files = [path for package in ("finetune", "data_pipelines", "serving") for path in (root / package).rglob("*.py")]
+    callers = [str(path.relative_to(root)) for path in files if "permit(" in path.read_text()]
+    assert sorted(callers) == ["data_pipelines/teacher.py", "finetune/guard/offline.py"]
