@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MANIFEST_NAME = "manifest.json"
 DROPPED_NAME = "dropped.parquet"
+REPORT_NAME = "report.html"
 
 
 class Contract(BaseModel):

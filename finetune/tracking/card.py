@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 import finetune
-from finetune.contracts.dataset import DatasetManifest, Split
+from finetune.contracts.dataset import REPORT_NAME, DatasetManifest, Split
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.tracking.base import RunCard
@@ -34,6 +34,9 @@ LIBRARIES = (
 SHOWN_AS_TAGS = ("python", "processor", "memory", "gpu", "torch", "transformers", "peft", "trl", "bitsandbytes")
 SOURCE_TAGS = {"mlflow.source.name": "finetune train", "mlflow.source.type": "LOCAL"}
 GIT_SECONDS = 5.0
+# where a run's artifacts hold what is known of its dataset
+DATASET_FOLDER = "dataset"
+DATA_REPORT = f"{DATASET_FOLDER}/{REPORT_NAME}"
 
 
 def run_card(run_id: str, resolved: ResolvedRecipe) -> RunCard:

@@ -1,12 +1,12 @@
 """Supervised fine-tuning from recipe to adapter, on one path that can be read from top to bottom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from finetune.adapters.export import AdapterOrigin, publish_adapter, write_adapter
 from finetune.contracts.adapter import AdapterManifest
-from finetune.contracts.dataset import MANIFEST_NAME, Contract, ReasonCount
+from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME, Contract, ReasonCount
 from finetune.contracts.errors import RunError
 from finetune.contracts.io import disk_errors, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
@@ -19,7 +19,7 @@ from finetune.render.dataset import OpenDataset, open_dataset
 from finetune.terminal.output import note, table
 from finetune.terminal.progress import Progress
 from finetune.tracking.base import RunStatus, Tracker
-from finetune.tracking.card import run_card
+from finetune.tracking.card import DATA_REPORT, DATASET_FOLDER, run_card
 from finetune.tracking.summary import TrainingFigures, run_summary
 from finetune.train.checkpoints import Checkpoint, CheckpointStore, Subject
 from finetune.train.data import PreparedRows, dataset_folder, heldout_loss, prepare_rows
@@ -158,12 +158,18 @@ class _Job:
     def open_tracker(self) -> None:
         """Open the record, put the inputs on it, and mark the run as running."""
         state, layout = self.run.state, self.run.layout
-        tracking_run_id = self.tracker.start(run_card(state.run_id, self.resolved), resume=state.tracking_run_id)
+        card = run_card(state.run_id, self.resolved)
+        report = self.dataset.folder / REPORT_NAME
+        if has_report := not self.resumed and report.is_file():
+            card = replace(card, tags={**card.tags, "data_report": DATA_REPORT})
+        tracking_run_id = self.tracker.start(card, resume=state.tracking_run_id)
         self.run.update(tracking_run_id=tracking_run_id, status="running")
         if not self.resumed:
             self.tracker.dataset(self.dataset.manifest, self.dataset.folder)
             self.tracker.artifact(layout.resolved_recipe)
-            self.tracker.artifact(self.dataset.folder / MANIFEST_NAME, "dataset")
+            self.tracker.artifact(self.dataset.folder / MANIFEST_NAME, DATASET_FOLDER)
+        if has_report:
+            self.tracker.artifact(report, DATASET_FOLDER)
 
     def work(self) -> AdapterManifest:
         """Load, render, train, export, register."""

@@ -85,6 +85,8 @@ def test_the_tracker_hears_everything(resolved_tiny: Resolved, home: Home, track
     assert tracker.status == "finished"
     assert ("recipe.resolved.json", "") in tracker.artifacts
     assert ("manifest.json", "dataset") in tracker.artifacts
+    assert ("report.html", "dataset") not in tracker.artifacts
+    assert "data_report" not in tracker.card.tags
     assert tracker.registered == [(state.adapter_id, "tiny")]
     assert state.adapter_id in tracker.description
     for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second"):
@@ -185,6 +187,21 @@ def test_a_finished_run_is_not_resumed(resolved_tiny: Resolved, home: Home, trac
 def test_an_unknown_run_is_named(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
     with pytest.raises(RunError, match="no run tiny-7"):
         train(resolved_tiny(), home, tracker, resume="tiny-7")
+
+
+def test_the_page_about_the_dataset_is_on_the_run_once(
+    resolved_tiny: Resolved, home: Home, tracker: Any, tmp_path: Path, tiny_dataset: Path
+) -> None:
+    ours = Path(shutil.copytree(tiny_dataset, tmp_path / "ours"))
+    (ours / "report.html").write_text("<!DOCTYPE html>")
+    stop_after(tracker, 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny(f"data.dataset={ours}"), home, tracker)
+    assert tracker.card.tags["data_report"] == "dataset/report.html"
+    later = type(tracker)()
+    train(resolved_tiny(), home, later, resume=read_run(home).run_id)
+    found = [("report.html", "dataset") in record.artifacts for record in (tracker, later)]
+    assert found == [True, False]
 
 
 def test_a_changed_dataset_is_not_resumed_on(
