@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipelines.config import TasksSection
 from data_pipelines.document import Origin
 from data_pipelines.draw import Draw
 from data_pipelines.extract.registry import LANGUAGES, extractor_for
@@ -33,6 +32,7 @@ from data_pipelines.mine.ranking import ContextIndex, co_changes, words_near
 from data_pipelines.mine.repo_infill import context_of
 from data_pipelines.mine.words import identifiers, word_hash
 from data_pipelines.sources.git import Repository, open_repository
+from data_pipelines.task_config import TasksSection
 
 MAX_BYTES = 200_000
 HEADER = (

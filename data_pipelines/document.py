@@ -1,5 +1,6 @@
 """Internal types that pass between stages: tree entries, commits, documents, spans."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -37,61 +38,12 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Handle:
-    """Where a spooled text or array lies."""
-
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
 class Origin:
     """The commit that gave a file its content: id, time, and the author as a keyed hash."""
 
     commit: str
     time: int
     author: str
-
-
-@dataclass(slots=True)
-class Document:
-    """A file that passed the filters, already redacted; its text and shingles lie in the spool."""
-
-    repo: str
-    visibility: str
-    path: str
-    blob: str
-    language: str
-    origin: Origin
-    license: str | None
-    text: Handle
-    unit: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class EditFile:
-    """One file of an edit: redacted text before, blob after, and the units of both in the near-duplicate index."""
-
-    path: str
-    before: Handle
-    after_blob: str
-    num_lines_after: int
-    units: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A commit that becomes a row: message is normalised and redacted, answer holds the search/replace blocks."""
-
-    repo: str
-    visibility: str
-    language: str
-    origin: Origin
-    message: str
-    answer: Handle
-    license: str | None
-    files: tuple[EditFile, ...]
 
 
 class Stratum(StrEnum):
@@ -148,7 +100,7 @@ class Units:
     """
 
     parses: bool
-    spans: dict[Stratum, list[Span]] = field(default_factory=dict)
+    spans: Mapping[Stratum, Sequence[Span]] = field(default_factory=dict)
     functions: list[FunctionUnit] = field(default_factory=list)
     named: list[NamedFunction] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)

@@ -1,37 +1,39 @@
-"""Repositories to a dataset, in two passes: read (filter, redact, index) and, after the split, mine."""
+"""Repositories to a dataset: survey, read, find twins, split, write, put together. Only what changed is done anew."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipelines.config import PipelineConfig, SourceSection
-from data_pipelines.dedup.clusters import NearIndex
+from data_pipelines.config import PipelineConfig
 from data_pipelines.dedup.minhash import SIGNATURE
-from data_pipelines.document import TreeEntry
-from data_pipelines.edits import EditReader
-from data_pipelines.files import TreeReader
-from data_pipelines.history import History, read_history
+from data_pipelines.engine.assemble import Assembled, assemble
+from data_pipelines.engine.dividing import Division, check_files, divide, find_clusters
+from data_pipelines.engine.ledger import Ledger
+from data_pipelines.engine.reading import Reading, read_everything
+from data_pipelines.engine.sourcing import Head, find_heads, survey_sources, without_forgotten
+from data_pipelines.engine.store import Store
+from data_pipelines.engine.work import Work, locked, own_key, recover, work_of
+from data_pipelines.engine.writing import write_everything
+from data_pipelines.lineage.forgetting import Forgotten, read_forgotten, write_forgotten
+from data_pipelines.lineage.prune import drop_unused
 from data_pipelines.mine.row import BUILDER
-from data_pipelines.reading import Reading, Tick
-from data_pipelines.redact.key import redaction_key
+from data_pipelines.questions.questions import check_teacher
+from data_pipelines.redact.key import key_name, redaction_key
 from data_pipelines.redact.pack import default_pack
-from data_pipelines.redact.people import People
-from data_pipelines.redact.redactor import Redactor
-from data_pipelines.rows import RowWriter, Sides, divide, edit_items, file_item
-from data_pipelines.sinks.parquet import DropLog, ShardSink, reason_counts
-from data_pipelines.sinks.target import check_target
-from data_pipelines.sources.git import Repository, open_repository
-from data_pipelines.split.assign import SplitPlan, plan_split
-from data_pipelines.spool import Spool
+from data_pipelines.report.write import write_report
+from data_pipelines.reviews.reviewing import digest_exports, find_reviews, read_fixes
+from data_pipelines.sinks.parquet import DropLog, reason_counts
+from data_pipelines.sinks.target import check_target, is_whole, read_manifest
+from data_pipelines.split.assign import write_sticky
+from data_pipelines.split.gate import Gate
+from data_pipelines.split.sticky import Sticky
 from finetune import __version__
 from finetune.contracts.dataset import (
     MANIFEST_NAME,
     DatasetManifest,
     ReasonCount,
-    Shard,
-    SourceRecord,
+    Slice,
     Split,
     SplitRecord,
 )
@@ -39,176 +41,179 @@ from finetune.contracts.errors import DatasetError, RepositoryError, UsageError
 from finetune.contracts.io import digest_text, disk_errors, new_folder, write_json
 from finetune.terminal.progress import Progress
 
-SPOOL_NAME = ".spool"
 
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    section: SourceSection
-    repository: Repository
-    entries: list[TreeEntry]
-
-
-def build_dataset(config: PipelineConfig, out: Path, *, progress: Progress) -> DatasetManifest:
+def build_dataset(config: PipelineConfig, out: Path, *, data_folder: Path, progress: Progress) -> DatasetManifest:
     """Build a dataset in out, replacing one that is there only when all went well.
 
-    Equal commits, settings and versions give equal bytes. Raises RepositoryError for a source that cannot be read or
-    has nothing to use, DatasetError when out is something else or when a side of the split would have no rows,
-    MachineError when the disk is full.
+    data_folder keeps the key of a home and what earlier builds of this dataset found. Equal commits, settings,
+    versions and keys give equal bytes, whatever was built before, but for what an earlier build of this dataset held
+    out or forgot. A source that cannot be read is left out and told of.
+
+    Raises RepositoryError when no source can be read or has anything to use, DatasetError when out is something else
+    or when a side of the split would have no rows, MachineError when the disk is full or another build is at work.
     """
     if not config.sources:
         raise UsageError("No repository was named.", "Give --repo PATH, or list sources in the pipeline file.")
     check_target(out)
+    heads = find_heads(config.named_sources())
+    exports = digest_exports(config)
+    work = work_of(data_folder, out)
+    with locked(work), disk_errors(out):
+        recover(out)
+        work.note_place(out)
+        key = redaction_key(config.redact, lambda: own_key(data_folder))
+        forgotten = read_forgotten(out)
+        heads = without_forgotten(heads, forgotten)
+        done = _unchanged(out, config, heads, settings=_settings(config, key, forgotten, exports))
+        return done or _build(
+            config, heads, out=out, work=work, key=key, forgotten=forgotten, exports=exports, progress=progress
+        )
+
+
+def _unchanged(out: Path, config: PipelineConfig, heads: Sequence[Head], *, settings: str) -> DatasetManifest | None:
+    """The manifest of what stands at out, when a build would give the same; a damaged dataset is built again."""
+    try:
+        manifest = read_manifest(out)
+    except DatasetError:
+        return None
+    wanted = [(head.section.name, head.section.ref, head.commit) for head in heads]
+    there = [(source.repo, source.ref, source.commit) for source in manifest.sources]
+    same = wanted == there and settings == manifest.settings and manifest.builder == _builder()
+    gone = {head.section.name for head in heads if head.forgotten}
+    whole = all(source.state == "whole" or source.repo in gone for source in manifest.sources)
+    return manifest if same and whole and is_whole(out, manifest) else None
+
+
+def _build(
+    config: PipelineConfig,
+    heads: Sequence[Head],
+    *,
+    out: Path,
+    work: Work,
+    key: bytes,
+    forgotten: Forgotten,
+    exports: Mapping[str, str],
+    progress: Progress,
+) -> DatasetManifest:
+    check_teacher(config, work)
+    sticky = Sticky.read(out)
+    surveyed = survey_sources(config, heads, work=work, progress=progress)
+    sources = find_reviews(config, surveyed, exports=exports, work=work, progress=progress)
     with ExitStack() as stack:
-        sources = [_open(stack, section) for section in config.named_sources()]
         scratch = stack.enter_context(new_folder(out))
-        stack.enter_context(disk_errors(out))
-        manifest = _build(config, sources, scratch=scratch, progress=progress)
+        store = stack.enter_context(Store(work.store))
+        ledger = stack.enter_context(Ledger(work.ledger))
+        dropped = stack.enter_context(DropLog(scratch))
+        reading = Reading(
+            config=config,
+            sources=sources,
+            work=work,
+            store=store,
+            ledger=ledger,
+            dropped=dropped,
+            key=key,
+            forgotten=forgotten,
+            progress=progress,
+        )
+        read_everything(reading)
+        read_fixes(reading)
+        names = [source.section.name for source in sources]
+        _check_sources(reading)
+        find_clusters(ledger, store, config=config, table=work.folder / "bands.db")
+        division = divide(ledger, dropped, config=config, sticky=sticky, names=names)
+        parts = write_everything(reading)
+        weights = {source.section.name: source.section.weight for source in sources}
+        made, gate = assemble(scratch, parts, dropped, budget=config.tasks.repository_budget, weights=weights)
+        _check_sides(made, division)
+        drop_unused(reading)
+        write_sticky(scratch, division.plan, division.items)
+        write_forgotten(scratch, forgotten)
+        dropped.close()
+        settings = _settings(config, key, forgotten, exports)
+        manifest = _manifest(reading, made=made, division=division, gate=gate, settings=settings)
         write_json(scratch / MANIFEST_NAME, manifest)
+        write_report(scratch)
+    found = [one for source in sources for one in (source.survey, source.reviews)]
+    lasting = [one.folder.name for one in found if one and not one.facts.note]
+    work.sweep(surveys=[*lasting, *reading.lasting], parts=[part.name for part in parts])
     return manifest
 
 
-def _open(stack: ExitStack, section: SourceSection) -> _Source:
-    repository = stack.enter_context(open_repository(section.path, name=section.name, ref=section.ref))
-    return _Source(section, repository, repository.entries())
-
-
-def _build(config: PipelineConfig, sources: Sequence[_Source], *, scratch: Path, progress: Progress) -> DatasetManifest:
-    key = redaction_key(config.redact, [source.repository.head_object() for source in sources])
-    people = People()
-    progress.total = 2 * sum(len(source.entries) for source in sources)
-    # every history comes before the first file: an author of one repository is named in the files of another
-    histories = [_history(config, source, people=people, tick=_ticker(progress)) for source in sources]
-    with Spool(scratch / SPOOL_NAME) as spool, DropLog(scratch) as dropped:
-        index = NearIndex(spool, threshold=config.dedup.jaccard if config.dedup.near else 1.0)
-        redactor = Redactor(config.redact, key, people=people)
-        reading = Reading(spool=spool, index=index, dropped=dropped, redactor=redactor, config=config)
-        _read(reading, sources, histories=histories, progress=progress)
-        _check_files(reading, sources)
-        clusters = index.clusters()
-        plan = _plan(reading, clusters)
-        sides = divide(reading, plan, clusters)
-        progress.total = progress.done + sum(map(len, sides.documents.values()))
-        with ShardSink(scratch) as sink:
-            RowWriter(reading, clusters, sink).write(sides, _ticker(progress))
-            shards = sink.finish()
-        _check_sides(shards, plan)
-        return _manifest(reading, shards=shards, sink=sink, split=_split_record(plan, sides))
-
-
-def _history(config: PipelineConfig, source: _Source, *, people: People, tick: Tick) -> History:
-    tick(f"{source.section.name} history")
-    return read_history(
-        source.repository,
-        source.entries,
-        section=config.tasks.commit_edit,
-        languages=config.languages,
-        people=people,
-    )
-
-
-def _read(reading: Reading, sources: Sequence[_Source], *, histories: Sequence[History], progress: Progress) -> None:
-    tick = _ticker(progress)
-    progress.total = (progress.total or 0) + sum(len(history.candidates) for history in histories)
-    for source, history in zip(sources, histories, strict=True):
-        files = TreeReader(source.repository, source.section, entries=source.entries, history=history, reading=reading)
-        files.read(tick)
-        if reading.config.tasks.commit_edit.enabled:
-            edits = EditReader(source.repository, source.section, reading=reading)
-            edits.read(history, files.licenses.get(""), tick)
-        reading.sources.append(
-            SourceRecord(
-                repo=source.section.name,
-                ref=source.section.ref,
-                commit=source.repository.commit,
-                visibility=source.section.visibility,
-                commits=history.num_commits,
-                files=len(source.entries),
-                bytes=sum(max(0, entry.bytes) for entry in source.entries),
-            )
-        )
-
-
-def _ticker(progress: Progress) -> Tick:
-    def tick(detail: str) -> None:
-        progress.advance(1, detail)
-
-    return tick
-
-
-def _check_files(reading: Reading, sources: Sequence[_Source]) -> None:
-    names = ", ".join(str(source.section.path) for source in sources)
-    languages = ", ".join(reading.config.languages)
-    why = "; ".join(f"{row.count} {row.reason}" for row in _most(reading))
-    if not reading.documents:
+def _check_sources(reading: Reading) -> None:
+    where = ", ".join(str(source.section.path) for source in reading.sources)
+    if not reading.ledger.num_files():
+        languages = ", ".join(reading.config.languages)
+        why = "; ".join(f"{row.count} {row.reason}" for row in _most(reading.dropped.counts()))
         raise RepositoryError(
-            f"Nothing in {names} can be used: no file of {languages} passed the filters ({why or 'no files'}).",
+            f"Nothing in {where} can be used: no file of {languages} passed the filters ({why or 'no files'}).",
             "Name a repository with such code, or relax `filters` in a pipeline file (docs/data.md).",
         )
-    least = reading.config.split.min_files
-    if len(reading.documents) < least:
-        raise DatasetError(
-            f"{names} gives {len(reading.documents)} files that can be used; {least} are the least for a split.",
-            "Add a repository with another --repo, or lower split.min_files in a pipeline file (docs/data.md).",
-        )
+    check_files(reading.ledger, reading.config, where=where)
 
 
-def _most(reading: Reading) -> list[ReasonCount]:
-    return sorted((row for row in reading.dropped.counts() if row.stage != "commit_edit"), key=lambda row: -row.count)[
+def _most(rows: Sequence[ReasonCount]) -> list[ReasonCount]:
+    return sorted((row for row in rows if row.stage not in ("commit_edit", "review_fix")), key=lambda row: -row.count)[
         :3
     ]
 
 
-def _plan(reading: Reading, clusters: list[int]) -> SplitPlan:
-    files = [file_item(document, clusters) for document in reading.documents]
-    # rows have no slice yet, so all that is held out must be novel
-    section = reading.config.split.model_copy(update={"novel_share": 1.0, "max_purged_share": 1.0})
-    return plan_split(files, edit_items(reading, clusters), section=section, seed=reading.config.seed)
-
-
-def _check_sides(shards: Sequence[Shard], plan: SplitPlan) -> None:
+def _check_sides(made: Assembled, division: Division) -> None:
     for side in Split:
-        if not any(shard.split is side for shard in shards):
+        if not any(shard.split is side for shard in made.shards):
             raise DatasetError(
-                f"The {side} side would have no rows: files are too few or too much alike (split by {plan.method}).",
+                f"The {side} side would have no rows: files are too few or too much alike"
+                f" (split by {division.plan.method}).",
                 "Add a repository with another --repo, or change `split` in a pipeline file (docs/data.md).",
             )
 
 
-def _split_record(plan: SplitPlan, sides: Sides) -> SplitRecord:
-    return SplitRecord(
-        method=plan.method,
-        cutoff_at=plan.cutoff_at,
-        train_files=len(sides.documents[Split.TRAIN]),
-        heldout_files=len(sides.documents[Split.HELDOUT]),
-        purged=sides.purged,
-        note=plan.note,
-    )
-
-
-def _manifest(reading: Reading, *, shards: tuple[Shard, ...], sink: ShardSink, split: SplitRecord) -> DatasetManifest:
-    settings = _settings(reading.config)
+def _manifest(reading: Reading, *, made: Assembled, division: Division, gate: Gate, settings: str) -> DatasetManifest:
+    shards = tuple(sorted(made.shards, key=lambda shard: shard.name))
+    plan = division.plan
+    leaked = reason_counts({("leakage", reason): count for reason, count in gate.leaked.items()})
     return DatasetManifest(
         content_digest=digest_text("\n".join(shard.sha256 for shard in shards)),
-        builder=f"finetune {__version__} {BUILDER}",
-        sources=tuple(reading.sources),
+        builder=_builder(),
+        sources=tuple(source.record(reading.notes.get(number, "")) for number, source in enumerate(reading.sources)),
         settings=settings,
         settings_digest=digest_text(settings),
-        split=split,
+        split=SplitRecord(
+            method=plan.method,
+            cutoff_at=plan.cutoff_at,
+            train_files=division.num_train,
+            heldout_files=division.num_heldout,
+            purged=division.num_purged,
+            note=plan.note,
+            novel=made.slices[Slice.NOVEL],
+            evolving=made.slices[Slice.EVOLVING],
+            leaked=leaked,
+            leakage=division.leakage,
+        ),
         shards=shards,
-        counts=sink.counts(),
+        counts=made.counts(),
         dropped=reading.dropped.counts(),
         redacted=reason_counts(reading.hits),
     )
 
 
-def _settings(config: PipelineConfig) -> str:
-    """The pipeline as canonical JSON; folders of this machine are left out, because they are no part of the result."""
-    document = config.model_copy(update={"sources": config.named_sources()}).model_dump(mode="json")
+def _builder() -> str:
+    return f"finetune {__version__} {BUILDER}"
+
+
+def _settings(config: PipelineConfig, key: bytes, forgotten: Forgotten, exports: Mapping[str, str]) -> str:
+    """The pipeline as canonical JSON; what names this machine, or says who did the work, is no part of the result."""
+    document = config.model_copy(update={"sources": config.named_sources()}).model_dump(mode="json", exclude={"run"})
+    if config.tasks.qa.teacher is not None:
+        # how the teacher is spoken to changes no answer
+        for name in ("timeout_seconds", "key_variable", "allow_host"):
+            del document["tasks"]["qa"]["teacher"][name]
     for source in document["sources"]:
         del source["path"]
+        source["reviews"] = exports.get(source["name"])
     document["redact"]["key_file"] = config.redact.key_file is not None
+    document["redact"]["key_name"] = key_name(key)
     pack = default_pack()
     document["rule_pack"] = {"version": pack.version, "digest": pack.digest}
     document["near_duplicates"] = SIGNATURE
+    document["forgotten"] = forgotten.digest()
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

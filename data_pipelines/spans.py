@@ -2,8 +2,62 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_pipelines.document import Span
+
+Offsets = NDArray[np.int64]
+
+
+class SpanList(Sequence[Span]):
+    """Many spans in two arrays: a file has thousands, of which a few are ever looked at."""
+
+    def __init__(self, starts: Offsets, ends: Offsets) -> None:
+        self.starts = starts
+        self.ends = ends
+
+    @classmethod
+    def of(cls, spans: Iterable[tuple[int, int]]) -> "SpanList":
+        """From (start, end) pairs."""
+        flat = np.array([place for span in spans for place in span], np.int64).reshape(-1, 2)
+        return cls(flat[:, 0], flat[:, 1])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, place: int) -> Span: ...
+    @overload
+    def __getitem__(self, place: slice) -> "SpanList": ...
+    def __getitem__(self, place: int | slice) -> "Span | SpanList":
+        if isinstance(place, slice):
+            return SpanList(self.starts[place], self.ends[place])
+        return Span(int(self.starts[place]), int(self.ends[place]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def sorted_unique(self) -> "SpanList":
+        """Each span once, by start and then by end; offsets must be below 2^31."""
+        keys = np.sort(self.starts << 32 | self.ends)
+        keys = keys[np.concatenate(([True], keys[1:] != keys[:-1]))] if len(keys) else keys
+        return SpanList(keys >> 32, keys & 0xFFFFFFFF)
+
+
+def loud_before(text: bytes, silent: Sequence[Span]) -> Offsets:
+    """For each place of the text how many bytes before it are no white space and lie in no silent span."""
+    loud = np.frombuffer(text, np.uint8) > ord(" ")
+    for span in silent:
+        loud[span.start : span.end] = False
+    return np.concatenate(([0], np.cumsum(loud)))
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:

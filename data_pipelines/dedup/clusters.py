@@ -6,7 +6,7 @@ again for the pairs that are compared.
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,9 @@ from typing import Self
 import numpy as np
 
 from data_pipelines.dedup.candidates import Positions, buckets, pairs
-from data_pipelines.dedup.minhash import bands_of
 from data_pipelines.dedup.recent import RecentShingles
 from data_pipelines.dedup.shingles import jaccard
 from data_pipelines.dedup.store import BandStore, Units
-from data_pipelines.document import Handle
-from data_pipelines.spool import Spool
 
 Read = Callable[[int], bytes]
 
@@ -69,6 +66,15 @@ class NearTable:
     def remove(self, units: Iterable[int]) -> None:
         """Forget texts that are gone; unknown units are no error."""
         self._store.remove(units)
+
+    def offer(self, pairs: Iterable[tuple[int, int, float]]) -> None:
+        """Similarities that are known from elsewhere, the smaller number first: such pairs are not compared again."""
+        for one, other, similarity in pairs:
+            self._store.keep(one, other, similarity)
+
+    def compared(self) -> Iterator[tuple[int, int, float]]:
+        """Every pair that was compared or offered, the smaller number first."""
+        return self._store.pairs()
 
     def clusters(self, read: Read, *, threshold: float) -> Clusters:
         """Compare what shares a band, and cluster all units; read gives the text of a unit.
@@ -136,29 +142,6 @@ class _Twins:
             similarity = jaccard(self._texts.of(one), self._texts.of(other))
             self._store.keep(one, other, similarity)
         return similarity >= self._threshold
-
-
-class NearIndex:
-    """Texts are added one by one and get a unit number; clusters are computed once at the end."""
-
-    def __init__(self, spool: Spool, *, threshold: float) -> None:
-        self._spool = spool
-        self._threshold = threshold
-        self._table = NearTable()
-        self._texts: list[Handle] = []
-
-    def add(self, text: bytes) -> int:
-        """Take in a text; returns its unit number, counted from 0."""
-        unit = len(self._texts)
-        self._table.add(unit, bands_of(text))
-        self._texts.append(self._spool.append(text))
-        return unit
-
-    def clusters(self) -> list[int]:
-        """For each unit the least unit number that it is connected to over twins."""
-        with self._table:
-            found = self._table.clusters(lambda unit: self._spool.read(self._texts[unit]), threshold=self._threshold)
-        return [int(unit) for unit in found.components]
 
 
 def find(parent: "array[int]", unit: int) -> int:

@@ -81,6 +81,11 @@ def unique(ordered: NDArray[WordT]) -> NDArray[WordT]:
     return ordered[first]
 
 
+def distinct(values: NDArray[WordT]) -> NDArray[WordT]:
+    """The values sorted, each once."""
+    return unique(np.sort(values))
+
+
 def jaccard(one: Words64, other: Words64) -> float:
     """Exact Jaccard similarity of two sorted unique arrays; two empty ones are equal."""
     if not len(one) and not len(other):

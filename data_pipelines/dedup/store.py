@@ -87,6 +87,11 @@ class BandStore:
         with self._reported():
             self._database.execute("INSERT INTO pairs VALUES (?, ?, ?)", (one, other, similarity))
 
+    def pairs(self) -> Iterator[tuple[int, int, float]]:
+        """Everything that was kept, in order."""
+        with self._reported():
+            yield from self._database.execute("SELECT one, other, similarity FROM pairs ORDER BY one, other")
+
     def commit(self) -> None:
         """Everything so far survives the end of the process."""
         self._flush()

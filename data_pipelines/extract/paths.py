@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 
 def relative(target: str, importer: str) -> str | None:
@@ -11,20 +11,36 @@ def relative(target: str, importer: str) -> str | None:
     return None if path.startswith("..") else path
 
 
-def folders_above(importer: str) -> list[str]:
+def folders_above(importer: str) -> tuple[str, ...]:
     """The folders that hold importer, the nearest first, "" last."""
-    return ["" if str(folder) == "." else str(folder) for folder in PurePosixPath(importer).parents]
+    return _and_above(importer.rpartition("/")[0])
 
 
 def under(folders: Iterable[str], names: Sequence[str]) -> list[str]:
     """Each name under each folder, all of the first folder first, each path once."""
-    return list(dict.fromkeys(posixpath.join(folder, name) for folder in folders for name in names))
+    starts = [f"{folder}/" if folder else "" for folder in folders]
+    return list(dict.fromkeys([start + name if name else start.rstrip("/") for start in starts for name in names]))
 
 
-def source_and_main(importer: str) -> list[str]:
+def source_and_main(importer: str) -> tuple[str, ...]:
     """The folders above importer; for one in a tree of tests those of the main tree too ("src/test" and "src/main")."""
-    folders = folders_above(importer)
-    return folders + [main for folder in folders if (main := _main_of(folder)) != folder]
+    return _with_main(importer.rpartition("/")[0])
+
+
+# files of a folder have many imports each: what lies above it is found once
+@lru_cache(maxsize=4096)
+def _and_above(folder: str) -> tuple[str, ...]:
+    found = [folder]
+    while folder:
+        folder = folder.rpartition("/")[0]
+        found.append(folder)
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _with_main(folder: str) -> tuple[str, ...]:
+    folders = _and_above(folder)
+    return folders + tuple(main for above in folders if (main := _main_of(above)) != above)
 
 
 def dotted(name: str, *, importer: str, suffixes: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The extractor that all grammars share: a language gives it facts, and code only where facts cannot say it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import thread_time
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor
@@ -8,7 +9,7 @@ from tree_sitter import Language, Node, Parser, Query, QueryCursor
 from data_pipelines.document import FunctionUnit, NamedFunction, Span, Stratum, Units
 from data_pipelines.extract.facts import Facts
 from data_pipelines.extract.functions import documented
-from data_pipelines.spans import merge, outside, touches, trim
+from data_pipelines.spans import Offsets, SpanList, loud_before, merge, touches, trim
 
 MIN_LINE_BYTES = 4
 # real code takes a fraction of one; a grammar may look long for sense in a text that has none
@@ -45,6 +46,9 @@ class SyntaxExtractor:
     def __init__(self, facts: Facts) -> None:
         self.language = facts.language
         self._facts = facts
+        # a line is worth guessing from where its code begins to where it ends
+        skip = b"|".join(map(re.escape, facts.line_skip))
+        self._line = re.compile(rb"^[^\S\n]*(?!%s)(\S[^\n]{%d,}\S)" % (skip or b"\n", MIN_LINE_BYTES - 2), re.MULTILINE)
         self._grammars = [Grammar(Language(capsule()), facts) for capsule in facts.grammars]
 
     def parses(self, text: bytes) -> bool:
@@ -66,13 +70,14 @@ class SyntaxExtractor:
         root, grammar = parsed
         found = QueryCursor(grammar.spans).captures(root)
         silent = merge(trim(text, _span(node)) for node in found.get("silent", []))
+        inside = [_inside(node) for node in found.get("inside", []) if node.named_child_count]
         spans = {
-            Stratum.BLOCK: [_span(node) for node in found.get("block", [])]
-            + [trim(text, _inside(node)) for node in found.get("inside", []) if node.named_children],
-            Stratum.STATEMENT: [_span(node) for node in self._statements(found)],
-            Stratum.CALL: [_span(node) for node in found.get("call", [])],
-            Stratum.LINE: self._lines(text),
+            Stratum.BLOCK: _places(found.get("block", [])) + [_trimmed(text, *span) for span in inside],
+            Stratum.STATEMENT: _places(self._statements(found)),
+            Stratum.CALL: _places(found.get("call", [])),
+            Stratum.LINE: [match.span(1) for match in self._line.finditer(text)],
         }
+        loud = loud_before(text, silent)
         matches = [match for _, match in QueryCursor(grammar.functions).matches(root)]
         functions = [
             unit
@@ -81,7 +86,7 @@ class SyntaxExtractor:
         ]
         return Units(
             parses=True,
-            spans={stratum: _worthwhile(text, items, silent=silent, broken=broken) for stratum, items in spans.items()},
+            spans={stratum: _worthwhile(items, loud=loud, broken=broken) for stratum, items in spans.items()},
             functions=sorted(functions, key=lambda unit: unit.whole.start),
             named=sorted(_named(matches, text), key=lambda function: (function.whole.start, function.whole.end)),
             imports=self._imports(found, text),
@@ -116,18 +121,6 @@ class SyntaxExtractor:
         nodes = sorted(found.get("import", []), key=lambda node: node.start_byte)
         return list(dict.fromkeys(text[node.start_byte : node.end_byte].strip(QUOTES).decode() for node in nodes))
 
-    def _lines(self, text: bytes) -> list[Span]:
-        spans = []
-        start = 0
-        for line in text.split(b"\n"):
-            code = line.strip()
-            # a line is worth guessing from where its code begins
-            if len(code) >= MIN_LINE_BYTES and not code.startswith(self._facts.line_skip):
-                begin = start + len(line) - len(line.lstrip())
-                spans.append(Span(begin, begin + len(code)))
-            start += len(line) + 1
-        return spans
-
 
 def broken_spans(root: Node) -> list[Span]:
     """Where the syntax errors lie; a token that is missing takes one byte."""
@@ -153,14 +146,25 @@ def _span(node: Node) -> Span:
     return Span(node.start_byte, node.end_byte)
 
 
-def _inside(node: Node) -> Span:
-    inner = node.named_children
-    return Span(inner[0].start_byte, inner[-1].end_byte)
+def _inside(node: Node) -> tuple[int, int]:
+    first, last = node.named_child(0), node.named_child(node.named_child_count - 1)
+    assert first is not None and last is not None
+    return first.start_byte, last.end_byte
 
 
-def _worthwhile(text: bytes, spans: Iterable[Span], *, silent: list[Span], broken: list[Span]) -> list[Span]:
+def _places(nodes: Iterable[Node]) -> list[tuple[int, int]]:
+    return [(node.start_byte, node.end_byte) for node in nodes]
+
+
+def _trimmed(text: bytes, start: int, end: int) -> tuple[int, int]:
+    span = trim(text, Span(start, end))
+    return span.start, span.end
+
+
+def _worthwhile(spans: Sequence[tuple[int, int]], *, loud: Offsets, broken: list[Span]) -> SpanList:
     """The different spans that hold more than silent places and touch no broken one, in order."""
-    kept = {span for span in spans if not touches(broken, span)}
-    if silent:
-        kept = {span for span in kept if outside(text, span, merged=silent).strip()}
-    return sorted(kept, key=lambda span: (span.start, span.end))
+    if broken:
+        spans = [span for span in spans if not touches(broken, Span(*span))]
+    found = SpanList.of(spans)
+    says = loud[found.ends] > loud[found.starts]
+    return SpanList(found.starts[says], found.ends[says]).sorted_unique()

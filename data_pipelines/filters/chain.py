@@ -77,6 +77,12 @@ class FilterChain:
         verdict = self._by_name(path, place)
         return self._by_size(path, entry.bytes, place) if verdict.keeps else verdict
 
+    def by_path(self, path: str, place: PathContext) -> Verdict:
+        """What the name alone tells, whatever lies there now: for files of commits."""
+        if place.license in self._filters.deny_licenses:
+            return Verdict("license", f"license {place.license} is denied")
+        return self._by_name(path, place)
+
     def _by_size(self, path: str, num_bytes: int, place: PathContext) -> Verdict:
         if num_bytes < 0:
             return Verdict("read", "object is not in this clone")

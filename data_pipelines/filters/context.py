@@ -3,6 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from pydantic import TypeAdapter
 
 from data_pipelines.filters.attributes import NOTHING, AttributeRule, Attributes, attributes_of
 from data_pipelines.filters.globs import matches_any
@@ -34,6 +37,9 @@ class PathContext:
     def digest(self) -> str:
         """SHA-256 of it all: equal in every process, as hash() is not."""
         return _digest(self)
+
+
+PLACE = TypeAdapter(PathContext)
 
 
 @dataclass(frozen=True)
@@ -121,3 +127,15 @@ def _folders_above(path: str) -> list[str]:
         path = path.rpartition("/")[0]
         folders.append(path)
     return folders
+
+
+@lru_cache(maxsize=1024)
+def place_text(place: PathContext) -> str:
+    """A PathContext as JSON: equal places give equal texts."""
+    return PLACE.dump_json(place).decode("utf-8")
+
+
+@lru_cache(maxsize=1024)
+def read_place(text: str) -> PathContext:
+    """What place_text wrote. Raises pydantic.ValidationError for anything else."""
+    return PLACE.validate_json(text)

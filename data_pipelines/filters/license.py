@@ -42,11 +42,14 @@ def license_of_text(text: str) -> str | None:
     return next((name for name, pattern in COMPILED if pattern.search(flat)), None)
 
 
-def license_of_file(path: str, text: str, by_folder: Mapping[str, str | None]) -> str | None:
-    """The licence of a source file: its SPDX line, else that of the nearest folder in by_folder ("" is the top)."""
+def license_of_file(text: str, nearest: str | None) -> str | None:
+    """The licence of a source file: its SPDX line, else that of the nearest folder that has one."""
     own = SPDX_LINE.search(text[:SPDX_HEAD_CHARS])
-    if own:
-        return own[1].strip()
+    return own[1].strip() if own else nearest
+
+
+def nearest_license(path: str, by_folder: Mapping[str, str | None]) -> str | None:
+    """The licence of the nearest folder above path in by_folder ("" is the top); None when none has one."""
     folder = path
     while folder:
         folder = folder.rpartition("/")[0]

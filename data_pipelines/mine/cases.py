@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from data_pipelines.config import TestsSection
 from data_pipelines.document import NamedFunction, Span, Units
 from data_pipelines.mine.picks import CaseUnit
 from data_pipelines.redact.allow import PLACEHOLDER
+from data_pipelines.task_config import TestsSection
 
 TEST_FOLDERS = frozenset({"test", "tests", "spec", "specs", "__tests__", "testing", "t"})
 TEST_NAME = re.compile(

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from data_pipelines.config import DescribeSection
 from data_pipelines.document import FunctionUnit, Units
 from data_pipelines.draw import Draw
 from data_pipelines.mine.documented import dedent, distinct, indent_at, qualifies, tells_behaviour
 from data_pipelines.mine.row import Row, Source, line_range, provenance_of
 from data_pipelines.redact.allow import PLACEHOLDER
+from data_pipelines.task_config import DescribeSection
 from finetune.contracts.dataset import Role, Segment, Task
 
 INSTRUCTION = "Write the documentation of {name}, as it stands in the code."

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from data_pipelines.config import DocstringSection
-from data_pipelines.document import Document, FunctionUnit, Units
+from data_pipelines.document import FunctionUnit, Units
 from data_pipelines.draw import Draw
 from data_pipelines.extract.base import Extractor
 from data_pipelines.mine.documented import dedent, distinct, indent_at, qualifies
 from data_pipelines.mine.row import Row, Source, line_range, provenance_of
+from data_pipelines.task_config import DocstringSection
 from finetune.contracts.dataset import Role, Segment, Task
 
 
@@ -31,21 +31,6 @@ def docstring_rows(file: Source, text: bytes, *, units: Sequence[FunctionUnit]) 
         assert parts is not None, "not what pick_docstring gave for this text"
         rows.append(_row(file, text, unit=unit, parts=parts))
     return rows
-
-
-def mine_docstring(
-    document: Document,
-    text: bytes,
-    *,
-    units: Units,
-    extractor: Extractor,
-    section: DocstringSection,
-    seed: int,
-) -> list[Row]:
-    """pick_docstring and docstring_rows in one."""
-    draw = Draw("docstring", seed, document.path, document.blob)
-    chosen = pick_docstring(text, units=units, extractor=extractor, section=section, draw=draw)
-    return docstring_rows(document, text, units=chosen)
 
 
 def _stands_alone(text: bytes, unit: FunctionUnit, extractor: Extractor) -> bool:

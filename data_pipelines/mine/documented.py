@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from data_pipelines.config import DocstringSection
 from data_pipelines.document import FunctionUnit, Span
 from data_pipelines.mine.words import STOP_WORDS, name_words, prose_words, stem
+from data_pipelines.task_config import DocstringSection
 
 CALL_HEAD = re.compile(rb"\s*(?:return\s+|await\s+|yield\s+|from\s+)*[\w$.:>\-!?&*]+\s*(\()")
 PAIRS = {ord("("): 1, ord("["): 1, ord("{"): 1, ord(")"): -1, ord("]"): -1, ord("}"): -1}

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Collection, Sequence
 
-from data_pipelines.config import GapSection, InfillSection, WindowSection
-from data_pipelines.document import Document, Span, Stratum, Units
+from data_pipelines.document import Span, Stratum, Units
 from data_pipelines.draw import Draw
 from data_pipelines.mine.context import ContextFile
 from data_pipelines.mine.picks import Gap
 from data_pipelines.mine.row import Row, Source, line_range, provenance_of
 from data_pipelines.redact.allow import PLACEHOLDER
 from data_pipelines.spans import outside, touches
+from data_pipelines.task_config import GapSection, WindowSection
 from finetune.contracts.dataset import Role, Segment, Task
 
 MIN_RANDOM_BYTES = 10
@@ -95,29 +95,6 @@ def gap_row(
         spans=(before, span.start, span.end, after),
         visibility=file.visibility,
     )
-
-
-def mine_infill(
-    document: Document,
-    text: bytes,
-    *,
-    units: Units,
-    context: Sequence[ContextFile],
-    section: InfillSection,
-    seed: int,
-) -> list[Row]:
-    """pick_gaps and infill_rows in one; context_share of the rows show context."""
-    draw = Draw("infill", seed, document.path, document.blob)
-    return [
-        gap_row(
-            document,
-            text,
-            gap=gap,
-            section=section,
-            context=context if context and draw.fraction() < section.context_share else (),
-        )
-        for gap in pick_gaps(text, units=units, section=section, draw=draw)
-    ]
 
 
 def is_worth_it(text: bytes, span: Span, section: GapSection, *, units: Units = NO_UNITS) -> bool:

@@ -2,12 +2,12 @@
 
 import re
 
-from data_pipelines.config import CommitEditSection
 from data_pipelines.document import Commit
 from data_pipelines.filters.chain import readable_path
 from data_pipelines.filters.generated import generated_name_reason
 from data_pipelines.filters.language import is_wanted
 from data_pipelines.filters.vendored import vendored_reason
+from data_pipelines.task_config import CommitEditSection
 
 MIN_SUBJECT_CHARS, MIN_SUBJECT_WORDS = 12, 3
 MAX_SUBJECT_CHARS, MAX_BODY_CHARS = 200, 1200

@@ -4,7 +4,6 @@ import re
 from collections.abc import Set
 from dataclasses import replace
 
-from data_pipelines.config import TasksSection
 from data_pipelines.document import FunctionUnit, NamedFunction, Span, Units
 from data_pipelines.draw import Draw
 from data_pipelines.extract.base import Extractor
@@ -17,6 +16,7 @@ from data_pipelines.mine.pretrain import cut_places
 from data_pipelines.mine.search_replace import pick_search_replace
 from data_pipelines.mine.words import IDENTIFIER, identifier_hashes
 from data_pipelines.spans import merge
+from data_pipelines.task_config import TasksSection
 
 # one pattern for each, because one for all takes ten times as long
 TYPE_NAMES = {

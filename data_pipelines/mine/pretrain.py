@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from data_pipelines.config import PretrainSection
-from data_pipelines.document import Document, NamedFunction
+from data_pipelines.document import NamedFunction
 from data_pipelines.mine.infill import boundary
 from data_pipelines.mine.row import Row, Source, line_range, provenance_of
 from finetune.contracts.dataset import Role, Segment, Task
@@ -88,8 +87,3 @@ def pretrain_row(parts: Sequence[PartText]) -> Row:
         spans=tuple(place for part in parts for place in (part.start, part.end)),
         visibility=first.visibility,
     )
-
-
-def mine_pretrain(document: Document, text: bytes, section: PretrainSection) -> list[Row]:
-    """One row with the file; none when it is larger than the section allows."""
-    return [pretrain_row([PartText(document, text, 0, len(text))])] if len(text) <= section.max_bytes else []

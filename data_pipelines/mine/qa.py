@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from data_pipelines.config import QaSection
 from data_pipelines.mine.qa_check import Knows, disagreement, problem_of, shown_of
 from data_pipelines.mine.qa_prompt import Citation, Draft, ask_prompt, check_prompt, read_draft
 from data_pipelines.mine.qa_seeds import Seed, SeedKind, Shown
 from data_pipelines.mine.row import Row, provenance_of
+from data_pipelines.questions.teacher import Message, TeacherFailed
 from data_pipelines.redact.form import Form, form_of
-from data_pipelines.teacher import Message, TeacherFailed
+from data_pipelines.task_config import QaSection
 from finetune.contracts.dataset import Role, Segment, Task
 from finetune.contracts.io import digest_text
 

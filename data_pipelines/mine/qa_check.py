@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from data_pipelines.config import QaSection
 from data_pipelines.mine.qa_prompt import CITATION, NOT_TOLD, Citation, Draft
 from data_pipelines.mine.qa_seeds import Seed, Shown
+from data_pipelines.task_config import QaSection
 
 Knows = Callable[[str], bool]
 MIN_QUESTION_CHARS, MAX_QUESTION_CHARS = 15, 400

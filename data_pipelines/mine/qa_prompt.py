@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_pipelines.mine.qa_seeds import Seed, SeedKind, Shown
-from data_pipelines.teacher import Message
+from data_pipelines.questions.teacher import Message
 
 NOT_TOLD = "NOT IN THE SOURCES"
 THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from data_pipelines.document import Document, Units
+from data_pipelines.document import Units
 from data_pipelines.draw import Draw
-from data_pipelines.mine.row import line_range
+from data_pipelines.mine.row import Source, line_range
 from finetune.contracts.io import digest_text
 
 # OSS-Instruct takes 1 to 15 lines that are not blank (Magicoder, arXiv 2312.02120)
@@ -33,7 +33,7 @@ class SeedKind(StrEnum):
 class Shown:
     """Lines of a file as the teacher sees them: redacted, without their ends; first_line is the number of the first."""
 
-    document: Document
+    document: Source
     lines: tuple[str, ...]
     first_line: int
 
@@ -61,7 +61,7 @@ class Seed:
         return "\0".join([self.kind, *places, self.focus])
 
 
-def symbol_seeds(document: Document, text: bytes, *, units: Units, max_lines: int) -> Iterator[Seed]:
+def symbol_seeds(document: Source, text: bytes, *, units: Units, max_lines: int) -> Iterator[Seed]:
     """One seed per documented function, with what stands around it. text is the redacted file."""
     lines = lines_of(text)
     for function in units.functions:
@@ -70,7 +70,7 @@ def symbol_seeds(document: Document, text: bytes, *, units: Units, max_lines: in
             yield _seed(SeedKind.SYMBOL, document, lines, place=(first, last), max_lines=max_lines)
 
 
-def document_seeds(document: Document, text: bytes, *, max_lines: int) -> Iterator[Seed]:
+def document_seeds(document: Source, text: bytes, *, max_lines: int) -> Iterator[Seed]:
     """One seed per section of a Markdown or reStructuredText document that says something."""
     lines = lines_of(text)
     starts = [place for place, line in enumerate(lines) if HEADING.match(line)]
@@ -79,7 +79,7 @@ def document_seeds(document: Document, text: bytes, *, max_lines: int) -> Iterat
             yield _seed(SeedKind.DOCUMENT, document, lines, place=(start + 1, end), max_lines=max_lines)
 
 
-def fragment_seeds(document: Document, text: bytes, *, max_lines: int, seed: int) -> Iterator[Seed]:
+def fragment_seeds(document: Source, text: bytes, *, max_lines: int, seed: int) -> Iterator[Seed]:
     """One draw of 1 to 15 lines per 150 lines of a file; those of signs alone are left out."""
     lines = lines_of(text)
     draw = Draw("qa fragment", seed, document.repo, document.path, document.blob)
@@ -91,9 +91,7 @@ def fragment_seeds(document: Document, text: bytes, *, max_lines: int, seed: int
             yield _seed(SeedKind.FRAGMENT, document, lines, place=(first, last), max_lines=max_lines)
 
 
-def commit_seed(
-    message: str, files: Sequence[tuple[Document, bytes, tuple[int, int]]], *, max_lines: int
-) -> Seed | None:
+def commit_seed(message: str, files: Sequence[tuple[Source, bytes, tuple[int, int]]], *, max_lines: int) -> Seed | None:
     """A seed from a commit whose body says why; None when it says too little, or no file of it is left.
 
     message is redacted; files are those that it changed, as they are now (redacted), with the changed lines from 1.
@@ -118,12 +116,12 @@ def choose(seeds: Iterable[Seed], limit: int, *, seed: int) -> list[Seed]:
     return [one for _, _, one in heapq.nsmallest(limit, keyed)]
 
 
-def _seed(kind: SeedKind, document: Document, lines: Sequence[str], *, place: tuple[int, int], max_lines: int) -> Seed:
+def _seed(kind: SeedKind, document: Source, lines: Sequence[str], *, place: tuple[int, int], max_lines: int) -> Seed:
     focus = "\n".join(lines[place[0] - 1 : min(place[1], place[0] - 1 + max_lines)])
     return Seed(kind, focus, (_shown(document, lines, place=place, max_lines=max_lines),))
 
 
-def _shown(document: Document, lines: Sequence[str], *, place: tuple[int, int], max_lines: int) -> Shown:
+def _shown(document: Source, lines: Sequence[str], *, place: tuple[int, int], max_lines: int) -> Shown:
     """The lines of a place with as many around it as max_lines allow, half of them above."""
     first, last = place[0], min(place[1], place[0] + max_lines - 1)
     above = (max_lines - (last - first + 1)) // 2

@@ -7,9 +7,9 @@ from itertools import combinations
 from math import log, log1p
 from typing import Final
 
-from data_pipelines.config import RepoInfillSection
 from data_pipelines.mine.card import FileCard
 from data_pipelines.mine.words import identifiers, word_hash
+from data_pipelines.task_config import RepoInfillSection
 
 # Weights on the scale of a word's share in all words around the gap, which add up to one. bench/context_ranking.py
 # shows what they do: more for definitions shows fewer of the other names, more for imports fewer of both.

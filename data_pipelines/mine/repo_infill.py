@@ -1,6 +1,5 @@
 """Infill below the files of the repository that help most, nothing of them learned."""
 
-from data_pipelines.config import RepoInfillSection
 from data_pipelines.mine.card import FileCard, Load, LoadedFile
 from data_pipelines.mine.context import ContextFile
 from data_pipelines.mine.excerpt import excerpt
@@ -8,6 +7,7 @@ from data_pipelines.mine.infill import gap_row
 from data_pipelines.mine.picks import Gap
 from data_pipelines.mine.ranking import ContextIndex, words_near
 from data_pipelines.mine.row import Row
+from data_pipelines.task_config import RepoInfillSection
 from finetune.contracts.dataset import Task
 
 # files that are looked at for each that is shown: some hold the target, or say nothing

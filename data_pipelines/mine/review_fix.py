@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from data_pipelines.config import ReviewFixSection
 from data_pipelines.document import Change, Commit
 from data_pipelines.filters.encoding import decode
 from data_pipelines.mine.blocks import Hunk, find_hunks
 from data_pipelines.sources.forge.records import ReviewThread, Side
+from data_pipelines.task_config import ReviewFixSection
 
 Read = Callable[[str], bytes | None]
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from data_pipelines.config import ReviewFixSection
 from data_pipelines.document import Origin
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.filters.language import language_of
@@ -15,6 +14,7 @@ from data_pipelines.mine.review_text import instruction
 from data_pipelines.mine.row import Row, provenance
 from data_pipelines.redact.form import Form, form_of
 from data_pipelines.sources.forge.records import Kind
+from data_pipelines.task_config import ReviewFixSection
 from finetune.contracts.dataset import Role, Segment, Task
 
 SUGGESTED = re.compile(r"```[ \t]*suggestion[^\n]*\n(.*?)\n?```", re.DOTALL)
@@ -38,6 +38,15 @@ class FixOrigin:
     license: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class MadeFix:
+    """The row of a fix, with its whole file before and after, redacted."""
+
+    row: Row
+    before: str
+    after: str
+
+
 class _Unusable(Exception):
     """Fixes that give no row; the text is the reason."""
 
@@ -49,13 +58,23 @@ def review_fix_row(
 
     The caller has checked the path: it is wanted, first-party and holds no secret.
     """
+    made = make_fix(fixes, origin, read=read, redactor=redactor, section=section)
+    return made.row if isinstance(made, MadeFix) else made
+
+
+def make_fix(
+    fixes: Sequence[Fix], origin: FixOrigin, *, read: Read, redactor: Redacts, section: ReviewFixSection
+) -> MadeFix | NoFix:
+    """What review_fix_row gives, with the texts that tell near-duplicates."""
     try:
-        return _row(fixes, origin, read=read, redactor=redactor, section=section)
+        return _made(fixes, origin, read=read, redactor=redactor, section=section)
     except _Unusable as unusable:
         return NoFix(str(unusable))
 
 
-def _row(fixes: Sequence[Fix], origin: FixOrigin, *, read: Read, redactor: Redacts, section: ReviewFixSection) -> Row:
+def _made(
+    fixes: Sequence[Fix], origin: FixOrigin, *, read: Read, redactor: Redacts, section: ReviewFixSection
+) -> MadeFix:
     change, path = fixes[0].change, fixes[0].thread.path
     before, after = (_text(blob, path, read=read, redactor=redactor) for blob in (change.before, change.after))
     text = redactor.redact(instruction(fixes, split_lines(before)), Form.PROSE)
@@ -74,7 +93,7 @@ def _row(fixes: Sequence[Fix], origin: FixOrigin, *, read: Read, redactor: Redac
     if apply_blocks(shown, blocks) is None:
         raise _Unusable("a search block lies outside of the excerpt")
     grown = sum((hunk.new_end - hunk.new_start) - (hunk.end - hunk.start) for hunk in hunks)
-    return Row(
+    row = Row(
         task=Task.REVIEW_FIX,
         language=language_of(path, before) or "",
         stratum=_kind(fixes, after),
@@ -96,6 +115,7 @@ def _row(fixes: Sequence[Fix], origin: FixOrigin, *, read: Read, redactor: Redac
         spans=tuple(number for fix in fixes for number in (fix.thread.request_id, fix.line)),
         visibility=origin.visibility,
     )
+    return MadeFix(row, before, after)
 
 
 def excerpt_of(lines: Sequence[str], hunks: Sequence[Hunk], *, marks: Sequence[int], max_bytes: int) -> tuple[int, int]:

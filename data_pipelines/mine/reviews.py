@@ -3,29 +3,35 @@
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from data_pipelines.config import ReviewFixSection
 from data_pipelines.document import Commit
 from data_pipelines.mine.review_fix import Fix, Read, Wanted, by_change, changes_of, find_fix
 from data_pipelines.sources.forge.export import read_reviews
 from data_pipelines.sources.forge.records import Refused, ReviewThread
+from data_pipelines.task_config import ReviewFixSection
 
 # how many times the rows that are wanted are held before the oldest go
 NUM_HELD = 4
 
 
 def fixes_in(
-    export: Path, commits: Callable[[Collection[str]], Iterable[Commit]], *, read: Read, section: ReviewFixSection
+    export: Path,
+    commits: Callable[[Collection[str]], Iterable[Commit]],
+    *,
+    read: Read,
+    section: ReviewFixSection,
+    meet: Callable[[ReviewThread], None] = lambda _: None,
 ) -> Iterator[tuple[Fix, ...] | Refused]:
     """What was left out as it is met, then the fixes by commit and file, newest first, at most max_rows_per_source.
 
     commits gives the history, newest first, and after it those of the commits that it is called with, and what leads
-    to them, that are elsewhere in the repository (see branch_commits). The export is read twice, so that neither it
-    nor the history need be in memory. Raises as read_reviews does.
+    to them, that are elsewhere in the repository (see branch_commits). meet is shown every thread once. The export is
+    read twice, so that neither it nor the history need be in memory. Raises as read_reviews does.
     """
     wanted = Wanted()
     for one in read_reviews(export, min_comment_chars=section.min_comment_chars):
         if isinstance(one, ReviewThread):
             wanted.add(one)
+            meet(one)
         else:
             yield one
     changes = changes_of(commits(wanted.heads), wanted)

@@ -1,6 +1,5 @@
 """A function in its file, to tests for it that people wrote. Nobody ran them: the stratum is "linked"."""
 
-from data_pipelines.config import TestsSection
 from data_pipelines.document import NamedFunction, Span
 from data_pipelines.mine.card import FileCard, Load, LoadedFile
 from data_pipelines.mine.context import head_of
@@ -10,6 +9,7 @@ from data_pipelines.mine.infill import window
 from data_pipelines.mine.links import Link, LinkIndex
 from data_pipelines.mine.picks import CaseUnit
 from data_pipelines.mine.row import Row, line_range, provenance_of
+from data_pipelines.task_config import TestsSection
 from finetune.contracts.dataset import Role, Segment, Task
 
 STRATUM = "linked"

@@ -37,6 +37,14 @@ def trivial_reason(files: Sequence[FileChange]) -> str | None:
     return None
 
 
+def looks_trivial(parts: Sequence[FileChange]) -> bool:
+    """Whether trivial_reason may have something to say, as far as the parts of the files tell that differ."""
+    tokens = [(_tokens(part.before, part.language), _tokens(part.after, part.language)) for part in parts]
+    return all(before == after for before, after in tokens) or (
+        all(len(before) == len(after) for before, after in tokens) and _renames(tokens)
+    )
+
+
 def _is_form(file: FileChange) -> bool:
     """Whether both texts have the same tokens; in Python, where indentation speaks, also the same syntax tree."""
     if _tokens(file.before, file.language) != _tokens(file.after, file.language):

@@ -1,7 +1,7 @@
 """The key of placeholder tags and author hashes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from data_pipelines.config import RedactSection
@@ -10,14 +10,17 @@ from finetune.contracts.errors import InputError
 MIN_KEY_BYTES = 16
 
 
-def redaction_key(section: RedactSection, heads: Sequence[bytes]) -> bytes:
-    """The content of key_file, else a digest of the raw head commits of the sources.
+def redaction_key(section: RedactSection, own: Callable[[], bytes]) -> bytes:
+    """The content of key_file, else the key that own gives.
 
     Raises InputError when key_file cannot be read or is shorter than 16 bytes.
     """
-    if section.key_file is None:
-        return hashlib.sha256(b"finetune redaction key\0" + b"\0".join(heads)).digest()
-    return _read(section.key_file)
+    return own() if section.key_file is None else _read(section.key_file)
+
+
+def key_name(key: bytes) -> str:
+    """Tells keys apart without telling the key."""
+    return hashlib.sha256(b"finetune redaction key name\0" + key).hexdigest()[:16]
 
 
 def _read(path: Path) -> bytes:

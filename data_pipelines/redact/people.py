@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import re2
@@ -61,6 +62,23 @@ class People:
         address = email.strip().lower()
         if ADDRESS.fullmatch(address) and not is_allowed_email(address.encode()):
             self._emails.add(address)
+
+    def extend(self, names: Iterable[str], emails: Iterable[str]) -> None:
+        """Take in what names() and emails() of another dictionary gave."""
+        self._names.update(names)
+        self._emails.update(emails)
+
+    def names(self) -> list[str]:
+        """Full names in lower case, sorted."""
+        return sorted(self._names)
+
+    def emails(self) -> list[str]:
+        """Addresses in lower case, sorted."""
+        return sorted(self._emails)
+
+    def digest(self) -> bytes:
+        """Tells dictionaries apart."""
+        return blake2b("\n".join([*self.names(), "", *self.emails()]).encode(), digest_size=16).digest()
 
     def find(self, content: bytes, *, names: bool, emails: bool) -> Iterator[tuple[int, int, str]]:
         """Where a person stands in the UTF-8 text, and the rule's id."""

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,14 @@ class Scanner:
         self._pack = pack
         self._people = people
 
-    def find(self, content: bytes, form: Form) -> list[Found]:
-        """Places in their order, none of which overlaps another."""
-        return _without_overlaps([*self._by_rules(content, form), *self._by_names(content)])
+    def find(self, content: bytes, form: Form, persons: Sequence[Found] | None = None) -> list[Found]:
+        """Places in their order, none of which overlaps another; persons are what self.persons(content) found."""
+        names = self.persons(content) if persons is None else persons
+        return _without_overlaps([*self._by_rules(content, form), *names])
+
+    def persons(self, content: bytes) -> list[Found]:
+        """Where the text names an author, by name or address."""
+        return list(self._by_names(content))
 
     def _by_rules(self, content: bytes, form: Form) -> Iterator[Found]:
         for rule in self._pack.rules_for(content, form):

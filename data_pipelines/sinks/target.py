@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
-from finetune.contracts.dataset import DROPPED_NAME, MANIFEST_NAME, DatasetManifest, Split
+from data_pipelines.lineage.forgetting import FORGOTTEN_NAME
+from data_pipelines.split.sticky import SPLIT_NAME
+from finetune.contracts.dataset import DROPPED_NAME, MANIFEST_NAME, REPORT_NAME, DatasetManifest, Split
 from finetune.contracts.errors import DatasetError
-from finetune.contracts.io import read_model
+from finetune.contracts.io import digest_file, read_model
 
 SHARD_NAME = re.compile(rf"(?:{'|'.join(Split)})-\d{{5,}}\.parquet")
+OUR_NAMES = frozenset({MANIFEST_NAME, DROPPED_NAME, REPORT_NAME, SPLIT_NAME, FORGOTTEN_NAME})
 REBUILD_HINT = "Build it again: finetune data build --repo PATH --out DIR"
 
 
@@ -35,5 +38,13 @@ def read_manifest(folder: Path) -> DatasetManifest:
     return read_model(folder / MANIFEST_NAME, DatasetManifest, error=DatasetError, hint=REBUILD_HINT)
 
 
+def is_whole(folder: Path, manifest: DatasetManifest) -> bool:
+    """Whether every shard has the digest that the manifest names, and the report is there."""
+    shards = [(folder / shard.name, shard.sha256) for shard in manifest.shards]
+    return (folder / REPORT_NAME).is_file() and all(
+        path.is_file() and digest_file(path) == digest for path, digest in shards
+    )
+
+
 def _is_ours(name: str) -> bool:
-    return name in (MANIFEST_NAME, DROPPED_NAME) or bool(SHARD_NAME.fullmatch(name))
+    return name in OUR_NAMES or bool(SHARD_NAME.fullmatch(name))

@@ -48,6 +48,11 @@ class Repository:
         self._objects.close()
 
     @property
+    def git_dir(self) -> Path:
+        """The folder of the object database."""
+        return self._git_dir
+
+    @property
     def num_unreadable(self) -> int:
         """Blobs that are there and cannot be read, as far as they were asked for."""
         return len(self._objects.unreadable)

@@ -14,6 +14,7 @@ from data_pipelines.spans import merge, outside
 # quotes, brackets of calls and separators are free to a formatter, and so is the prefix of a string: leaving them out
 # takes more functions for equal than a syntax tree would, never fewer
 TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^\sA-Za-z0-9_\x80-\xff(),;\"'`\\]")
+WORD_BYTE = re.compile(rb"[A-Za-z0-9_\x80-\xff]")
 PREFIX = re.compile(rb"\b[bBfFrRuU]{1,2}(?=[\"'])")
 # "elif" is "else: if" to the syntax tree of Python
 ELIF = re.compile(rb"\belif\b")
@@ -36,10 +37,20 @@ class KnownFunction:
 def function_digest(code: bytes, silent: Sequence[Span], *, name: str) -> int:
     """64 bits over the tokens of a function without the silent spans (offsets in code), and without its own name."""
     code = outside(code, Span(0, len(code)), merged=silent) if silent else code
-    own = name.encode("utf-8")
-    code = re.sub(rb"(?<![A-Za-z0-9_\x80-\xff])" + re.escape(own) + rb"(?![A-Za-z0-9_\x80-\xff])", b" ", code, count=1)
+    code = _without_name(code, name.encode("utf-8"))
     tokens = TOKEN.findall(ELIF.sub(b"else: if", PREFIX.sub(b"", code)))
     return int.from_bytes(blake2b(b"\0".join(tokens), digest_size=8).digest())
+
+
+def _without_name(code: bytes, name: bytes) -> bytes:
+    """The code without the first word that is the name; a pattern for each name would cost more than all the rest."""
+    place = code.find(name) if name else -1
+    while place >= 0:
+        end = place + len(name)
+        if not (WORD_BYTE.match(code, place - 1, place) if place else None) and not WORD_BYTE.match(code, end, end + 1):
+            return code[:place] + b" " + code[end:]
+        place = code.find(name, end)
+    return code
 
 
 def functions_of(text: bytes, units: Units, *, language: str) -> list[KnownFunction]:
@@ -82,3 +93,37 @@ def changed(before: Iterable[KnownFunction], after: Iterable[KnownFunction]) -> 
     """Digests of the functions that an edit makes: those of the text after that the text before does not have."""
     old = {function.digest for function in before}
     return digests(function for function in after if function.digest not in old)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionLines:
+    """The lines of a function, 1-based and inclusive, and its digest."""
+
+    first: int
+    last: int
+    digest: int
+
+
+def pack_functions(text: bytes, functions: Iterable[KnownFunction]) -> bytes:
+    """Lines and digests of the functions of a text, to be kept beside it."""
+    breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    rows = [
+        (
+            int(np.searchsorted(breaks, function.whole.start)) + 1,
+            int(np.searchsorted(breaks, max(function.whole.start, function.whole.end - 1))) + 1,
+            function.digest,
+        )
+        for function in functions
+    ]
+    return np.array(rows, "<u8").tobytes()
+
+
+def unpack_functions(content: bytes) -> list[FunctionLines]:
+    """What pack_functions wrote."""
+    return [FunctionLines(*row) for row in np.frombuffer(content, "<u8").reshape(-1, 3).tolist()]
+
+
+def on_lines(functions: Iterable[FunctionLines], first: int, last: int) -> Words64:
+    """Digests of the functions that have one of the lines, sorted, each once."""
+    found = {function.digest for function in functions if function.first <= last and function.last >= first}
+    return np.array(sorted(found), np.uint64)

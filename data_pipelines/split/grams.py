@@ -9,12 +9,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.dedup.shingles import TOKEN, Words64, mix
+from data_pipelines.dedup.shingles import Words64, distinct, shingles
 from finetune.contracts.io import FILE_MODE, disk_errors
 
 # as in the decontamination of DeepSeek-Coder (arXiv 2401.14196, section 2.1)
@@ -22,25 +21,11 @@ RUN_TOKENS: Final = 10
 WORD: Final = np.dtype("<u8")
 # 32 MiB of a file are looked at, or held, at a time
 CHUNK_WORDS: Final = 1 << 22
-_MULTIPLIERS = mix(np.arange(1, RUN_TOKENS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
 
 
 def runs(text: bytes) -> Words64:
-    """Sorted unique hashes of the runs of ten tokens; a text of fewer tokens is one run, one without tokens has none.
-
-    To become dedup.shingles.shingles(text, length=RUN_TOKENS) once that takes a length.
-    """
-    tokens = TOKEN.findall(text)
-    if not tokens:
-        return np.zeros(0, np.uint64)
-    hashes = mix(np.fromiter(((crc32(token) << 16) ^ len(token) for token in tokens), np.uint64, len(tokens)))
-    if len(hashes) < RUN_TOKENS:
-        hashes = np.pad(hashes, (0, RUN_TOKENS - len(hashes)))
-    num_runs = len(hashes) - RUN_TOKENS + 1
-    total = np.zeros(num_runs, np.uint64)
-    for place in range(RUN_TOKENS):
-        total += mix(hashes[place : num_runs + place] * _MULTIPLIERS[place])
-    return np.unique(total)
+    """Sorted unique hashes of the runs of ten tokens; a text of fewer tokens is one run or none."""
+    return shingles(text, length=RUN_TOKENS)
 
 
 def write_words(path: Path, arrays: Iterable[Words64], *, chunk_words: int = CHUNK_WORDS) -> int:
@@ -62,13 +47,27 @@ def write_words(path: Path, arrays: Iterable[Words64], *, chunk_words: int = CHU
     return size // WORD.itemsize
 
 
+def read_words(path: Path, *, chunk_words: int = CHUNK_WORDS) -> Iterator[Words64]:
+    """The numbers of a file, ascending, some at a time."""
+    for start in range(0, _size(path), chunk_words):
+        yield _mapped(path, start, chunk_words)
+
+
 def known(words: Words64, files: Sequence[Path], *, chunk_words: int = CHUNK_WORDS) -> NDArray[np.bool_]:
     """For each of the sorted numbers whether one of the files holds it."""
     found = np.zeros(len(words), np.bool_)
     for path in files:
-        for start in range(0, _size(path), chunk_words):
-            _look_up(words, _mapped(path, start, chunk_words), found)
+        for chunk in read_words(path, chunk_words=chunk_words):
+            _look_up(words, chunk, found)
     return found
+
+
+def among(words: Words64, known_words: Words64) -> NDArray[np.bool_]:
+    """For each number whether it is one of the sorted known ones."""
+    if not len(known_words):
+        return np.zeros(len(words), np.bool_)
+    places = np.minimum(np.searchsorted(known_words, words), len(known_words) - 1)
+    return np.equal(known_words[places], words)
 
 
 def first_file_with(words: Words64, files: Sequence[Path]) -> Path | None:
@@ -103,10 +102,10 @@ def _sorted_parts(arrays: Iterable[Words64], chunk_words: int) -> Iterator[Words
         held.append(array)
         size += len(array)
         if size >= chunk_words:
-            yield np.unique(np.concatenate(held))
+            yield distinct(np.concatenate(held))
             held, size = [], 0
     if held:
-        yield np.unique(np.concatenate(held))
+        yield distinct(np.concatenate(held))
 
 
 def _merged(parts: Sequence[Words64], chunk_words: int) -> Iterator[Words64]:
@@ -121,4 +120,4 @@ def _merged(parts: Sequence[Words64], chunk_words: int) -> Iterator[Words64]:
         end = min(block[-1] for block in ahead if len(block))
         taken = [block[: np.searchsorted(block, end, side="right")] for block in ahead]
         places = [place + len(block) for place, block in zip(places, taken, strict=True)]
-        yield np.unique(np.concatenate(taken))
+        yield distinct(np.concatenate(taken))

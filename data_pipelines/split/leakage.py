@@ -14,13 +14,17 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_pipelines.dedup.shingles import TOKEN, Words64
+from data_pipelines.dedup.shingles import Words64, distinct
 from data_pipelines.mine.blocks import DIVIDER, REPLACE, SEARCH, Block
-from data_pipelines.split.grams import RUN_TOKENS, first_file_with, known, runs
+from data_pipelines.split.grams import RUN_TOKENS, among, first_file_with, known, runs
 from finetune.contracts.dataset import Role, Segment
 from finetune.contracts.errors import DatasetError
 
 NONE: Words64 = np.zeros(0, np.uint64)
+# ten tokens before and after a gap lie within so many bytes, or the lines there hold no code
+NEAR_BYTES = 2000
+# the tokens of dedup.shingles, where their places are needed
+TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^\sA-Za-z0-9_\x80-\xff]")
 NUMBER = re.compile(r"(?<![\w&])(?:#|!|GH-|gh-)(\d+)\b")
 TICKET = re.compile(r"^\W*([A-Z][A-Z0-9]+-\d+)\b")
 GATE_HINT = (
@@ -60,7 +64,7 @@ REASONS = {
 def taught(segments: Sequence[Segment]) -> Words64:
     """The runs of all texts of a train row, learned or shown. Text around a gap and the gap are one text."""
     found = [runs(text.encode("utf-8")) for text in _texts(segments)]
-    return np.unique(np.concatenate(found)) if found else NONE
+    return distinct(np.concatenate(found)) if found else NONE
 
 
 def asked(segments: Sequence[Segment]) -> Words64:
@@ -72,7 +76,7 @@ def asked(segments: Sequence[Segment]) -> Words64:
     gap = _gap(segments)
     pieces = [gap] if gap is not None else [piece for segment in segments if segment.loss for piece in code(segment)]
     found = [runs(piece if isinstance(piece, bytes) else piece.encode("utf-8")) for piece in pieces]
-    return np.unique(np.concatenate(found)) if found else NONE
+    return distinct(np.concatenate(found)) if found else NONE
 
 
 def code(segment: Segment) -> list[str]:
@@ -93,14 +97,20 @@ def code(segment: Segment) -> list[str]:
     return [text for piece in pieces if (text := "".join(piece)).strip()]
 
 
-def change_keys(message: str, blocks: Iterable[tuple[str, Block]], *, repo: str, commit: str) -> tuple[str, ...]:
-    """What names a change: its commit, each request or issue that the raw message names, each block with its file.
+def requests_of(message: str) -> tuple[str, ...]:
+    """The requests, issues and tickets that a message as it was written names."""
+    return tuple(dict.fromkeys([*NUMBER.findall(message), *TICKET.findall(message)]))
+
+
+def change_keys(
+    requests: Iterable[str], blocks: Iterable[tuple[str, Block]], *, repo: str, commit: str
+) -> tuple[str, ...]:
+    """What names a change: its commit, each request or issue that its message names, each block with its file.
 
     Blocks are told apart by the name of the file without folders, and by their differing lines without white space: a
     change that was picked to another branch or folder is the same change.
     """
-    numbers = [*NUMBER.findall(message), *TICKET.findall(message)]
-    keys = [f"commit:{commit}", *(f"request:{repo}:{number}" for number in numbers)]
+    keys = [f"commit:{commit}", *(f"request:{repo}:{name}" for name in requests)]
     for path, block in blocks:
         old, new = block.search.splitlines(), block.replace.splitlines()
         while old and new and old[0] == new[0]:
@@ -115,7 +125,7 @@ def change_keys(message: str, blocks: Iterable[tuple[str, Block]], *, repo: str,
 def change_words(keys: Iterable[str]) -> Words64:
     """Change keys as sorted numbers."""
     numbers = [int.from_bytes(blake2b(key.encode("utf-8"), digest_size=8).digest()) for key in keys]
-    return np.unique(np.array(numbers, np.uint64))
+    return distinct(np.array(numbers, np.uint64))
 
 
 def leaks(rows: Sequence[Marks], train: Train) -> list[str]:
@@ -123,10 +133,10 @@ def leaks(rows: Sequence[Marks], train: Train) -> list[str]:
     reasons = [""] * len(rows)
     for kind, files in (("runs", train.runs), ("functions", train.functions), ("changes", train.changes)):
         wanted = [getattr(row, kind) for row in rows]
-        words = np.unique(np.concatenate([*wanted, NONE]))
+        words = distinct(np.concatenate([*wanted, NONE]))
         hits = words[known(words, files)]
         for place, own in enumerate(wanted):
-            if not reasons[place] and _common(own, hits):
+            if not reasons[place] and among(own, hits).any():
                 reasons[place] = REASONS[kind]
     return reasons
 
@@ -174,7 +184,13 @@ def _gap(segments: Sequence[Segment]) -> bytes | None:
     if Role.PREFIX not in texts and Role.SUFFIX not in texts:
         return None
     prefix, target = texts.get(Role.PREFIX, b""), texts.get(Role.TARGET, b"")
-    whole = prefix + target + texts.get(Role.SUFFIX, b"")
+    suffix = texts.get(Role.SUFFIX, b"")
+    near = prefix[prefix.rfind(b"\n", 0, max(0, len(prefix) - NEAR_BYTES)) + 1 :]
+    return _stretch(near, target, suffix[: suffix.find(b"\n", NEAR_BYTES) + 1 or len(suffix)])
+
+
+def _stretch(prefix: bytes, target: bytes, suffix: bytes) -> bytes:
+    whole = prefix + target + suffix
     end = len(prefix) + len(target)
     spans = [match.span() for match in TOKEN.finditer(whole)]
     inside = [place for place, span in enumerate(spans) if span[1] > len(prefix) and span[0] < end]
@@ -183,10 +199,3 @@ def _gap(segments: Sequence[Segment]) -> bytes | None:
     more = max(0, RUN_TOKENS - len(inside))
     first, last = max(0, inside[0] - more), min(len(spans) - 1, inside[-1] + more)
     return whole[spans[first][0] : spans[last][1]]
-
-
-def _common(own: Words64, hits: Words64) -> bool:
-    if not len(own) or not len(hits):
-        return False
-    places = np.minimum(np.searchsorted(hits, own), len(hits) - 1)
-    return bool((hits[places] == own).any())

@@ -14,7 +14,7 @@ OURS = "time + clusters"
 
 
 def leakage_table(
-    items: Sequence[Item], *, commits: Sequence[str], paths: Sequence[str], plan: SplitPlan, seed: int
+    items: Sequence[Item], *, commits: Iterable[str], paths: Iterable[str], plan: SplitPlan, seed: int
 ) -> tuple[LeakageRow, ...]:
     """One row per method, and two of the plan: its novel and its evolving items.
 
@@ -66,13 +66,8 @@ def _mask(values: Iterable[bool]) -> Mask:
 def _whole_groups(names: Iterable[str], wanted: int, *, seed: int) -> Mask:
     """Whole groups in the order of a hash of their names, until wanted items are held out."""
     key = str(seed).encode()
-    hashes = np.array(
-        [
-            int.from_bytes(blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=key).digest())
-            for name in names
-        ],
-        np.uint64,
-    )
+    digests = (blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=key).digest() for name in names)
+    hashes = np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)
     _, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
     # a group is taken while fewer than wanted items were taken before it
     before = np.cumsum(sizes) - sizes

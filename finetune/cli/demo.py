@@ -46,7 +46,7 @@ def run_demo(repo: Path, home: "Home") -> "DemoResult":
 
     started = time.monotonic()
     dataset = home.datasets / "demo"
-    manifest = _step(1, f"Data: {repo}", lambda: _build(repo, dataset))
+    manifest = _step(1, f"Data: {repo}", lambda: _build(repo, dataset, home))
     state = _step(2, "Training: the embedded base in 4 bit, a LoRA adapter on top", lambda: _train(dataset, home))
     report = _step(3, "Evaluation: base against adapter on held-out files", lambda: run_evaluation(home, state.run_id))
     answers = _step(4, "Serving: the same question to base and adapter", lambda: ask_both(home, state, dataset))
@@ -72,13 +72,13 @@ def _step(number: int, title: str, work: Callable[[], ResultT]) -> ResultT:
     return result
 
 
-def _build(repo: Path, out: Path) -> "DatasetManifest":
+def _build(repo: Path, out: Path, home: "Home") -> "DatasetManifest":
     from data_pipelines.config import PipelineConfig
     from data_pipelines.pipeline import build_dataset
     from finetune.terminal.progress import Progress
 
     with Progress("Building", None) as progress:
-        return build_dataset(PipelineConfig.for_repositories([repo]), out, progress=progress)
+        return build_dataset(PipelineConfig.for_repositories([repo]), out, data_folder=home.data, progress=progress)
 
 
 def _train(dataset: Path, home: "Home") -> "RunState":

@@ -18,6 +18,11 @@ class Home:
         return self.root / "datasets"
 
     @property
+    def data(self) -> Path:
+        """What data builds found, so that the next does only what changed, and the key of placeholders."""
+        return self.root / "data"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

@@ -20,6 +20,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def printable(text: str) -> str:
+    """Text that came out of a repository, so that it cannot steer the terminal; it becomes one line."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
 def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), indent: int = 2) -> str:
     """Columns aligned with spaces; a column whose cells below the header are all numbers is set to the right."""
     lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]

@@ -26,3 +26,20 @@ def on_signals(numbers: Sequence[signal.Signals], act: Callable[[], object]) -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does, so that it can end what it started.
+
+    SIGHUP stays ignored where it is: `nohup` means that the command outlives its terminal.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    with on_signals(numbers, _interrupt):
+        yield
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.answers import FileAnswers
-from data_pipelines.config import QaSection, RedactSection, TeacherSection
+from data_pipelines.config import RedactSection
 from data_pipelines.document import Document, Handle, Origin
 from data_pipelines.extract.python import PythonExtractor
 from data_pipelines.mine.qa import NoAnswer, QaMiner
 from data_pipelines.mine.qa_seeds import choose, symbol_seeds
 from data_pipelines.mine.row import Row
+from data_pipelines.questions.answers import FileAnswers
+from data_pipelines.questions.teacher import Teacher
 from data_pipelines.redact.redactor import Redactor
-from data_pipelines.teacher import Teacher
+from data_pipelines.task_config import QaSection, TeacherSection
 from finetune.embedded import BASE_FOLDER
 from serving.run import running_server
 

@@ -11,6 +11,7 @@ from data_pipelines.sources.forge.shelf import Shelf
 from data_pipelines.sources.forge.stream import SUFFIXES, Record, read_records
 from data_pipelines.sources.forge.threads import thread_of
 from finetune.contracts.errors import InputError, MachineError
+from finetune.contracts.io import digest_file, digest_text
 
 HINT = (
     "Give sources[].reviews a folder or a file of an unpacked GitLab project export, of a GitHub migration archive, or"
@@ -35,6 +36,15 @@ def read_reviews(path: Path, *, min_comment_chars: int) -> Iterator[ReviewThread
             f"The comments of {path} cannot be put in order on disk: {cause}.",
             "Free some space in the folder for temporary files, or name another: export SQLITE_TMPDIR=/path.",
         ) from cause
+
+
+def export_digest(path: Path) -> str:
+    """Tells exports apart by the names and the content of their files; one that cannot be read has a digest too."""
+    try:
+        rows = [f"{name}\0{digest_file(file)}" for file, name in _files(path)]
+    except (InputError, OSError):
+        rows = ["cannot be read"]
+    return digest_text("\n".join(rows))
 
 
 def _read(path: Path, min_comment_chars: int) -> Iterator[ReviewThread | Refused]:

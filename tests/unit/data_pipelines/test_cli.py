@@ -8,8 +8,9 @@ from data_pipelines.cli import app
 from finetune.cli.errors import run_guarded
 
 
-def run(*arguments):
-    words = [str(word) for word in arguments]
+def run(*arguments, home=None):
+    """home is that of a build, which would else write into the folder that the tests run in."""
+    words = [str(word) for word in arguments] + (["--home", str(home)] if home else [])
     return run_guarded(
         lambda: app(args=words, prog_name="finetune data", standalone_mode=False),
         debug=False,
@@ -20,12 +21,12 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def dataset(shop, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "shop"
-    assert run("build", "--repo", shop, "--out", out) == 0
+    assert run("build", "--repo", shop, "--out", out, home=out.parent / "home") == 0
     return out
 
 
 def test_build_prints_figures_and_the_next_command(shop, tmp_path, capsys):
-    assert run("build", "--repo", shop, "--out", tmp_path / "out") == 0
+    assert run("build", "--repo", shop, "--out", tmp_path / "out", home=tmp_path / "home") == 0
     shown = capsys.readouterr()
     assert "held-out files" in shown.out
     assert f"finetune data inspect {tmp_path / 'out'}" in shown.out
@@ -33,10 +34,10 @@ def test_build_prints_figures_and_the_next_command(shop, tmp_path, capsys):
 
 
 def test_json_is_one_document_on_stdout(shop, tmp_path, dataset, capsys):
-    assert run("build", "--repo", shop, "--out", tmp_path / "out", "--json") == 0
+    assert run("build", "--repo", shop, "--out", tmp_path / "out", "--json", home=tmp_path / "home") == 0
     built = json.loads(capsys.readouterr().out)
-    assert run("stats", dataset, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {**built, "path": str(dataset)}
+    assert run("stats", tmp_path / "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == built
     assert run("inspect", dataset, "--task", "infill", "--limit", "2", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["examples"]) == 2
 
@@ -53,7 +54,7 @@ def test_inspect_shows_rows_with_their_place(dataset, capsys):
 def test_a_pipeline_file_and_a_repository(shop, tmp_path, capsys):
     pipeline = tmp_path / "p.yaml"
     pipeline.write_text("tasks:\n  pretrain:\n    enabled: false\n")
-    assert run("build", pipeline, "--repo", shop, "--out", tmp_path / "out") == 0
+    assert run("build", pipeline, "--repo", shop, "--out", tmp_path / "out", home=tmp_path / "home") == 0
     assert "pretrain" not in capsys.readouterr().out
 
 
@@ -86,7 +87,8 @@ def test_bad_input_is_one_message_with_its_exit_code(arguments, code, text, shop
         "broken": tmp_path / "broken.yaml",
         "data": dataset,
     }
-    assert run(*[word.format(**names) for word in arguments]) == code
+    home = tmp_path / "home" if arguments[0] == "build" else None
+    assert run(*[word.format(**names) for word in arguments], home=home) == code
     shown = capsys.readouterr()
     assert text in shown.err
     assert "Traceback" not in shown.err
@@ -94,10 +96,26 @@ def test_bad_input_is_one_message_with_its_exit_code(arguments, code, text, shop
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_build_needs_the_next_time_lies_in_the_home_and_the_key_is_its_own(shop, tmp_path, capsys):
+    for name in ("one", "two", "again"):
+        home = tmp_path / "home" / ("one" if name == "again" else name)
+        assert run("build", "--repo", shop, "--out", tmp_path / name, home=home) == 0
+    keys = [(tmp_path / "home" / name / "data" / "redaction.key").read_bytes() for name in ("one", "two")]
+    assert keys[0] != keys[1]
+    one, two, again = (json.loads((tmp_path / name / "manifest.json").read_bytes()) for name in ("one", "two", "again"))
+    assert one == again
+    assert one["settings"] != two["settings"]
+    assert sorted(path.name.rpartition("-")[0] for path in (tmp_path / "home" / "one" / "data").iterdir()) == [
+        "",
+        "again",
+        "one",
+    ]
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone", "manifest"])
 def test_a_damaged_dataset_is_named(damage, shop, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run("build", "--repo", shop, "--out", out) == 0
+    assert run("build", "--repo", shop, "--out", out, home=tmp_path / "home") == 0
     shard = out / "train-00000.parquet"
     if damage == "cut":
         shard.write_bytes(shard.read_bytes()[:500])

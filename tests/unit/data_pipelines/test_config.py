@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import known_keys
 
 ROOT = Path(__file__).resolve().parents[3]
+TABLE_OF_KEYS = re.compile(r"^\| key \| default \| meaning \|\n(?:\|.*\n)+", re.MULTILINE)
+# a whole key; one with a star or "<task>" stands for several
+KEY = re.compile(r"`([a-z_]+(?:\[\])?(?:\.[a-z_]+)+)`")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "data").glob("*.yaml")), ids=lambda path: path.name)
@@ -76,19 +80,24 @@ def test_every_task_is_kept_whole_unless_the_file_says_otherwise():
     assert Task.SEARCH_REPLACE in tasks.weights()
 
 
-def test_the_page_names_every_key():
-    page = (ROOT / "docs" / "data.md").read_text()
+def test_the_pages_name_every_key_and_no_other():
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("data.md", "tasks.md"))
 
-    sections = {key.rpartition(".")[0] for key in known_keys(PipelineConfig)} | {"sources"}
+    known = list(known_keys(PipelineConfig))
+    sections = {key.rpartition(".")[0] for key in known} | {"sources"}
     keys = [
         key.replace("sources.", "sources[].")
-        for key in known_keys(PipelineConfig)
+        for key in known
         # the filters of a source are those of the pipeline
         if key not in sections and not key.startswith("sources.filters.")
     ]
-    assert "`sources[].filters`" in page
+    assert "`sources[].filters`" in pages
     assert len(keys) > 30
-    assert [key for key in keys if not any(f"`{name}`" in page for name in names_of(key))] == []
+    assert [key for key in keys if not any(f"`{name}`" in pages for name in names_of(key))] == []
+    cells = [row.split(" | ")[0] for table in TABLE_OF_KEYS.findall(pages) for row in table.splitlines()]
+    written = {key.replace("[]", "") for cell in cells for key in KEY.findall(cell)}
+    assert len(written) > 30
+    assert sorted(written - set(known)) == []
 
 
 def names_of(key: str) -> list[str]:

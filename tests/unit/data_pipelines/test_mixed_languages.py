@@ -1,13 +1,7 @@
 """A repository of several languages, one of them unknown, built into a dataset."""
 
-import io
-
-import pyarrow.parquet as pq
-
-from data_pipelines.config import PipelineConfig
-from data_pipelines.pipeline import build_dataset
-from finetune.contracts.dataset import Example, Role, Task
-from finetune.terminal.progress import Progress
+from finetune.contracts.dataset import Role, Task
+from tests.unit.data_pipelines import building
 
 GO = """package shop
 
@@ -60,11 +54,8 @@ def rows_of(make_repository, out, **settings):
 
 
 def examples_of(builder, out, **settings):
-    config = PipelineConfig.model_validate({"sources": [{"path": builder.path}], **settings})
-    with Progress("Building", None, stream=io.StringIO()) as progress:
-        build_dataset(config, out, progress=progress)
-    shards = [path for path in sorted(out.glob("*.parquet")) if path.name != "dropped.parquet"]
-    return [Example.model_validate(row) for path in shards for row in pq.read_table(path).to_pylist()]
+    building.build([builder.path], out, **settings)
+    return building.rows_of(out)
 
 
 def strata(rows, language):
@@ -80,7 +71,7 @@ def test_each_language_gives_what_is_known_of_it(make_repository, tmp_path):
         Task.COMMIT_EDIT,
         Task.PRETRAIN,
     }
-    assert {row.task for row in rows if row.language == "lua"} == {Task.INFILL, Task.PRETRAIN}
+    assert {row.task for row in rows if row.language == "lua"} == {Task.INFILL, Task.REPO_INFILL, Task.PRETRAIN}
     assert strata(rows, "lua") == {"random"}
     assert {"block", "statement", "line"} <= strata(rows, "go")
 
@@ -94,14 +85,15 @@ def test_other_languages_can_be_left_out_or_all_be_taken(make_repository, tmp_pa
 
 def test_a_text_without_syntax_gives_no_gap_when_random_cuts_are_switched_off(make_repository, tmp_path):
     weights = {"block": 1, "statement": 1, "call": 1, "line": 1, "random": 0}
-    rows = rows_of(make_repository, tmp_path / "out", tasks={"infill": {"strata": weights}})
+    tasks = {"infill": {"strata": weights}, "repo_infill": {"strata": weights}}
+    rows = rows_of(make_repository, tmp_path / "out", tasks=tasks)
     assert strata(rows, "go")
     assert {row.task for row in rows if row.language == "lua"} == {Task.PRETRAIN}
 
 
 def test_the_answer_of_a_documented_function_is_code_of_its_file(make_repository, tmp_path):
     rows = rows_of(make_repository, tmp_path / "out")
-    whole = {row.provenance[0].path: row.segments[0].text for row in rows if row.task is Task.PRETRAIN}
+    whole = {segment.path: segment.text for row in rows if row.task is Task.PRETRAIN for segment in row.segments}
     found = [row for row in rows if row.task is Task.DOCSTRING]
     assert found
     for row in found:

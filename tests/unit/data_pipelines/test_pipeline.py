@@ -1,43 +1,23 @@
 import errno
-import io
 import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.config import PipelineConfig
 from data_pipelines.dedup.shingles import jaccard, shingles
+from data_pipelines.engine.store import STORE_NAME
 from data_pipelines.mine.blocks import Block, apply_blocks, read_blocks
-from data_pipelines.pipeline import build_dataset
 from data_pipelines.show import page
 from data_pipelines.sources.git import open_repository
 from finetune.contracts import io as contract_io
-from finetune.contracts.dataset import DatasetManifest, Example, Role, Split, Task
+from finetune.contracts.dataset import DatasetManifest, Role, Slice, Split, Task
 from finetune.contracts.errors import DatasetError, MachineError, RepositoryError, UsageError
 from finetune.contracts.io import digest_file, digest_text
-from finetune.terminal.progress import Progress
-
-
-def build(paths, out, **settings):
-    config = PipelineConfig.model_validate({"sources": [{"path": path} for path in paths], **settings})
-    with Progress("Building", None, stream=io.StringIO()) as progress:
-        return build_dataset(config, out, progress=progress)
-
-
-def rows_of(out, split=None):
-    found = []
-    for path in sorted(out.glob("*.parquet")):
-        if path.name != "dropped.parquet" and (split is None or path.name.startswith(split)):
-            found += [Example.model_validate(row) for row in pq.read_table(path).to_pylist()]
-    return found
-
-
-def bytes_of(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+from tests.unit.data_pipelines.building import KEY, build, bytes_of, data_folder, dropped_of, rows_of
 
 
 def text_of(row, role):
@@ -52,7 +32,7 @@ def built(shop, tmp_path_factory):
 
 def test_every_task_has_rows_and_the_manifest_tells_the_truth(built):
     out, manifest, rows = built
-    assert {row.task for row in rows} >= {Task.INFILL, Task.DOCSTRING, Task.COMMIT_EDIT, Task.PRETRAIN}
+    assert {row.task for row in rows} == set(Task) - {Task.TESTS, Task.REVIEW_FIX, Task.QA}
     assert manifest == DatasetManifest.model_validate_json((out / "manifest.json").read_bytes())
     for shard in manifest.shards:
         assert digest_file(out / shard.name) == shard.sha256
@@ -64,12 +44,12 @@ def test_every_task_has_rows_and_the_manifest_tells_the_truth(built):
     assert {(row.task, row.split): row.examples for row in manifest.counts} == counted
     assert manifest.num_examples() == len(rows) == len({row.id for row in rows})
     assert (manifest.sources[0].commits, manifest.sources[0].files) == (12, 10)
-    assert sorted(path.name for path in out.iterdir()) == [
-        "dropped.parquet",
-        "heldout-00000.parquet",
-        "manifest.json",
-        "train-00000.parquet",
-    ]
+    shards = [shard.name for shard in manifest.shards]
+    # files, edits and packs of one repository
+    assert shards == [f"{split}-0000{number}.parquet" for split in ("heldout", "train") for number in range(3)]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["dropped.parquet", "manifest.json", "report.html", "split.parquet", *shards]
+    )
 
 
 def test_provenance_leads_back_to_the_text(built, shop):
@@ -95,6 +75,11 @@ def test_held_out_rows_come_from_after_the_cut_and_train_rows_from_before(built)
         assert late == (row.split is Split.HELDOUT) or row.split is Split.HELDOUT
         if row.split is Split.TRAIN:
             assert not late
+    assert {row.slice for row in rows if row.split is Split.TRAIN} == {None}
+    counts = Counter(row.slice for row in rows if row.split is Split.HELDOUT)
+    assert counts == {Slice.NOVEL: manifest.split.novel, Slice.EVOLVING: manifest.split.evolving}
+    taught = {row.cluster for row in rows if row.split is Split.TRAIN}
+    assert taught.isdisjoint(row.cluster for row in rows if row.slice is Slice.NOVEL)
 
 
 def test_edits_apply_and_their_context_is_the_file_before(built):
@@ -122,11 +107,13 @@ def test_a_clone_elsewhere_gives_the_same_bytes_in_another_process(built, shop, 
     code = (
         "import sys; from pathlib import Path; from data_pipelines.config import PipelineConfig;"
         "from data_pipelines.pipeline import build_dataset; from finetune.terminal.progress import Progress;"
-        "build_dataset(PipelineConfig.for_repositories([Path(sys.argv[1])]), Path(sys.argv[2]), "
+        "document = {'sources': [{'path': sys.argv[1]}], 'redact': {'key_file': sys.argv[3]}, 'run': {'workers': 1}};"
+        "build_dataset(PipelineConfig.model_validate(document), Path(sys.argv[2]), data_folder=Path(sys.argv[4]), "
         "progress=Progress('x', None)); assert 'torch' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    arguments = [sys.executable, "-c", code, str(tmp_path / "shop.git"), str(tmp_path / "clone")]
+    (tmp_path / "key").write_bytes(KEY)
+    arguments = [sys.executable, "-c", code, *(str(tmp_path / name) for name in ("shop.git", "clone", "key", "data"))]
     subprocess.run(arguments, check=True, env=environment, capture_output=True)
     assert bytes_of(tmp_path / "clone") == bytes_of(built[0])
 
@@ -147,7 +134,7 @@ def test_no_secret_and_no_address_reaches_a_file_of_the_dataset(make_repository,
     assert {row.reason for row in manifest.redacted} == {"aws-access-key-id", "password-assignment", "email"}
     assert any(row.redactions for row in rows_of(tmp_path / "out"))
     shown = json.dumps([row.model_dump(mode="json") for row in rows_of(tmp_path / "out")]) + manifest.model_dump_json()
-    shown += json.dumps(pq.read_table(tmp_path / "out" / "dropped.parquet").to_pylist())
+    shown += json.dumps(dropped_of(tmp_path / "out")) + (tmp_path / "out" / "report.html").read_text()
     assert any(row.task is Task.COMMIT_EDIT for row in rows_of(tmp_path / "out"))
     assert [secret for secret in secrets if secret in shown] == []
 
@@ -175,7 +162,7 @@ def assert_no_leak(rows):
     whole = {side: [] for side in Split}
     for row in rows:
         if row.task is Task.PRETRAIN:
-            whole[row.split].append(shingles(row.segments[0].text.encode()))
+            whole[row.split] += [shingles(segment.text.encode()) for segment in row.segments]
     assert whole[Split.TRAIN]
     assert whole[Split.HELDOUT]
     for held in whole[Split.HELDOUT]:
@@ -242,8 +229,7 @@ def test_hostile_entries_are_left_out_with_a_reason(make_repository, tmp_path, s
     reasons = {row.reason: row.count for row in manifest.dropped}
     assert reasons["symbolic link"] == reasons["submodule"] == reasons["Latin-1, not UTF-8"] == 1
     assert reasons["path is not printable UTF-8"] == 2
-    dropped = pq.read_table(tmp_path / "out" / "dropped.parquet").to_pylist()
-    assert all(row["path"].isprintable() for row in dropped)
+    assert all(row["path"].isprintable() for row in dropped_of(tmp_path / "out"))
     assert "root:" not in json.dumps([row.model_dump(mode="json") for row in rows_of(tmp_path / "out")])
 
 
@@ -319,35 +305,43 @@ def test_a_file_in_the_way_is_refused(shop, tmp_path):
         build([shop], tmp_path / "out")
 
 
-@pytest.mark.parametrize("where", ["spool", "end"])
+@pytest.mark.parametrize("where", ["store", "part", "end"])
 def test_a_full_disk_is_one_message_and_nothing_changes(where, shop, tmp_path, monkeypatch):
     out = tmp_path / "out"
     build([shop], out)
     before = bytes_of(out)
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if where == "spool":
-        monkeypatch.setattr("data_pipelines.spool.Spool.append", full)
+    if where == "store":
+        monkeypatch.setattr("data_pipelines.engine.reader.write_pack", full)
+    elif where == "part":
+        monkeypatch.setattr("data_pipelines.sinks.rows.ExampleFile.add", full)
     else:
         monkeypatch.setattr(contract_io, "sync_folder", full)
     with pytest.raises(MachineError, match="No space left"):
-        build([shop], out)
+        build([shop], out, seed=1)
     assert bytes_of(out) == before
     assert list(tmp_path.glob(".out*")) == []
+    monkeypatch.undo()
+    assert build([shop], out, seed=1).content_digest == build([shop], tmp_path / "other", seed=1).content_digest
 
 
-def test_memory_does_not_hold_the_texts(built):
-    """Documents keep handles into the spool, whose file is gone at the end."""
-    assert not (built[0] / ".spool").exists()
+def test_what_only_a_build_at_work_needs_is_gone_at_its_end(built):
+    """The scratch database, and the inputs of workers: these hold the key, and texts that nothing was taken out of."""
+    (work,) = data_folder(built[0]).iterdir()
+    journal = f"{STORE_NAME}-journal"
+    names = ["dataset", "lock", "packs", "parts", STORE_NAME, journal, "surveys"]
+    assert sorted(path.name for path in work.iterdir()) == names
+    assert not (work / journal).stat().st_size
+    assert list((work / "packs").iterdir()) == []
+    assert list(work.rglob(".*")) == []
 
 
 def test_tasks_and_strata_can_be_switched_off(shop, tmp_path):
     tasks = {
-        "docstring": {"enabled": False},
-        "commit_edit": {"enabled": False},
-        "pretrain": {"enabled": False},
+        **{task.value: {"enabled": False} for task in Task if task is not Task.INFILL},
         "infill": {"strata": {"block": 1, "statement": 0, "call": 0, "line": 0, "random": 0}},
     }
     manifest = build([shop], tmp_path / "out", tasks=tasks)
@@ -360,7 +354,8 @@ def test_context_of_train_rows_never_shows_a_held_out_file(make_repository, tmp_
     for number in range(10):
         text = "".join(f"import m{other}\n" for other in range(10) if other != number)
         builder.commit({f"m{number}.py": text + module_text_like(shop, number)}, "Add one more module here")
-    build([builder.path], tmp_path / "out", tasks={"infill": {"context_share": 1.0, "max_context_files": 9}})
+    tasks = {"repo_infill": {"bytes_per_row": 100, "max_rows_per_file": 9, "max_context_files": 9}}
+    build([builder.path], tmp_path / "out", tasks=tasks)
     held = {row.provenance[0].path for row in rows_of(tmp_path / "out", "heldout")}
     shown = {
         segment.path
@@ -396,7 +391,7 @@ def test_a_held_out_function_that_train_teaches_word_for_word_is_left_out(make_r
     builder.commit({"last.py": shared + "\n\n" + module_text_like(shop, 0).replace("apple", "plum")}, "Move a function")
     manifest = build([builder.path], tmp_path / "out", tasks={"docstring": {"max_rows_per_file": 9}})
     dropped = {row.reason: row.count for row in manifest.dropped if row.stage == "docstring"}
-    assert dropped == {"a train row has the same target": 1}
+    assert dropped == {"everything that it asks stands in a row of train": 1}
 
 
 def test_escape_sequences_of_a_repository_do_not_reach_the_terminal(built):

@@ -1,31 +1,11 @@
 """Redaction in whole builds: what is planted in a repository, its paths and messages must not reach a dataset."""
 
-import io
-
-import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines import pipeline
-from data_pipelines.config import PipelineConfig
-from data_pipelines.pipeline import build_dataset
 from data_pipelines.redact.scanner import Scanner
-from finetune.contracts.dataset import Example, Task
-from finetune.terminal.progress import Progress
-
-
-def build(path, out, **settings):
-    config = PipelineConfig.model_validate({"sources": [{"path": path}], **settings})
-    with Progress("Building", None, stream=io.StringIO()) as progress:
-        return build_dataset(config, out, progress=progress)
-
-
-def rows_of(out):
-    paths = [path for path in sorted(out.glob("*.parquet")) if path.name != "dropped.parquet"]
-    return [Example.model_validate(row) for path in paths for row in pq.read_table(path).to_pylist()]
-
-
-def dropped_of(out):
-    return pq.read_table(out / "dropped.parquet").to_pylist()
+from finetune.contracts.dataset import Task
+from tests.unit.data_pipelines.building import build, bytes_of, dropped_of, rows_of
 
 
 def written(out):
@@ -34,7 +14,7 @@ def written(out):
     for row in rows_of(out):
         cells += [segment.text for segment in row.segments] + [segment.path or "" for segment in row.segments]
         cells += [str(value) for place in row.provenance for value in place.model_dump().values()]
-    return "\n".join([*cells, (out / "manifest.json").read_text()])
+    return "\n".join([*cells, (out / "manifest.json").read_text(), (out / "report.html").read_text()])
 
 
 def modules_of(shop):
@@ -66,7 +46,7 @@ def test_no_planted_secret_reaches_a_shard(planted, filled, tmp_path, shop):
         changed = text.replace("= 0\n", f'= 0\n    open_shop(password="{new}")\n', 1)
         assert changed != text
         filled.commit({f"shop/{name}": f"{changed}\n\n{lines}"}, f"Open the shop with password='{new}' from now on")
-    manifest = build(filled.path, tmp_path / "out", tasks={"commit_edit": {"max_before_bytes": 200_000}})
+    manifest = build([filled.path], tmp_path / "out", tasks={"commit_edit": {"max_before_bytes": 200_000}})
     shown = written(tmp_path / "out")
     assert len(secrets) > 300
     assert [secret for secret in secrets if secret in shown] == []
@@ -83,7 +63,7 @@ def test_a_path_with_a_secret_or_an_address_is_left_out_and_not_told(filled, tmp
     filled.commit({path: text.replace("quince", f"quince{number}") for number, path in enumerate(paths)}, "Odd names")
     changed = text.replace("quince", "quince0").replace("= 0\n", "= 5\n", 1)
     filled.commit({paths[0]: changed}, "Start the weighing of quinces at five")
-    manifest = build(filled.path, tmp_path / "out")
+    manifest = build([filled.path], tmp_path / "out")
     counted = {(row.stage, row.reason): row.count for row in manifest.dropped}
     assert counted["redact", "the path holds a secret, or the name or address of a person"] == 3
     assert counted["commit_edit", "the path holds a secret, or the name or address of a person"] == 1
@@ -99,7 +79,7 @@ def test_authors_of_the_history_are_nobody_in_the_rows(filled, tmp_path, shop):
     filled.commit({"shop/quince.py": text}, "Add the quinces to the shop", author=grace)
     text = text.replace("= 0\n", "= 1\n", 1)
     filled.commit({"shop/quince.py": text}, "Count quinces as Grace Hopper wants it", author=grace)
-    manifest = build(filled.path, tmp_path / "out")
+    manifest = build([filled.path], tmp_path / "out")
     shown = written(tmp_path / "out")
     assert "Hopper" not in shown
     assert "navy" not in shown
@@ -113,9 +93,7 @@ def test_an_author_of_one_repository_is_nobody_in_another(filled, make_repositor
     other.commit({"a.py": "value = 1\n" * 20}, "Start", author=("Grace Hopper", "grace@navy.internal"))
     text = modules_of(shop)["apple.py"].replace("apple", "quince")
     filled.commit({"shop/quince.py": f"# Ask Grace Hopper\n{text}"}, "Add the quinces to the shop")
-    config = PipelineConfig.for_repositories([filled.path, other.path])
-    with Progress("Building", None, stream=io.StringIO()) as progress:
-        build_dataset(config, tmp_path / "out", progress=progress)
+    build([filled.path, other.path], tmp_path / "out")
     assert "Hopper" not in written(tmp_path / "out")
 
 
@@ -125,13 +103,13 @@ def test_a_scan_that_fails_costs_one_file_and_passes_nothing_through(filled, tmp
     filled.commit({"shop/quince.py": text.replace("= 0\n", "= 1\n", 1)}, "Start the quinces at one instead")
     whole = Scanner.find
 
-    def failing(self, content, form):
+    def failing(self, content, form, persons=None):
         if b"def weigh_quince" in content or b"trap_path" in content:
             raise RuntimeError(content.decode())
-        return whole(self, content, form)
+        return whole(self, content, form, persons)
 
     monkeypatch.setattr(Scanner, "find", failing)
-    manifest = build(filled.path, tmp_path / "out")
+    manifest = build([filled.path], tmp_path / "out")
     reasons = {(row.stage, row.reason): row.count for row in manifest.dropped}
     assert reasons["redact", "the scan for secrets failed: RuntimeError"] == 2
     assert reasons["commit_edit", "the scan for secrets failed: RuntimeError"] == 1
@@ -148,22 +126,22 @@ def test_the_last_scan_leaves_out_the_row_in_which_something_is_found(how, fille
     whole = Scanner.find
     writing = False
 
-    def blind(self, content, form):
+    def blind(self, content, form, persons=None):
         if secret.encode() in content and not writing:
             return []
         if secret.encode() in content and how == "failed":
             raise RuntimeError
-        return whole(self, content, form)
+        return whole(self, content, form, persons)
 
-    def divided(*arguments):
+    def divided(*arguments, **options):
         nonlocal writing
         writing = True
-        return plain_divide(*arguments)
+        return plain_divide(*arguments, **options)
 
     plain_divide = pipeline.divide
     monkeypatch.setattr(pipeline, "divide", divided)
     monkeypatch.setattr(Scanner, "find", blind)
-    manifest = build(filled.path, tmp_path / "out")
+    manifest = build([filled.path], tmp_path / "out")
     reason = {
         "found": "the last scan found a secret: aws-access-key-id",
         "failed": "the scan for secrets failed: RuntimeError",
@@ -182,8 +160,5 @@ def test_two_builds_with_people_and_secrets_give_the_same_bytes(filled, tmp_path
             {f"shop/quince{number}.py": body}, "Add quinces to the shop", author=(name, f"{number}@corp.internal")
         )
     for folder in ("one", "two"):
-        build(filled.path, tmp_path / folder)
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert [(tmp_path / "one" / name).read_bytes() for name in names] == [
-        (tmp_path / "two" / name).read_bytes() for name in names
-    ]
+        build([filled.path], tmp_path / folder)
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")

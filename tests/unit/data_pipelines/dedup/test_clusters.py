@@ -2,10 +2,9 @@ import random
 
 import pytest
 
-from data_pipelines.dedup.clusters import NearIndex, NearTable
+from data_pipelines.dedup.clusters import NearTable
 from data_pipelines.dedup.minhash import bands_of
 from data_pipelines.dedup.shingles import jaccard, shingles
-from data_pipelines.spool import Spool
 from finetune.contracts.errors import DatasetError
 
 
@@ -164,8 +163,24 @@ def test_a_file_of_another_version_or_no_database_is_refused(tmp_path, monkeypat
         NearTable(path)
 
 
-def test_the_index_over_a_spool_numbers_texts_and_joins_twins(tmp_path):
-    with Spool(tmp_path / "spool") as spool:
-        index = NearIndex(spool, threshold=0.7)
-        assert [index.add(text) for text in (*chain(3), words(9_000, 400))] == [0, 1, 2, 3]
-        assert index.clusters() == [0, 0, 0, 3]
+def test_pairs_that_are_known_from_elsewhere_are_not_compared_again():
+    texts = chain(3)
+    with NearTable() as table:
+        for unit, text in enumerate(texts):
+            table.add(unit, bands_of(text))
+        first = table.clusters(texts.__getitem__, threshold=0.7)
+        known = list(table.compared())
+    reads = []
+
+    def read(unit):
+        reads.append(unit)
+        return texts[unit]
+
+    with NearTable() as table:
+        table.offer(known)
+        for unit, text in enumerate(texts):
+            table.add(unit, bands_of(text))
+        assert table.clusters(read, threshold=0.7).components.tolist() == first.components.tolist() == [0, 0, 0]
+        assert list(table.compared()) == known
+    assert known
+    assert reads == []

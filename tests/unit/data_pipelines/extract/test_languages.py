@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from data_pipelines.config import DocstringSection, InfillSection
-from data_pipelines.document import Document, Handle, Origin, Stratum
+from data_pipelines.document import Stratum
 from data_pipelines.extract.registry import LANGUAGES, extractor_for
-from data_pipelines.mine.docstring import mine_docstring
-from data_pipelines.mine.infill import mine_infill
+from data_pipelines.task_config import DocstringSection, InfillSection
 from finetune.contracts.dataset import Role
+from tests.unit.data_pipelines.mined import File, docstrings_of, infill_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,11 +437,6 @@ def spans_of(language, case):
     }
 
 
-def document(language):
-    origin = Origin("c" * 40, 7, "author")
-    return Document("shop", "team", "shop/basket", "b" * 40, language, origin, None, Handle(0, 0), 0, 0)
-
-
 def part(row, role):
     return "".join(segment.text for segment in row.segments if segment.role is role)
 
@@ -489,7 +483,8 @@ def test_its_row_is_the_function_without_its_indentation(language, case):
     section = DocstringSection(min_doc_chars=5)
     extractor = extractor_for(language)
     units = units_of(language, case)
-    (row,) = mine_docstring(document(language), text, units=units, extractor=extractor, section=section, seed=0)
+    file = File("shop/basket", language)
+    (row,) = docstrings_of(file, text, units=units, extractor=extractor, section=section)
     head, answer = part(row, Role.INSTRUCTION), part(row, Role.ANSWER)
     assert answer.startswith(head + "\n")
     whole = units.functions[0].whole
@@ -510,7 +505,8 @@ def test_prefix_target_suffix_are_the_file(language, case, stratum):
     text = case.text.encode()
     strata = {name: float(name == stratum) for name in ("block", "statement", "call", "line", "random")}
     section = InfillSection(bytes_per_row=100, strata=strata)
-    rows = mine_infill(document(language), text, units=units_of(language, case), context=(), section=section, seed=1)
+    file, extractor = File("shop/basket", language), extractor_for(language)
+    rows = infill_of(file, text, units=units_of(language, case), extractor=extractor, section=section, seed=1)
     assert rows
     for row in rows:
         assert part(row, Role.PREFIX) + part(row, Role.TARGET) + part(row, Role.SUFFIX) == case.text

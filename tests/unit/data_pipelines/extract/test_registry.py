@@ -38,5 +38,5 @@ def test_a_language_that_is_not_listed_gets_no_spans_but_no_refusal_either():
 
 def test_the_default_pipeline_and_the_page_name_every_language():
     assert load_pipeline(ROOT / "recipes" / "data" / "default.yaml") == PipelineConfig()
-    page = (ROOT / "docs" / "data.md").read_text()
+    page = (ROOT / "docs" / "filters.md").read_text()
     assert [language for language in LANGUAGES if f"`{language}`" not in page] == []

@@ -2,13 +2,13 @@
 
 import pytest
 
-from data_pipelines.config import DocstringSection, InfillSection
-from data_pipelines.document import Document, Handle, Origin, Span, Stratum, Units
+from data_pipelines.document import Span, Stratum, Units
 from data_pipelines.extract.registry import extractor_for
-from data_pipelines.mine.docstring import mine_docstring
-from data_pipelines.mine.infill import is_worth_it, mine_infill
+from data_pipelines.mine.infill import is_worth_it
 from data_pipelines.spans import merge, outside, touches, trim
+from data_pipelines.task_config import DocstringSection, InfillSection
 from finetune.contracts.dataset import Role
+from tests.unit.data_pipelines.mined import File, docstrings_of, infill_of
 
 FUNCTION = """
 /* Weigh. */
@@ -28,13 +28,9 @@ def cut(text, span):
     return text[span.start : span.end].decode()
 
 
-def document(language):
-    return Document("shop", "team", "a", "b" * 40, language, Origin("c" * 40, 7, "a"), None, Handle(0, 0), 0, 0)
-
-
 def targets(text, units, **section):
     section = InfillSection.model_validate({"bytes_per_row": 100, "max_rows_per_file": 400, **section})
-    rows = mine_infill(document("c"), text, units=units, context=(), section=section, seed=3)
+    rows = infill_of(File("a", "c"), text, units=units, extractor=extractor_for("c"), section=section, seed=3)
     return [segment.text for row in rows for segment in row.segments if segment.role is Role.TARGET]
 
 
@@ -211,12 +207,6 @@ def test_a_function_that_cannot_stand_alone_gives_no_row():
     text = b'def f(a):\n    """Adds one to what it is given."""\n    b = a\n    b += 1\n    return b\n'
     units = extractor_for("python").units(text)
     for language, num_rows in (("python", 1), ("java", 0)):
-        rows = mine_docstring(
-            document("python"),
-            text,
-            units=units,
-            extractor=extractor_for(language),
-            section=DocstringSection(),
-            seed=0,
-        )
+        extractor = extractor_for(language)
+        rows = docstrings_of(File("a", "python"), text, units=units, extractor=extractor, section=DocstringSection())
         assert len(rows) == num_rows

@@ -1,15 +1,13 @@
 """Small repositories in seven languages, each with a cart that imports prices, and tests of it."""
 
-from dataclasses import dataclass
-
 import pytest
 
-from data_pipelines.config import TasksSection
-from data_pipelines.document import Origin
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.filters.language import language_of
 from data_pipelines.mine.card import LoadedFile, card_of
 from data_pipelines.mine.pick import pick
+from data_pipelines.task_config import TasksSection
+from tests.unit.data_pipelines.mined import File
 
 PYTHON = {
     "shop/price.py": '''"""Prices — ü."""
@@ -289,22 +287,6 @@ TASKS = {
     "search_replace": {"bytes_per_row": 100, "max_rows_per_file": 6},
     "describe": {"share": 1.0, "max_rows_per_file": 6},
 }
-
-
-ORIGIN = Origin("c" * 40, 7, "author")
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A Source."""
-
-    path: str
-    language: str
-    repo: str = "shop"
-    visibility: str = "team"
-    blob: str = "b" * 40
-    origin: Origin = ORIGIN
-    license: str | None = "MIT"
 
 
 class Shop:

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from data_pipelines.config import DescribeSection, DocstringSection
 from data_pipelines.draw import Draw
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.mine.describe import describe_rows, pick_describe
 from data_pipelines.mine.docstring import docstring_rows, pick_docstring
 from data_pipelines.mine.documented import is_delegation, parameters, qualifies, tells_behaviour
 from data_pipelines.mine.words import name_words
+from data_pipelines.task_config import DescribeSection, DocstringSection
 from finetune.contracts.dataset import Role, Task
 
 

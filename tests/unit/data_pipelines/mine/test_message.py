@@ -1,8 +1,8 @@
 import pytest
 
-from data_pipelines.config import CommitEditSection
 from data_pipelines.document import Change, Commit
 from data_pipelines.mine.message import edit_reason, normalise
+from data_pipelines.task_config import CommitEditSection
 
 
 @pytest.mark.parametrize(

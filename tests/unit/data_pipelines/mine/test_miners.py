@@ -2,29 +2,18 @@ import ast
 
 import pytest
 
-from data_pipelines.config import DocstringSection, InfillSection, PretrainSection
-from data_pipelines.document import Document, Handle, Origin, Span
+from data_pipelines.document import Span
 from data_pipelines.extract.python import PythonExtractor
 from data_pipelines.mine.context import ContextFile, head_of
-from data_pipelines.mine.docstring import mine_docstring
-from data_pipelines.mine.infill import is_worth_it, mine_infill
-from data_pipelines.mine.pretrain import mine_pretrain
-from data_pipelines.mine.row import line_range
-from finetune.contracts.dataset import Role, Split
+from data_pipelines.mine.infill import gap_row, is_worth_it
+from data_pipelines.mine.pretrain import PartText, parts_of, pretrain_row
+from data_pipelines.mine.row import line_range, row_id
+from data_pipelines.task_config import DocstringSection, InfillSection, PretrainSection, RepoInfillSection
+from finetune.contracts.dataset import Role, Task
+from tests.unit.data_pipelines.mined import File, docstrings_of, infill_of, picks_of
 
 EXTRACTOR = PythonExtractor()
-DOCUMENT = Document(
-    repo="shop",
-    visibility="team",
-    path="shop/cart.py",
-    blob="b" * 40,
-    language="python",
-    origin=Origin("c" * 40, 7, "author"),
-    license="MIT",
-    text=Handle(0, 0),
-    unit=0,
-    bytes=0,
-)
+DOCUMENT = File("shop/cart.py", "python")
 BODY = "".join(
     f'''
 class Cart{number}:
@@ -40,10 +29,15 @@ class Cart{number}:
 TEXT = BODY.encode()
 
 
-def infill(text=TEXT, context=(), **section):
+def infill(text=TEXT, **section):
     section = InfillSection.model_validate({"bytes_per_row": 150, "max_suffix_bytes": 6000, **section})
+    return infill_of(DOCUMENT, text, units=EXTRACTOR.units(text), extractor=EXTRACTOR, section=section)
+
+
+def docstrings(text):
     units = EXTRACTOR.units(text)
-    return mine_infill(DOCUMENT, text, units=units, context=context, section=section, seed=0)
+    assert units.parses
+    return docstrings_of(DOCUMENT, text, units=units, extractor=EXTRACTOR, section=DocstringSection())
 
 
 def part(row, role):
@@ -76,7 +70,7 @@ def test_windows_are_whole_lines_of_the_file():
 
 def test_rows_are_the_same_each_time_and_differ_among_themselves():
     assert infill() == infill()
-    ids = [row.example(Split.TRAIN, "c").id for row in infill()]
+    ids = [row_id(row) for row in infill()]
     assert len(ids) == len(set(ids)) == 8
 
 
@@ -91,11 +85,23 @@ def test_targets_keep_their_limits_and_hold_no_placeholder():
 
 
 def test_context_comes_first_unlearned_with_its_own_provenance():
-    file = ContextFile(DOCUMENT, b"import a\n", ((1, 1),))
-    for row in infill(context=[file], context_share=1.0):
+    other = File("shop/price.py", "python", blob="d" * 40)
+    file = ContextFile(other, b"import a\n\nimport b\n", ((1, 1), (3, 3)))
+    section = RepoInfillSection(bytes_per_row=150)
+    gaps = picks_of(DOCUMENT, TEXT, units=EXTRACTOR.units(TEXT), extractor=EXTRACTOR, repo_infill=section).repo_infill
+    assert gaps
+    for gap in gaps:
+        row = gap_row(DOCUMENT, TEXT, gap=gap, section=section, task=Task.REPO_INFILL, context=[file])
         assert row.segments[0].role is Role.CONTEXT
         assert not row.segments[0].loss
-        assert len(row.provenance) == 2
+        assert [(place.path, place.first_line, place.last_line) for place in row.provenance[1:]] == [
+            ("shop/price.py", 1, 1),
+            ("shop/price.py", 3, 3),
+        ]
+
+
+def test_infill_shows_no_other_file():
+    assert all(segment.role is not Role.CONTEXT for row in infill() for segment in row.segments)
 
 
 def test_head_of_cuts_at_a_line_and_never_in_a_character():
@@ -104,8 +110,7 @@ def test_head_of_cuts_at_a_line_and_never_in_a_character():
 
 
 def test_docstring_rows_stand_alone():
-    units = EXTRACTOR.units(TEXT)
-    rows = mine_docstring(DOCUMENT, TEXT, units=units, extractor=EXTRACTOR, section=DocstringSection(), seed=0)
+    rows = docstrings(TEXT)
     assert len(rows) == 6
     for row in rows:
         instruction, answer = (segment.text for segment in row.segments)
@@ -127,17 +132,30 @@ def test_docstring_rows_stand_alone():
     ],
 )
 def test_functions_that_teach_nothing_or_cannot_stand_alone_give_no_row(code):
-    text = code.encode()
-    units = EXTRACTOR.units(text)
-    assert units.parses
-    assert mine_docstring(DOCUMENT, text, units=units, extractor=EXTRACTOR, section=DocstringSection(), seed=0) == []
+    assert docstrings(code.encode()) == []
+
+
+def pretrain(section):
+    cuts = picks_of(DOCUMENT, TEXT, units=EXTRACTOR.units(TEXT), extractor=EXTRACTOR, pretrain=section).cuts
+    parts = parts_of(DOCUMENT.path, len(TEXT), cuts)
+    return [pretrain_row([PartText(DOCUMENT, TEXT, one.start, one.end)]) for one in parts]
 
 
 def test_pretrain_rows_are_whole_files_up_to_the_limit():
-    (row,) = mine_pretrain(DOCUMENT, TEXT, PretrainSection())
+    (row,) = pretrain(PretrainSection())
     assert part(row, Role.TARGET) == BODY
     assert (row.provenance[0].first_line, row.provenance[0].last_line) == (1, BODY.count("\n"))
-    assert mine_pretrain(DOCUMENT, TEXT, PretrainSection(max_bytes=500)) == []
+
+
+def test_a_file_above_the_limit_gives_rows_that_are_the_file_together():
+    rows = pretrain(PretrainSection(max_bytes=500))
+    assert len(rows) > 1
+    assert "".join(part(row, Role.TARGET) for row in rows) == BODY
+    assert max(len(part(row, Role.TARGET).encode()) for row in rows) <= 500
+    lines = [(row.provenance[0].first_line, row.provenance[0].last_line) for row in rows]
+    assert lines[0][0] == 1
+    assert lines[-1][1] == BODY.count("\n")
+    assert [first for first, _ in lines[1:]] == [last + 1 for _, last in lines[:-1]]
 
 
 def test_line_ranges_are_one_based_and_inclusive():

@@ -7,9 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from data_pipelines.answers import FileAnswers
-from data_pipelines.config import QaSection, RedactSection, TeacherSection
-from data_pipelines.document import Document, Handle, Origin
+from data_pipelines.config import RedactSection
 from data_pipelines.extract.python import PythonExtractor
 from data_pipelines.mine.qa import NoAnswer, QaMiner
 from data_pipelines.mine.qa_prompt import NOT_TOLD, Citation, read_draft
@@ -21,9 +19,12 @@ from data_pipelines.mine.qa_seeds import (
     fragment_seeds,
     symbol_seeds,
 )
+from data_pipelines.questions.answers import FileAnswers
+from data_pipelines.questions.teacher import Teacher
 from data_pipelines.redact.redactor import Redactor
-from data_pipelines.teacher import Teacher
-from finetune.contracts.dataset import Role, Split, Task
+from data_pipelines.task_config import QaSection, TeacherSection
+from finetune.contracts.dataset import Role, Task
+from tests.unit.data_pipelines.mined import File, example_of
 
 TEXT = '''"""Carts of the shop."""
 
@@ -43,18 +44,7 @@ def total(items, limit):
 def plain(x):
     return x
 '''
-DOCUMENT = Document(
-    repo="shop",
-    visibility="team",
-    path="shop/cart.py",
-    blob="b" * 40,
-    language="python",
-    origin=Origin("c" * 40, 7, "author"),
-    license="MIT",
-    text=Handle(0, 0),
-    unit=0,
-    bytes=0,
-)
+DOCUMENT = File("shop/cart.py", "python")
 QUESTION = "What does total do when an item would push the sum over the limit of the customer?"
 ANSWER = (
     "It refuses the item: before adding, `total` compares the sum so far plus the price with `limit` and raises"
@@ -121,7 +111,7 @@ def symbol(text=TEXT):
     return next(symbol_seeds(DOCUMENT, text.encode(), units=units, max_lines=120))
 
 
-def test_a_good_answer_becomes_a_row(mine):
+def test_a_good_answer_becomes_a_row(mine, tmp_path):
     row, seen = mine(GOOD)
     assert (row.task, row.stratum, row.language, row.visibility) == (Task.QA, "symbol", "python", "team")
     assert [segment.role for segment in row.segments] == [
@@ -136,7 +126,7 @@ def test_a_good_answer_becomes_a_row(mine):
         ("shop/cart.py", 9, 12),
         ("shop/cart.py", 6, 13),
     ]
-    assert row.example(Split.TRAIN, "c").redactions == 0
+    assert example_of(row, tmp_path).redactions == 0
     # the first prompt shows the file, the second nothing but the cited lines
     assert len(seen) == 2
     assert "1| " in seen[0] and "17|     return x" in seen[0] and "TAX = 0.2" in seen[0]

@@ -4,7 +4,7 @@ from itertools import chain
 
 import pytest
 
-from data_pipelines.config import RedactSection, ReviewFixSection
+from data_pipelines.config import RedactSection
 from data_pipelines.document import Origin
 from data_pipelines.mine.blocks import Hunk, apply_blocks, read_blocks
 from data_pipelines.mine.review_fix import Fix, NoFix, Wanted, by_change, changes_of, find_fix
@@ -14,7 +14,9 @@ from data_pipelines.sources.forge.branches import branch_commits
 from data_pipelines.sources.forge.export import read_reviews
 from data_pipelines.sources.forge.records import ReviewThread
 from data_pipelines.sources.git import open_repository
-from finetune.contracts.dataset import Role, Split, Task
+from data_pipelines.task_config import ReviewFixSection
+from finetune.contracts.dataset import Role, Task
+from tests.unit.data_pipelines.mined import example_of
 
 PATH = "shop/cart.py"
 BASE = '"""Carts of the shop."""\n\n\n' + "".join(
@@ -118,7 +120,7 @@ def test_the_commit_of_the_branch_that_changed_the_line_is_the_fix(name, branch,
     assert apply_blocks(before, [block for _, block in blocks]).endswith(FIXED)
     assert [segment.loss for segment in row.segments] == [False, False, True]
     assert row.provenance[0].blob == builder.git("rev-parse", f"HEAD:{PATH}")
-    assert row.example(Split.TRAIN, "c").task is Task.REVIEW_FIX
+    assert example_of(row, tmp_path).segments == row.segments
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -3,12 +3,12 @@ from itertools import chain
 
 import pytest
 
-from data_pipelines.config import ReviewFixSection
 from data_pipelines.mine import reviews
 from data_pipelines.mine.reviews import fixes_in
 from data_pipelines.sources.forge.branches import branch_commits
 from data_pipelines.sources.forge.records import Refused
 from data_pipelines.sources.git import open_repository
+from data_pipelines.task_config import ReviewFixSection
 
 PATH = "shop/total.py"
 

@@ -319,12 +319,18 @@ def test_long_lines_take_linear_time():
     assert redactor().redact(text).text is not None
 
 
-def test_keys_come_from_the_file_or_the_heads(tmp_path):
+def test_keys_come_from_the_file_or_the_home(tmp_path):
     (tmp_path / "key").write_bytes(b"k" * 32)
     (tmp_path / "short").write_bytes(b"k")
-    assert redaction_key(RedactSection(key_file=tmp_path / "key"), [b"x"]) == b"k" * 32
-    assert redaction_key(RedactSection(), [b"x"]) == redaction_key(RedactSection(), [b"x"])
-    assert redaction_key(RedactSection(), [b"x"]) != redaction_key(RedactSection(), [b"y"])
+    asked = []
+
+    def own():
+        asked.append(True)
+        return b"o" * 32
+
+    assert redaction_key(RedactSection(key_file=tmp_path / "key"), own) == b"k" * 32
     for name in ("short", "missing"):
         with pytest.raises(InputError, match=name):
-            redaction_key(RedactSection(key_file=tmp_path / name), [])
+            redaction_key(RedactSection(key_file=tmp_path / name), own)
+    assert asked == [], "a home has no key of its own when a file is named"
+    assert redaction_key(RedactSection(), own) == b"o" * 32

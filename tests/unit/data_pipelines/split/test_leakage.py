@@ -16,6 +16,7 @@ from data_pipelines.split.leakage import (
     code,
     is_test_of_known,
     leaks,
+    requests_of,
     taught,
 )
 from finetune.contracts.dataset import Role, Segment
@@ -115,10 +116,10 @@ def test_a_divider_outside_of_a_block_is_text():
 
 
 def test_a_picked_change_is_the_same_change():
-    one = change_keys("Fix it", [("src/a.py", Block("x = 1\n\ny = 2\n", "x = 1\n\ny = 3\n"))], repo="r", commit="1")
-    other = change_keys("Again", [("lib/a.py", Block("  y =  2\nz\n", "  y =  3\nz\n"))], repo="s", commit="2")
+    one = change_keys((), [("src/a.py", Block("x = 1\n\ny = 2\n", "x = 1\n\ny = 3\n"))], repo="r", commit="1")
+    other = change_keys((), [("lib/a.py", Block("  y =  2\nz\n", "  y =  3\nz\n"))], repo="s", commit="2")
     assert len(set(one) & set(other)) == 1
-    third = change_keys("Again", [("lib/b.py", Block("y = 2\n", "y = 3\n"))], repo="s", commit="3")
+    third = change_keys((), [("lib/b.py", Block("y = 2\n", "y = 3\n"))], repo="s", commit="3")
     assert not set(other) & set(third)
 
 
@@ -133,12 +134,14 @@ def test_a_picked_change_is_the_same_change():
     ],
 )
 def test_a_request_is_known_by_its_number_and_repository(message, number):
-    assert f"request:r:{number}" in change_keys(message, [], repo="r", commit="1")
-    assert f"request:r:{number}" not in change_keys(message, [], repo="s", commit="1")
+    assert f"request:r:{number}" in change_keys(requests_of(message), [], repo="r", commit="1")
+    assert f"request:r:{number}" not in change_keys(requests_of(message), [], repo="s", commit="1")
 
 
 def test_what_only_looks_like_a_number_is_none():
-    assert change_keys("Use &#12; a#12 and UTF-8 in X-12", [], repo="r", commit="1") == ("commit:1",)
+    requests = requests_of("Use &#12; a#12 and UTF-8 in X-12")
+    assert requests == ()
+    assert change_keys(requests, [], repo="r", commit="1") == ("commit:1",)
 
 
 def test_each_kind_of_leak_is_told(train):

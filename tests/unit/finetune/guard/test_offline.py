@@ -91,4 +91,4 @@ def test_the_client_of_a_teacher_alone_permits_an_endpoint():
     root = Path(__file__).parents[4]
     files = [path for package in ("finetune", "data_pipelines", "serving") for path in (root / package).rglob("*.py")]
     callers = [str(path.relative_to(root)) for path in files if "permit(" in path.read_text()]
-    assert sorted(callers) == ["data_pipelines/teacher.py", "finetune/guard/offline.py"]
+    assert sorted(callers) == ["data_pipelines/questions/teacher.py", "finetune/guard/offline.py"]

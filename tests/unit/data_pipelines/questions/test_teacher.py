@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from data_pipelines import teacher as module
-from data_pipelines.answers import FileAnswers
-from data_pipelines.config import TeacherSection
-from data_pipelines.teacher import Message, Teacher, TeacherFailed, is_own
+from data_pipelines.questions import teacher as module
+from data_pipelines.questions.answers import FileAnswers
+from data_pipelines.questions.teacher import Message, Teacher, TeacherFailed, is_own
+from data_pipelines.task_config import TeacherSection
 from finetune.contracts.errors import InputError, MachineError
 
 TALK = [Message("system", "Be brief."), Message("user", "What is a cart? ü")]

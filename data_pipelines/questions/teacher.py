@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from data_pipelines.answers import AnswerStore
-from data_pipelines.config import TeacherSection
+from data_pipelines.questions.answers import AnswerStore
+from data_pipelines.task_config import TeacherSection
 from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.io import digest_json
 from finetune.guard.offline import permit
@@ -85,6 +85,18 @@ def is_own(address: str) -> bool:
     return one.is_private and not (one.is_link_local or one.is_unspecified or one.is_reserved or one.is_multicast)
 
 
+def question_of(section: TeacherSection, messages: Sequence[Message]) -> tuple[str, dict[str, JsonValue]]:
+    """The key under which the answer to a talk is kept, and what is asked but for the manner of sending it."""
+    talk: list[JsonValue] = [{"role": one.role, "content": one.text} for one in messages]
+    settings: dict[str, JsonValue] = {
+        "model": section.model,
+        "max_tokens": section.max_tokens,
+        "temperature": section.temperature,
+        "seed": section.seed,
+    }
+    return digest_json([VERSION, settings, talk]), {**settings, "messages": talk}
+
+
 class Teacher:
     """Asks the endpoint of a TeacherSection, directly: no proxy, no redirect; one connection per question.
 
@@ -115,19 +127,11 @@ class Teacher:
         Raises TeacherFailed, which costs this question alone; InputError when the endpoint refuses the key or the
         model; MachineError when it cannot be reached, or has failed too often in a row.
         """
-        section = self._section
-        talk: list[JsonValue] = [{"role": one.role, "content": one.text} for one in messages]
-        settings: dict[str, JsonValue] = {
-            "model": section.model,
-            "max_tokens": section.max_tokens,
-            "temperature": section.temperature,
-            "seed": section.seed,
-        }
-        key = digest_json([VERSION, settings, talk])
+        key, question = question_of(self._section, messages)
         known = self._answers.get(key)
         if known is not None:
             return known
-        answer = self._counted({**settings, "messages": talk, "stream": False})
+        answer = self._counted({**question, "stream": False})
         self._answers.put(key, answer)
         return answer
 

@@ -1,13 +1,11 @@
 import pytest
 
-from data_pipelines.config import PipelineConfig
-from data_pipelines.dropped import dropped_page, read_dropped
-from data_pipelines.pipeline import build_dataset
+from data_pipelines.lineage.dropped import dropped_page, read_dropped
 from data_pipelines.sinks.parquet import DropLog
 from finetune.contracts.dataset import DROPPED_NAME, MANIFEST_NAME, DroppedFile
 from finetune.contracts.errors import DatasetError, UsageError
 from finetune.contracts.io import write_json
-from finetune.terminal.progress import Progress
+from tests.unit.data_pipelines.building import build
 
 LEFT_OUT = (
     ("notes.txt", "language", "language text is not supported"),
@@ -22,11 +20,10 @@ LEFT_OUT = (
 def dataset(shop, tmp_path_factory):
     """A dataset that left LEFT_OUT out."""
     out = tmp_path_factory.mktemp("dropped") / "out"
-    with Progress("Building", None) as progress:
-        manifest = build_dataset(PipelineConfig.for_repositories([shop]), out, progress=progress)
+    manifest = build([shop], out)
     with DropLog(out) as log:
         for path, stage, reason in LEFT_OUT:
-            log.add(DroppedFile(repo="shop", commit="c" * 40, path=path, stage=stage, reason=reason, bytes=200))
+            log.add("shop", commit="c" * 40, path=path, stage=stage, reason=reason, num_bytes=200)
     write_json(out / MANIFEST_NAME, manifest.model_copy(update={"dropped": log.counts()}))
     return out
 

@@ -7,7 +7,7 @@ from data_pipelines.filters.globs import glob_matches
 from data_pipelines.sinks.target import REBUILD_HINT, read_manifest
 from finetune.contracts.dataset import DROPPED_NAME, DroppedFile
 from finetune.contracts.errors import DatasetError, UsageError
-from finetune.terminal.output import table
+from finetune.terminal.output import printable, table
 
 ROWS_AT_ONCE = 4096
 
@@ -38,21 +38,22 @@ def read_dropped(
     return found
 
 
+def dropped_rows(folder: Path) -> Iterator[DroppedFile]:
+    """All rows in their order. Raises DatasetError when they are missing or damaged."""
+    yield from _rows(folder / DROPPED_NAME, None)
+
+
 def dropped_page(rows: Sequence[DroppedFile]) -> str:
     """The rows as a table; what came out of a repository cannot steer the terminal."""
     return table(
-        [(row.stage, _shown(row.reason), _place(row), f"{row.bytes:,}") for row in rows],
+        [(row.stage, printable(row.reason), _place(row), f"{row.bytes:,}") for row in rows],
         header=("stage", "reason", "place", "bytes"),
     )
 
 
 def _place(row: DroppedFile) -> str:
     place = f"{row.repo}:{row.path}" if row.path else f"{row.repo} {row.commit[:12]}"
-    return _shown(f"{place} (twin of {row.twin})" if row.twin else place)
-
-
-def _shown(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return printable(f"{place} (twin of {row.twin})" if row.twin else place)
 
 
 def _rows(path: Path, stage: str | None) -> Iterator[DroppedFile]:

@@ -1,0 +1,393 @@
+"""The first half of a build: every file and commit has a result in the store, and what is kept stands in the ledger."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from data_pipelines.config import PipelineConfig
+from data_pipelines.document import Commit, Origin
+from data_pipelines.engine.ledger import Ledger
+from data_pipelines.engine.reader import PEOPLE_NAME, SETTINGS_NAME
+from data_pipelines.engine.results import (
+    ANY_PEOPLE,
+    EditHead,
+    EditItem,
+    FileHead,
+    FileItem,
+    Items,
+    ReadSettings,
+    people_list,
+    settings_key,
+)
+from data_pipelines.engine.sourcing import OpenSource
+from data_pipelines.engine.store import Result, Store, key_of
+from data_pipelines.engine.survey import Entry, Survey, edit_key, file_key
+from data_pipelines.engine.work import Work, write_private
+from data_pipelines.executors.run import Stage, run_stage
+from data_pipelines.filters.chain import printable_path, readable_path
+from data_pipelines.lineage.forgetting import Forgotten
+from data_pipelines.redact.form import Form
+from data_pipelines.redact.people import People
+from data_pipelines.redact.redactor import Redactor, ScanFailed
+from data_pipelines.sinks.parquet import DropLog
+from finetune.contracts.io import to_json
+from finetune.terminal.progress import Progress
+
+STAGE = "commit_edit"
+FORGOTTEN_STAGE = "forgotten"
+TASK_BYTES = 4 << 20
+# a commit is a few files, each of them read, redacted and parsed before and after
+EDIT_BYTES = 30_000
+BATCH = 500
+BANDS_BYTES = 256
+# of the candidates that are still wanted so many are read at once, because some turn out to be unusable
+OVERSHOOT, SPARE = 2, 20
+ItemT = TypeVar("ItemT")
+
+
+@dataclass
+class Reading:
+    """One build's reading. hits counts redactions by rule over what is kept.
+
+    notes tell by the number of a source what later stages could not have of it; lasting are folders beside the surveys
+    that the next build has a use for.
+    """
+
+    config: PipelineConfig
+    sources: Sequence[OpenSource]
+    work: Work
+    store: Store
+    ledger: Ledger
+    dropped: DropLog
+    key: bytes
+    forgotten: Forgotten
+    progress: Progress
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notes: dict[int, str] = field(default_factory=dict)
+    lasting: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.people = _people(self.sources)
+        self.people_digest = self.people.digest()
+        self.redactor = Redactor(self.config.redact, self.key, people=self.people)
+        self._settings_keys = [settings_key(self.config, source.section, self.key) for source in self.sources]
+        self._authors: dict[str, str] = {}
+        self._num_edits = [0 for _ in self.sources]
+
+    def author(self, email: str) -> str:
+        """The keyed hash of an author."""
+        if email not in self._authors:
+            self._authors[email] = self.redactor.author(email)
+        return self._authors[email]
+
+    def forgets(self, source: int, paths: Sequence[bytes], email: str) -> str:
+        """Why a file or commit must not even be read, "" when it need not be left out."""
+        if not self.forgotten:
+            return ""
+        return self.forgotten.raw_reason(self.sources[source].section.name, paths, self.author(email))
+
+    def file_key(self, source: int, entry: Entry) -> bytes:
+        """Equal keys give equal results."""
+        return file_key(self._settings_keys[source], entry)
+
+    def edit_key(self, source: int, commit: str) -> bytes:
+        """Equal keys give equal results."""
+        return edit_key(self._settings_keys[source], commit)
+
+    def fix_key(self, source: int, group: bytes) -> bytes:
+        """Equal keys give equal results; group as found_fixes has it."""
+        section = self.config.tasks.review_fix.model_dump_json(exclude={"enabled", "weight"})
+        return key_of(self._settings_keys[source], "review", section, group)
+
+    def surveys(self) -> Iterator[tuple[int, Survey]]:
+        """Sources that were surveyed, with their numbers."""
+        for number, source in enumerate(self.sources):
+            if source.survey is not None:
+                yield number, source.survey
+
+
+def read_everything(reading: Reading) -> None:
+    """Fill the store and the ledger; what is left out goes into the drop log."""
+    # what a build that was killed had finished
+    for pack in sorted(reading.work.packs.glob("*.db")):
+        merge_pack(reading.store, pack)
+    edits = reading.config.tasks.commit_edit
+    wanted = [_Candidates(reading, number, survey) for number, survey in reading.surveys() if edits.enabled]
+    _run(reading, _missing_files(reading))
+    while any(candidates.wants_more() for candidates in wanted):
+        _run(reading, (item for candidates in wanted for item in candidates.missing()))
+    for number, survey in reading.surveys():
+        _take_files(reading, number, survey)
+    for candidates in wanted:
+        candidates.take()
+
+
+def _people(sources: Sequence[OpenSource]) -> People:
+    people = People()
+    for source in sources:
+        for met in (source.survey, source.reviews):
+            found = list(met.people()) if met is not None else []
+            people.extend((name for name, _ in found if name), (email for _, email in found if email))
+    return people
+
+
+def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
+    for number, survey in reading.surveys():
+        wanted = (entry for entry in survey.entries() if not entry.reason)
+        for batch in batches(entry for entry in wanted if not reading.forgets(number, [entry.path], entry.email)):
+            keys = [reading.file_key(number, entry) for entry in batch]
+            known = reading.store.heads(keys)
+            for entry, key in zip(batch, keys, strict=True):
+                if still_holds(known.get(key), reading.people_digest):
+                    continue
+                item = FileItem(
+                    source=number,
+                    key=key.hex(),
+                    path=entry.path.decode(),
+                    blob=entry.blob,
+                    place=entry.place,
+                    marks=FileHead.model_validate_json(known[key].head).marks if key in known else None,
+                )
+                yield item, entry.bytes
+
+
+class _Candidates:
+    """The commits of one source that may become edits, newest first, until enough of them did.
+
+    There is one of these for each source, all at once: they hold no commits and no open file.
+    """
+
+    def __init__(self, reading: Reading, number: int, survey: Survey) -> None:
+        self._reading = reading
+        self._number = number
+        self._survey = survey
+        self._num_read = 0
+        self._uncounted: list[str] = []
+        self._num_kept = 0
+        self._ended = False
+
+    def _wanted(self, *, count: bool = False) -> Iterator[Commit]:
+        """Candidates without those that were forgotten, which are not named, but counted if that is asked for."""
+        for commit in self._survey.candidates():
+            paths = [change.path for change in commit.changes]
+            reason = self._reading.forgets(self._number, paths, commit.email)
+            if not reason:
+                yield commit
+            elif count:
+                self._reading.dropped.count(FORGOTTEN_STAGE, reason)
+
+    def wants_more(self) -> bool:
+        """Whether too few of the commits that were read are kept; they must be in the store by now."""
+        for batch in batches(iter(self._uncounted)):
+            self._num_kept += sum(not head.reason for head in self._heads(batch))
+        self._uncounted = []
+        return not self._ended and self._num_kept < self._limit
+
+    def missing(self) -> Iterator[tuple[EditItem, int]]:
+        """Items for the next commits that were never read, or whose result no longer holds."""
+        if not self.wants_more():
+            return
+        number = (self._limit - self._num_kept) * OVERSHOOT + SPARE
+        fresh = list(islice(self._wanted(), self._num_read, self._num_read + number))
+        self._ended = len(fresh) < number
+        self._num_read += len(fresh)
+        self._uncounted += [commit.id for commit in fresh]
+        for batch in batches(iter(fresh)):
+            keys = [self._reading.edit_key(self._number, commit.id) for commit in batch]
+            known = self._reading.store.heads(keys)
+            for commit, key in zip(batch, keys, strict=True):
+                if not still_holds(known.get(key), self._reading.people_digest):
+                    marks = EditHead.model_validate_json(known[key].head).marks if key in known else None
+                    yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
+
+    def take(self) -> None:
+        """Put the first that are kept into the ledger, and note why the others are not."""
+        for commit, reason in self._survey.rejected():
+            self._drop(commit, reason)
+        kept = 0
+        for batch in batches(self._wanted(count=True)):
+            for commit, stored in zip(batch, self._stored([commit.id for commit in batch]), strict=True):
+                if kept == self._limit or stored is None:
+                    self._drop(commit, f"more than {self._limit} newer edits were kept")
+                else:
+                    kept += self._take(commit, stored)
+
+    def _take(self, commit: Commit, stored: Result) -> bool:
+        reading = self._reading
+        head = EditHead.model_validate_json(stored.head)
+        author = reading.author(commit.email)
+        paths = [file.path for file in head.files]
+        if head.reason:
+            self._drop(commit, head.reason)
+            return False
+        sides = [bytes.fromhex(digest) for file in head.files for digest in (file.before, file.after)]
+        bands = [stored.bands[start : start + BANDS_BYTES] for start in range(0, len(stored.bands), BANDS_BYTES)]
+        origin = Origin(commit.id, commit.time, author)
+        pairs = zip(sides, bands, strict=True)
+        reading.ledger.add_edit(
+            self._number, origin=origin, key=stored.key, head=key_of(stored.head), paths=paths, sides=pairs
+        )
+        count_hits(reading, head.hits)
+        return True
+
+    def _heads(self, commits: Sequence[str]) -> Iterator[EditHead]:
+        for stored in self._stored(commits):
+            assert stored is not None, "it was read before"
+            yield EditHead.model_validate_json(stored.head)
+
+    def _stored(self, commits: Sequence[str]) -> list[Result | None]:
+        keys = [self._reading.edit_key(self._number, commit) for commit in commits]
+        known = self._reading.store.heads(keys)
+        return [known.get(key) for key in keys]
+
+    def _drop(self, commit: Commit, reason: str) -> None:
+        name = self._reading.sources[self._number].section.name
+        self._reading.dropped.add(name, commit=commit.id, path="", stage=STAGE, reason=reason)
+
+    @property
+    def _limit(self) -> int:
+        return self._reading.config.tasks.commit_edit.max_rows_per_source
+
+
+def _edit_item(number: int, commit: Commit, key: bytes, marks: str | None) -> EditItem:
+    return EditItem(
+        source=number,
+        key=key.hex(),
+        commit=commit.id,
+        message=commit.message,
+        changes=tuple(
+            (path, change.before, change.after)
+            for change in commit.changes
+            if (path := readable_path(change.path)) is not None
+        ),
+        marks=marks,
+    )
+
+
+def still_holds(stored: Result | None, people: bytes) -> bool:
+    """Whether a result is there and was made under this dictionary of persons, or holds under any."""
+    return stored is not None and stored.people in (ANY_PEOPLE, people)
+
+
+def _run(reading: Reading, items: Iterable[tuple[FileItem | EditItem, int]]) -> None:
+    """Read items in workers, and merge what they found."""
+    folder = reading.work.new_stage("read")
+    targets = tuple(_write_tasks(reading, items, folder))
+    if not targets:
+        return
+    run_readers(reading, Stage("data_pipelines.engine.reader:read_task", folder, targets))
+
+
+def run_readers(reading: Reading, stage: Stage) -> None:
+    """Run a stage whose tasks lie in its folder and whose results are packs, and merge these."""
+    settings = ReadSettings(
+        config=reading.config.without_sources(),
+        sources=tuple(source.section for source in reading.sources),
+        commits=tuple(source.commit for source in reading.sources),
+        key=reading.key.hex(),
+    )
+    write_private(stage.folder / SETTINGS_NAME, to_json(settings))
+    write_private(stage.folder / PEOPLE_NAME, to_json(people_list(reading.people)))
+    reading.progress.total = reading.progress.done + len(stage.targets)
+    run_stage(stage, reading.config.run, tick=lambda number: _arrived(reading, stage.targets[number]))
+
+
+def _write_tasks(reading: Reading, items: Iterable[tuple[FileItem | EditItem, int]], folder: Path) -> Iterator[Path]:
+    number, batch, size = 0, [], 0
+    for item, num_bytes in items:
+        batch.append(item)
+        size += num_bytes
+        if size >= TASK_BYTES:
+            yield _write_task(reading, batch, folder / f"task-{number:05d}.json")
+            number, batch, size = number + 1, [], 0
+    if batch:
+        yield _write_task(reading, batch, folder / f"task-{number:05d}.json")
+
+
+def _write_task(reading: Reading, batch: Sequence[FileItem | EditItem], path: Path) -> Path:
+    path.write_text(Items(items=tuple(batch)).model_dump_json(), encoding="utf-8")
+    name = key_of(reading.people_digest, *(item.key for item in batch)).hex()
+    return reading.work.packs / f"{name}.db"
+
+
+def _arrived(reading: Reading, pack: Path) -> None:
+    merge_pack(reading.store, pack)
+    reading.progress.advance(1, "reading")
+
+
+def merge_pack(store: Store, pack: Path) -> None:
+    """Take a pack into the store and delete it."""
+    store.merge(pack)
+    pack.unlink()
+
+
+def _take_files(reading: Reading, number: int, survey: Survey) -> None:
+    name = reading.sources[number].section.name
+    for batch in batches(_known(reading, number, survey)):
+        keys = [reading.file_key(number, entry) for entry in batch]
+        known = reading.store.heads([key for entry, key in zip(batch, keys, strict=True) if not entry.reason])
+        heads = {key: FileHead.model_validate_json(stored.head) for key, stored in known.items()}
+        hidden = {entry.path for entry, key in zip(batch, keys, strict=True) if key in heads and heads[key].path_hit}
+        shown = _shown_paths(reading.redactor, [entry.path for entry in batch], hidden)
+        for entry, key, path in zip(batch, keys, shown, strict=True):
+            head = heads.get(key)
+            reason = entry.reason or (head.reason if head else "")
+            stage = entry.stage or (head.stage if head else "")
+            if reason or head is None:
+                reading.dropped.add(
+                    name, commit=survey.facts.commit, path=path, stage=stage, reason=reason, num_bytes=entry.bytes
+                )
+                continue
+            reading.ledger.add_file(
+                number,
+                path=entry.path.decode(),
+                blob=entry.blob,
+                origin=Origin(entry.commit, entry.time, reading.author(entry.email)),
+                head=head,
+                stored=known[key],
+            )
+            count_hits(reading, head.hits)
+
+
+def _known(reading: Reading, number: int, survey: Survey) -> Iterator[Entry]:
+    """Files without those that were forgotten, which are counted and not named."""
+    for entry in survey.entries():
+        reason = reading.forgets(number, [entry.path], entry.email)
+        if reason:
+            reading.dropped.count(FORGOTTEN_STAGE, reason)
+        else:
+            yield entry
+
+
+def count_hits(reading: Reading, hits: Mapping[str, int]) -> None:
+    """Add to the redactions of what is kept."""
+    for rule, count in hits.items():
+        reading.hits["redact", rule] += count
+
+
+def _shown_paths(redactor: Redactor, paths: Sequence[bytes], hidden: Collection[bytes]) -> list[str]:
+    """Paths as a report may show them: all scanned at once, each by itself only where something is found."""
+    shown = [printable_path(path) for path in paths]
+    try:
+        if not hidden and not redactor.rules_that_hit("\n".join(shown), Form.PROSE):
+            return shown
+    except ScanFailed:
+        pass
+    return [shown_path(redactor, path) for path in shown]
+
+
+def shown_path(redactor: Redactor, path: str) -> str:
+    """A path as a report may show it; "" when it could not be scanned."""
+    try:
+        return redactor.redact(path, Form.PROSE).text
+    except ScanFailed:
+        return ""
+
+
+def batches(items: Iterator[ItemT]) -> Iterator[list[ItemT]]:
+    """Lists of the items, as many in each as a query takes well."""
+    while batch := list(islice(items, BATCH)):
+        yield batch

@@ -1,0 +1,1 @@
+"""Where rows came from, and how something is taken out for good."""

@@ -1,0 +1,78 @@
+"""What the leakage gate must know of rows, written beside them: of train what it teaches, of held-out what it asks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from data_pipelines.dedup.shingles import Words64
+from data_pipelines.sinks.columns import ColumnFile, read_columns
+from data_pipelines.split.grams import write_words
+from data_pipelines.split.leakage import Marks, Train
+
+KINDS = ("runs", "functions", "changes")
+WORDS = pa.list_(pa.uint64())
+ROW_SCHEMA = pa.schema([("id", pa.string()), ("runs", WORDS), ("functions", WORDS), ("changes", WORDS)])
+ROWS_NAME = "asked.parquet"
+
+
+def words_name(kind: str) -> str:
+    """The file of one kind of train marks."""
+    return f"taught-{kind}.words"
+
+
+class TaughtFiles:
+    """Marks of a part's train rows; a context manager that writes them sorted, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, list[Words64]] = {kind: [] for kind in KINDS}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            for name, arrays in self._held.items():
+                write_words(self._folder / words_name(name), arrays)
+
+    def add(self, marks: Marks) -> None:
+        """Take in what a row or a file teaches."""
+        for kind in KINDS:
+            self._held[kind].append(getattr(marks, kind))
+
+
+class AskedFile:
+    """Marks of a part's held-out rows, in their order; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._columns = ColumnFile(folder / ROWS_NAME, ROW_SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._columns.__exit__(kind, error, trace)
+
+    def add(self, row_id: str, marks: Marks) -> None:
+        """Take in what a row asks."""
+        self._columns.add(row_id, *(getattr(marks, kind).tolist() for kind in KINDS))
+
+
+def read_asked(folder: Path) -> Iterator[tuple[str, Marks]]:
+    """Ids and marks of a part's held-out rows."""
+    for row_id, *lists in read_columns(folder / ROWS_NAME):
+        yield row_id, Marks(*(np.array(words, np.uint64) for words in lists))
+
+
+def train_files(folders: list[Path]) -> Train:
+    """The marks of the train rows of all parts."""
+    runs, functions, changes = ([folder / words_name(kind) for folder in folders] for kind in KINDS)
+    return Train(runs, functions, changes)
