@@ -108,9 +108,8 @@ def edit(row: Row, repository: str) -> str:
 
 def applied(text: str, blocks: list[tuple[str, str]]) -> str | None:
     for search, replace in blocks:
-        places = [
-            at.start() for at in re.finditer(re.escape(search), text) if at.start() == 0 or text[at.start() - 1] == "\n"
-        ]
+        # looked ahead for, so that a place inside a line does not hide one that begins a line
+        places = [at.start() for at in re.finditer(r"^(?=" + re.escape(search) + ")", text, re.MULTILINE)]
         if len(places) != 1:
             return None
         text = text[: places[0]] + replace + text[places[0] + len(search) :]
