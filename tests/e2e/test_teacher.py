@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.config import RedactSection
-from data_pipelines.document import Document, Handle, Origin
 from data_pipelines.extract.python import PythonExtractor
 from data_pipelines.mine.qa import NoAnswer, QaMiner
 from data_pipelines.mine.qa_seeds import choose, symbol_seeds
@@ -17,6 +16,7 @@ from data_pipelines.redact.redactor import Redactor
 from data_pipelines.task_config import QaSection, TeacherSection
 from finetune.embedded import BASE_FOLDER
 from serving.run import running_server
+from tests.unit.data_pipelines.mined import File
 
 pytestmark = pytest.mark.slow
 NUM_SEEDS = 4
@@ -36,10 +36,7 @@ def seeds():
     """Places of a module of this project."""
     path = Path("data_pipelines/draw.py")
     text = path.read_bytes()
-    document = Document(
-        repo="own", visibility="internal", path=str(path), blob="b" * 40, language="python",
-        origin=Origin("c" * 40, 7, "author"), license=None, text=Handle(0, 0), unit=0, bytes=len(text),
-    )  # fmt: skip
+    document = File(path=str(path), language="python")
     found = symbol_seeds(document, text, units=PythonExtractor().units(text), max_lines=30)
     return choose(found, NUM_SEEDS, seed=0)
 

@@ -51,7 +51,7 @@ class Builder:
         child = subprocess.Popen(
             [sys.executable, str(self._folder / "program.py"), *map(str, places)],
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
         )
         while not sign.exists() and child.poll() is None:
             time.sleep(0.005)

@@ -16,7 +16,7 @@ from finetune.contracts.errors import DatasetError, MachineError, PlatformError
 from finetune.terminal.signals import interrupted_by_signals
 from tests.unit.data_pipelines import stage_tasks
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[2]
 # a command that runs one stage, guarded as every command is
 CODE = """

@@ -16,7 +16,7 @@ from data_pipelines.executors.run import Stage, run_stage
 from finetune.contracts.errors import MachineError
 from tests.unit.data_pipelines.building import build, bytes_of, key_file
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[2]
 HAS_RAY = importlib.util.find_spec("ray") is not None
 with_ray = pytest.mark.skipif(not HAS_RAY, reason='Ray is not installed: pip install "finetune[scale]"')

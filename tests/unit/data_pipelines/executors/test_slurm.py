@@ -19,7 +19,7 @@ from data_pipelines.executors.run import Stage, run_stage
 from finetune.contracts.errors import DatasetError, MachineError, PlatformError
 from tests.unit.data_pipelines.building import build, bytes_of, key_file
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[2]
 
 

@@ -6,7 +6,6 @@ import sqlite3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.data_pipelines.test_lineage import save_adapter, save_run
 
 from data_pipelines.cli import app
 from data_pipelines.config import PipelineConfig
@@ -25,6 +24,7 @@ from finetune.contracts.io import digest_text
 from finetune.contracts.run import Home
 from tests.unit.data_pipelines.building import build_from, bytes_of, rows_of
 from tests.unit.data_pipelines.conftest import DAY, TOPICS, RepositoryBuilder, module_text, save_shop
+from tests.unit.data_pipelines.lineage.test_lineage import save_adapter, save_run
 
 GRACE = ("Grace Hopper", "grace@corp.io")
 MARKER, OLD_MARKER = "zanzibar_ledger", "zeppelin_ledger"
