@@ -128,9 +128,9 @@ def test_a_full_disk_is_named_and_harms_nothing(place, tmp_path):
 
 
 def listing(folder: Path) -> dict[str, str]:
-    """Every file below folder with its text, git's own left out."""
+    """Every file below folder with its text, but git's own and what data builds keep in a home for the next."""
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))
-        if ".git" not in path.parts and path.is_file()
+        if ".git" not in path.parts and "data" not in path.relative_to(folder).parts[1:2] and path.is_file()
     }
