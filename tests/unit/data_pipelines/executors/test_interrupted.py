@@ -20,8 +20,12 @@ HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[2]
 # a command that runs one stage, guarded as every command is
 CODE = """
+import signal
 import sys
 from pathlib import Path
+# as at a terminal: whoever runs the tests in the background may ignore these
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from data_pipelines.config import RunSection
 from data_pipelines.executors.run import Stage, run_stage
 from finetune.cli.errors import run_guarded
@@ -37,12 +41,6 @@ sys.exit(run_guarded(body, debug=False, as_json=False))
 """
 
 
-def as_at_a_terminal():
-    """Take signals as a command at a terminal does: whoever runs the tests in the background ignores some of them."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.fixture
 def at_work(tmp_path):
     """A command whose two workers are at work, in a session of its own, and all processes of it."""
@@ -52,7 +50,6 @@ def at_work(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=as_at_a_terminal,
     )
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("at-work-*"))) < 2 and time.monotonic() < deadline:
