@@ -5,7 +5,7 @@ Everything is hashed modulo 2^64 in whole arrays, with no Python step per token:
 difference of two prefix sums over its block of the text, divided by the power at which it starts.
 """
 
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +36,6 @@ def _powers(base: int) -> Words64:
 _POWERS, _INVERSES = _powers(_BYTE_BASE), _powers(pow(_BYTE_BASE, -1, 1 << 64))
 
 
-class Grams(NamedTuple):
-    """The n-grams of a text in its order: hashes, and the bytes [start, end) that each covers."""
-
-    hashes: Words64
-    starts: Places
-    ends: Places
-
-
 def shingles(text: bytes, *, length: int = LENGTH) -> Words64:
     """Sorted unique hashes of the n-grams; a text of fewer tokens is one shingle, an empty text has none."""
     hashes = gram_hashes(text, length)
@@ -57,11 +49,10 @@ def gram_hashes(text: bytes, length: int = LENGTH) -> Words64:
     return _grams(_token_hashes(data, starts, ends), length)
 
 
-def token_grams(text: bytes, length: int) -> Grams:
-    """gram_hashes with places: equal hashes in two texts say where they have a run of `length` tokens in common."""
-    data, starts, ends = _tokens(text)
-    hashes = _grams(_token_hashes(data, starts, ends), length)
-    return Grams(hashes, starts[: len(hashes)], ends[len(ends) - len(hashes) :])
+def token_places(text: bytes) -> tuple[Places, Places]:
+    """Where the tokens of a text start and end, in its order; gram_hashes are those of runs of these tokens."""
+    _, starts, ends = _tokens(text)
+    return starts, ends
 
 
 def mix(values: Words64) -> Words64:

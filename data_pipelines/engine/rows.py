@@ -72,6 +72,10 @@ class FileMiner:
         self._sides: dict[Split, _Side] = {}
         self._load = lru_cache(maxsize=LOADED_FILES)(self._loaded)
 
+    def file_at(self, path: str) -> SourceFile:
+        """The file at a path that some row may show."""
+        return self._by_path[path]
+
     def rows(self, file: SourceFile) -> Iterator[Row]:
         """Rows of a file; a twin of a file that is kept has none."""
         if not file.kept or file.split is None:

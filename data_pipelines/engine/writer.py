@@ -9,10 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from data_pipelines.config import PipelineConfig
+from data_pipelines.dedup.shingles import distinct
 from data_pipelines.document import Origin
 from data_pipelines.engine.results import EditHead, PeopleList
 from data_pipelines.engine.rows import FileMiner, SourceFile
@@ -37,7 +39,7 @@ from data_pipelines.task_config import TasksSection
 from finetune.contracts.dataset import ReasonCount, Role, Slice, Split, Task
 from finetune.contracts.io import digest_file, new_folder, write_json
 
-VERSION = 1
+VERSION = 2
 SETTINGS_NAME, PEOPLE_NAME = "settings.json", "people.json"
 PART_NAME = "part.json"
 FILE_SCHEMA = pa.schema(
@@ -167,19 +169,22 @@ class Desk:
                 continue
             text = self._store.text(file.text)
             self._scan.offer(f"{file.repo}:{file.path}", text.decode("utf-8"), form_of(file.path))
-            functions = unpack_functions(self._store.functions(file.key))
             if file.split is Split.TRAIN:
                 # twins too, because rows may show them
-                writer.taught.add(Marks(runs(text), on_lines(functions, 1, LAST_LINE)))
+                writer.taught.add(Marks(runs(text), on_lines(self._functions(file), 1, LAST_LINE)))
             for row in miner.rows(file):
-                writer.add(row, Place(file.split, file.slice, file.cluster), file_marks(row, file.split, functions))
+                marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path)))
+                writer.add(row, Place(file.split, file.slice, file.cluster), marks)
+
+    def _functions(self, file: SourceFile) -> list[FunctionLines]:
+        return unpack_functions(self._store.functions(file.key))
 
     def _packs(self, task: PartTask, writer: "PartWriter") -> None:
         miner = self._miner_of(task.source)
         for row, file in miner.packs(share=task.first, num_shares=task.last):
             assert file.split is not None
-            functions = unpack_functions(self._store.functions(file.key))
-            writer.add(row, Place(file.split, file.slice, file.cluster), file_marks(row, file.split, functions))
+            marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path)))
+            writer.add(row, Place(file.split, file.slice, file.cluster), marks)
 
     def _edits(self, task: PartTask, writer: "PartWriter") -> None:
         for stored, known, place in self._changes(task):
@@ -265,12 +270,17 @@ class Place:
     cluster: str
 
 
-def file_marks(row: Row, split: Split, functions: Sequence[FunctionLines]) -> Marks:
-    """Marks of a row that was made from a file; the file's own text and functions are taught once for all its rows."""
+def file_marks(row: Row, split: Split, functions_of: Callable[[str], Sequence[FunctionLines]]) -> Marks:
+    """Marks of a row that was made from files; what a train file itself teaches is noted once for all its rows.
+
+    functions_of gives the functions of a file of the repository. A row of tests asks for the function under test, too,
+    and for those shown beside it: tests of what train knows are not novel.
+    """
     if split is Split.TRAIN:
         return Marks(NONE if row.task in SLICES_OF_FILES else taught(row.segments))
-    place = row.provenance[0]
-    return Marks(asked(row.segments), on_lines(functions, place.first_line, place.last_line))
+    places = row.provenance if row.task is Task.TESTS else row.provenance[:1]
+    found = [on_lines(functions_of(place.path), place.first_line, place.last_line) for place in places]
+    return Marks(asked(row.segments), distinct(np.concatenate(found)))
 
 
 def change_marks(row: Row, split: Split, requests: Sequence[str]) -> Marks:

@@ -1,12 +1,13 @@
 """What the filters know of a repository as a whole, and the part of it that matters for one path."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from pydantic import TypeAdapter
 
+from data_pipelines.extract.paths import folders_above
 from data_pipelines.filters.attributes import NOTHING, AttributeRule, Attributes, attributes_of
 from data_pipelines.filters.globs import matches_any
 from data_pipelines.filters.vendored import Evidence, path_evidence, spread_evidence
@@ -74,7 +75,7 @@ class RepositoryContext:
         """What matters for path. The rest is evidence from outside: sources whose head has the same blob, and commits
         that changed the file after the one that added it (None: not counted).
         """
-        folders = _folders_above(path)
+        folders = folders_above(path)
         found = path_evidence(path) + self._inherited(folders)
         found += spread_evidence(num_repositories_with_blob, num_local_commits)
         return PathContext(
@@ -101,7 +102,7 @@ class RepositoryContext:
             return "in exclude of the source"
         return "" if not self.include or matches_any(path, self.include) else "not in include of the source"
 
-    def _inherited(self, folders: list[str]) -> list[Evidence]:
+    def _inherited(self, folders: Sequence[str]) -> list[Evidence]:
         by_folder: dict[str, list[Evidence]] = self._folders  # type: ignore[attr-defined]
         strongest: dict[str, Evidence] = {}
         for folder in folders:
@@ -111,22 +112,13 @@ class RepositoryContext:
                     strongest[evidence.reason] = evidence
         return list(strongest.values())
 
-    def _nearest_license(self, folders: list[str]) -> str | None:
+    def _nearest_license(self, folders: Sequence[str]) -> str | None:
         licenses: dict[str, str | None] = self._licenses  # type: ignore[attr-defined]
         return next((licenses[folder] for folder in folders if folder in licenses), None)
 
 
 def _digest(context: PathContext | RepositoryContext) -> str:
     return hashlib.sha256(repr(context).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _folders_above(path: str) -> list[str]:
-    """The folders that hold a path, nearest first, the top "" last."""
-    folders = []
-    while path:
-        path = path.rpartition("/")[0]
-        folders.append(path)
-    return folders
 
 
 @lru_cache(maxsize=1024)

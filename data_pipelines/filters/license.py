@@ -1,7 +1,6 @@
 """Licences as provenance: a file's own SPDX line, else the licence file of the nearest folder above."""
 
 import re
-from collections.abc import Mapping
 
 from data_pipelines.filters.language import BY_SUFFIX
 
@@ -46,13 +45,3 @@ def license_of_file(text: str, nearest: str | None) -> str | None:
     """The licence of a source file: its SPDX line, else that of the nearest folder that has one."""
     own = SPDX_LINE.search(text[:SPDX_HEAD_CHARS])
     return own[1].strip() if own else nearest
-
-
-def nearest_license(path: str, by_folder: Mapping[str, str | None]) -> str | None:
-    """The licence of the nearest folder above path in by_folder ("" is the top); None when none has one."""
-    folder = path
-    while folder:
-        folder = folder.rpartition("/")[0]
-        if folder in by_folder:
-            return by_folder[folder]
-    return None

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from data_pipelines.config import SourceSection
 from data_pipelines.document import TreeEntry
+from data_pipelines.extract.paths import folders_above
 from data_pipelines.filters.attributes import ATTRIBUTES_NAME, read_rules
 from data_pipelines.filters.context import RepositoryContext
 from data_pipelines.filters.header import (
@@ -173,7 +174,7 @@ def _folder_evidence(
     holders: set[str],
     names: set[str],
 ) -> set[tuple[str, Evidence]]:
-    num_below = Counter(folder for path in code for folder in _folders(path))
+    num_below = Counter(folder for path in code for folder in folders_above(path) if folder)
     tops = {found.blob for path, found in licenses.items() if "/" not in path}
     evidence = {
         (path.rpartition("/")[0], Evidence("licence file of its own", found.weight(names)))
@@ -188,11 +189,6 @@ def _folder_evidence(
 
 def _is_inner(path: str) -> bool:
     return "/" in path and is_manifest_name(path)
-
-
-def _folders(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _text(entry: TreeEntry, content: Content, *, max_bytes: int) -> str:

@@ -4,15 +4,13 @@ import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from shutil import rmtree
-from typing import TypeVar
 
 from pydantic import ValidationError
 
 from data_pipelines.config import PipelineConfig
-from data_pipelines.engine.reading import Reading
+from data_pipelines.engine.reading import Reading, batches
 from data_pipelines.engine.results import EditHead, FileHead, settings_key
 from data_pipelines.engine.store import Store
 from data_pipelines.engine.survey import Survey, edit_key, file_key, survey_key
@@ -23,10 +21,8 @@ from data_pipelines.redact.redactor import Redactor
 from data_pipelines.reviews.fix_head import FixHead
 from finetune.contracts.dataset import DatasetManifest
 
-BATCH = 500
 # what a manifest says beside the pipeline's own settings
 NO_SETTINGS = ("rule_pack", "near_duplicates", "forgotten")
-ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +68,14 @@ def drop_unused(reading: Reading) -> None:
 
 def _used(reading: Reading) -> Iterator[tuple[bytes, Sequence[bytes]]]:
     for number, survey in reading.surveys():
-        for entries in _batches(survey.entries()):
+        for entries in batches(survey.entries()):
             keys = [reading.file_key(number, entry) for entry in entries if not entry.reason]
             yield from _named(reading.store, keys, _file_texts)
-        for commits in _batches(survey.candidates()):
+        for commits in batches(survey.candidates()):
             keys = [reading.edit_key(number, commit.id) for commit in commits]
             yield from _named(reading.store, keys, _edit_texts)
         found = reading.sources[number].reviews
-        for groups in _batches(found.groups() if found else iter(())):
+        for groups in batches(found.groups() if found else iter(())):
             keys = [reading.fix_key(number, group) for group in groups]
             yield from _named(reading.store, keys, _fix_texts)
 
@@ -118,12 +114,12 @@ class _Kept:
         self, survey: Survey, repo: str, *, store: Store, base: bytes, author: Callable[[str], str]
     ) -> Iterator[tuple[bytes, Sequence[bytes]]]:
         num_forgotten = 0
-        for entries in _batches(survey.entries()):
+        for entries in batches(survey.entries()):
             stays = [not self.forgotten.raw_reason(repo, [entry.path], author(entry.email)) for entry in entries]
             num_forgotten += stays.count(False)
             keys = [file_key(base, entry) for entry, stay in zip(entries, stays, strict=True) if stay]
             yield from _named(store, keys, _file_texts)
-        for commits in _batches(survey.candidates()):
+        for commits in batches(survey.candidates()):
             keys = []
             for commit in commits:
                 paths = [change.path for change in commit.changes]
@@ -183,8 +179,3 @@ def _config_of(manifest: DatasetManifest) -> PipelineConfig | None:
 
 def _folders(parent: Path) -> list[Path]:
     return sorted(entry for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
-
-
-def _batches(items: Iterator[ItemT]) -> Iterator[list[ItemT]]:
-    while batch := list(islice(items, BATCH)):
-        yield batch

@@ -9,7 +9,6 @@ from typing import Final
 
 from data_pipelines.mine.card import FileCard
 from data_pipelines.mine.words import identifiers, word_hash
-from data_pipelines.task_config import RepoInfillSection
 
 # Weights on the scale of a word's share in all words around the gap, which add up to one. bench/context_ranking.py
 # shows what they do: more for definitions shows fewer of the other names, more for imports fewer of both.
@@ -97,21 +96,6 @@ class ContextIndex:
     def _idf(self, num_files: int) -> float:
         """How much a word tells that so many files have."""
         return log(1 + len(self._cards) / num_files)
-
-
-def rank_context(
-    target: FileCard,
-    candidates: Sequence[FileCard],
-    *,
-    section: RepoInfillSection,
-    co_changes: Mapping[str, Mapping[str, int]] | None = None,
-) -> list[FileCard]:
-    """The candidates that help most with target, whose words are those around the gap, best first.
-
-    For more than one gap of a repository a ContextIndex does the same with less work.
-    """
-    index = ContextIndex(candidates, co_changes=co_changes)
-    return index.rank(target, target.words, limit=section.max_context_files)
 
 
 def words_near(text: bytes, start: int, end: int) -> set[int]:

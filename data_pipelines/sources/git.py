@@ -103,11 +103,6 @@ class Repository:
             if output.read(1) or child.wait() != 0:
                 self.history_damage = f"its history cannot be read beyond the newest {num_read} commits"
 
-    def head_object(self) -> bytes:
-        """The raw commit object at the head: tree, parents, author, message."""
-        _, content = self._run("cat-file", "commit", self.commit)
-        return content
-
     def _listing(self) -> Walk | None:
         """What ls-tree gives, None when it gives up."""
         with self._git("ls-tree", "-r", "-z", "--full-tree", self.commit) as (child, output):

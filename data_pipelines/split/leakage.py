@@ -14,17 +14,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_pipelines.dedup.shingles import Words64, distinct
+from data_pipelines.dedup.shingles import Words64, distinct, token_places
 from data_pipelines.mine.blocks import DIVIDER, REPLACE, SEARCH, Block
 from data_pipelines.split.grams import RUN_TOKENS, among, first_file_with, known, runs
 from finetune.contracts.dataset import Role, Segment
 from finetune.contracts.errors import DatasetError
 
 NONE: Words64 = np.zeros(0, np.uint64)
-# ten tokens before and after a gap lie within so many bytes, or the lines there hold no code
-NEAR_BYTES = 2000
-# the tokens of dedup.shingles, where their places are needed
-TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[^\sA-Za-z0-9_\x80-\xff]")
 NUMBER = re.compile(r"(?<![\w&])(?:#|!|GH-|gh-)(\d+)\b")
 TICKET = re.compile(r"^\W*([A-Z][A-Z0-9]+-\d+)\b")
 GATE_HINT = (
@@ -141,11 +137,6 @@ def leaks(rows: Sequence[Marks], train: Train) -> list[str]:
     return reasons
 
 
-def is_test_of_known(tested: Words64, train: Train) -> bool:
-    """Whether one of the functions that a row asks tests for is in train: such a row is not novel."""
-    return bool(known(tested, train.functions).any())
-
-
 def check_gate(novel: Sequence[tuple[str, Marks]], train: Train) -> None:
     """Look once more at (id, marks) of rows that are about to be written as novel.
 
@@ -184,18 +175,11 @@ def _gap(segments: Sequence[Segment]) -> bytes | None:
     if Role.PREFIX not in texts and Role.SUFFIX not in texts:
         return None
     prefix, target = texts.get(Role.PREFIX, b""), texts.get(Role.TARGET, b"")
-    suffix = texts.get(Role.SUFFIX, b"")
-    near = prefix[prefix.rfind(b"\n", 0, max(0, len(prefix) - NEAR_BYTES)) + 1 :]
-    return _stretch(near, target, suffix[: suffix.find(b"\n", NEAR_BYTES) + 1 or len(suffix)])
-
-
-def _stretch(prefix: bytes, target: bytes, suffix: bytes) -> bytes:
-    whole = prefix + target + suffix
-    end = len(prefix) + len(target)
-    spans = [match.span() for match in TOKEN.finditer(whole)]
-    inside = [place for place, span in enumerate(spans) if span[1] > len(prefix) and span[0] < end]
-    if not inside:
+    whole = prefix + target + texts.get(Role.SUFFIX, b"")
+    starts, ends = token_places(whole)
+    first = int(np.searchsorted(ends, len(prefix), side="right"))
+    last = int(np.searchsorted(starts, len(prefix) + len(target))) - 1
+    if last < first:
         return b""
-    more = max(0, RUN_TOKENS - len(inside))
-    first, last = max(0, inside[0] - more), min(len(spans) - 1, inside[-1] + more)
-    return whole[spans[first][0] : spans[last][1]]
+    more = max(0, RUN_TOKENS - (last - first + 1))
+    return whole[starts[max(0, first - more)] : ends[min(len(ends) - 1, last + more)]]

@@ -58,7 +58,10 @@ class Split(StrEnum):
 
 
 class Slice(StrEnum):
-    """What a held-out row proves. novel: nothing like it is in train. evolving: newer work on what train has seen."""
+    """What a held-out row proves. novel: nothing like it is in train.
+
+    evolving: newer work on what train has seen, or a row that shares tokens in a row, a function or a change with it.
+    """
 
     NOVEL = "novel"
     EVOLVING = "evolving"

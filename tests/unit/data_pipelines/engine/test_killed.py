@@ -86,9 +86,9 @@ def undisturbed(shop, tmp_path):
     return make
 
 
-def kill_often(shop, tmp_path, *, expected, seconds, workers, times):
+def kill_often(shop, tmp_path, *, expected, seconds, workers, times=1, seed=0):
     """Kill at moments spread over a build's time, the store of the earlier ones at hand, and let one run to its end."""
-    draw = random.Random(times)
+    draw = random.Random(seed)
     builder = Builder(tmp_path / "killed", shop, workers=workers)
     num_killed = sum(builder.kill(draw.uniform(0, seconds)) for _ in range(times))
     builder.run()
@@ -106,9 +106,12 @@ def test_a_build_that_was_killed_thrice_gives_the_same_bytes(shop, tmp_path, und
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_build_that_is_killed_at_any_moment_gives_the_same_bytes(workers, shop, tmp_path, undisturbed):
     expected, seconds = undisturbed(workers)
+    num_killed = 0
     for number in range(20):
         folder = tmp_path / str(number)
-        kill_often(shop, folder, expected=expected, seconds=seconds, workers=workers, times=1)
+        num_killed += kill_often(shop, folder, seed=number, expected=expected, seconds=seconds, workers=workers)
+    # a build that was quicker than the one that was measured ends before the moment drawn
+    assert num_killed >= 10
 
 
 def test_a_killed_build_leaves_the_old_dataset_as_it_was(make_repository, shop, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 
-from data_pipelines.filters.license import is_license_name, license_of_file, license_of_text, nearest_license
+from data_pipelines.filters.context import RepositoryContext
+from data_pipelines.filters.license import is_license_name, license_of_file, license_of_text
 
 MIT = 'Permission is hereby granted, free of charge,\nto any person obtaining a copy of this software, "as is"'
 BSD = "Redistribution and use in source and binary\nforms, with or without modification"
@@ -23,11 +24,11 @@ def test_known_texts(text, name):
 
 
 def test_the_nearest_licence_file_counts_and_an_spdx_line_wins():
-    folders = {"": "MIT", "lib": "Apache-2.0", "lib/odd": None}
-    assert nearest_license("a.py", folders) == "MIT"
-    assert nearest_license("lib/x/a.py", folders) == "Apache-2.0"
-    assert nearest_license("lib/odd/a.py", folders) is None
-    assert nearest_license("a.py", {}) is None
+    context = RepositoryContext(licenses=(("", "MIT"), ("lib", "Apache-2.0"), ("lib/odd", None)))
+    assert context.for_path("a.py").license == "MIT"
+    assert context.for_path("lib/x/a.py").license == "Apache-2.0"
+    assert context.for_path("lib/odd/a.py").license is None
+    assert RepositoryContext().for_path("a.py").license is None
     assert license_of_file("", "MIT") == "MIT"
     assert license_of_file("# SPDX-License-Identifier: GPL-2.0-only\n", "MIT") == "GPL-2.0-only"
     assert license_of_file("", None) is None

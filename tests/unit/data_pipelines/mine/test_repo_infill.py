@@ -6,7 +6,7 @@ from data_pipelines.document import Span, Stratum
 from data_pipelines.mine.card import FileCard
 from data_pipelines.mine.excerpt import RUN_TOKENS, Leak, excerpt
 from data_pipelines.mine.picks import Gap
-from data_pipelines.mine.ranking import ContextIndex, co_changes, rank_context, words_near
+from data_pipelines.mine.ranking import ContextIndex, co_changes, words_near
 from data_pipelines.mine.repo_infill import context_of, repo_infill_rows
 from data_pipelines.mine.words import IDENTIFIER, identifier_hashes, word_hash
 from finetune.contracts.dataset import Role, Task
@@ -88,7 +88,8 @@ def test_the_order_of_the_candidates_makes_no_difference(make_shop):
     section = make_shop({}).tasks.repo_infill
     target = card("t.py", b"alpha beta gamma")
     others = [card(f"{name}.py", name.encode()) for name in ("alpha", "beta", "gamma", "delta")]
-    one, other = (rank_context(target, list(files), section=section) for files in (others, others[::-1]))
+    limit = section.max_context_files
+    one, other = (ContextIndex(files).rank(target, target.words, limit=limit) for files in (others, others[::-1]))
     assert one == other
     assert len(one) == 4
 
