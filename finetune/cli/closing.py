@@ -83,7 +83,7 @@ def _training_rows(figures: TrainingFigures | None) -> list[tuple[str, str]]:
     return [
         (
             "training loss",
-            f"{figures.first_loss:.3f} at first, {figures.last_loss:.3f} at last (nats per token), "
+            f"{figures.first_loss:.3f} in the first quarter, {figures.last_loss:.3f} in the last (nats per token), "
             f"{figures.steps:,} steps at {figures.tokens_per_second:,.0f} tokens/s",
         )
     ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from finetune.tracking.jsonl import Entry, parse
-from finetune.tracking.summary import TrainingFigures
+from finetune.tracking.summary import TrainingFigures, loss_ends
 
 LOSS = "train/loss"
 SPEED = "train/tokens_per_second"
@@ -21,13 +21,14 @@ def training_figures(journal: Path) -> TrainingFigures | None:
     losses = dict(sorted((step, value) for name, step, value in points if name == LOSS))
     if not losses:
         return None
+    first_loss, last_loss = loss_ends(list(losses.values()))
     speeds = [value for name, _, value in points if name == SPEED]
     memory = max((value for name, _, value in points if name == MEMORY), default=0.0)
     return TrainingFigures(
         steps=max(losses),
         seconds=_training_ms(entries) / 1000,
-        first_loss=losses[min(losses)],
-        last_loss=losses[max(losses)],
+        first_loss=first_loss,
+        last_loss=last_loss,
         tokens_per_second=sum(speeds) / len(speeds) if speeds else 0.0,
         peak_memory_bytes=round(memory * 2**30),
     )

@@ -14,7 +14,7 @@ from finetune.tracking.card import dataset_name
 class TrainingFigures:
     """What training came to. losses are means per token in nats; memory is 0 where it is not known.
 
-    first_loss is the loss of the first logged step and last_loss that of the last one.
+    first_loss and last_loss are those of loss_ends.
     """
 
     steps: int
@@ -23,6 +23,16 @@ class TrainingFigures:
     last_loss: float
     tokens_per_second: float
     peak_memory_bytes: int = 0
+
+
+def loss_ends(losses: Sequence[float]) -> tuple[float, float]:
+    """The mean loss of the first quarter of the logged points, and that of the last quarter; there must be a point.
+
+    A single point is the loss of the few rows of its steps: with rows of many tasks two of them tell more of the rows
+    than of what was learned in between.
+    """
+    part = max(1, len(losses) // 4)
+    return sum(losses[:part]) / part, sum(losses[-part:]) / part
 
 
 def run_summary(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from finetune.terminal.progress import Progress
 from finetune.tracking.base import Tracker
-from finetune.tracking.summary import TrainingFigures
+from finetune.tracking.summary import TrainingFigures, loss_ends
 
 
 class StepWatcher(Protocol):
@@ -77,11 +77,12 @@ class Reporter:
         """What this process' part of training came to; None when it logged nothing."""
         if not self._losses:
             return None
+        first_loss, last_loss = loss_ends(self._losses)
         return TrainingFigures(
             steps=step,
             seconds=time.monotonic() - self._started,
-            first_loss=self._losses[0],
-            last_loss=self._losses[-1],
+            first_loss=first_loss,
+            last_loss=last_loss,
             tokens_per_second=self._speed(self._start_at, step, self._started),
             peak_memory_bytes=peak_memory_bytes(),
         )

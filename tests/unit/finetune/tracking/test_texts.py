@@ -12,7 +12,7 @@ from finetune.tracking import card
 from finetune.tracking.figures import training_figures
 from finetune.tracking.jsonl import Journal
 from finetune.tracking.plots import plot_losses, smooth
-from finetune.tracking.summary import TrainingFigures, run_summary, score_rows
+from finetune.tracking.summary import TrainingFigures, loss_ends, run_summary, score_rows
 
 SCORE = Score(
     name="bits per byte",
@@ -158,3 +158,9 @@ def test_the_loss_is_drawn_where_there_is_one(tmp_path: Path) -> None:
 def test_smoothing_keeps_a_constant_and_starts_at_the_first_value() -> None:
     assert smooth([2.0] * 5) == pytest.approx([2.0] * 5)
     assert smooth([4.0, 0.0])[0] == pytest.approx(4.0)
+
+
+def test_the_ends_of_the_loss_are_means_of_quarters_and_not_single_steps() -> None:
+    assert loss_ends([5.0, 3.0, 9.0, 9.0, 9.0, 9.0, 1.0, 4.0]) == (4.0, 2.5)
+    assert loss_ends([2.0, 1.0]) == (2.0, 1.0)
+    assert loss_ends([2.0]) == (2.0, 2.0)
