@@ -12,6 +12,8 @@ from data_pipelines.mine.words import KEYWORDS
 TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|\"\"\"|'''|[^\w\s]")
 NAME = re.compile(r"[^\W\d]\w*")
 TRAILING_COMMA = re.compile(r",(?=\s*[)\]}])")
+# each is a token wherever it stands, and neither form nor names change how many there are: that tells most edits apart
+ALWAYS_TOKENS = "(=;:"
 # languages in which both kinds of quotes mean the same
 ANY_QUOTES = frozenset({"python", "javascript", "typescript"})
 # the words by which values differ, not names
@@ -39,6 +41,8 @@ def trivial_reason(files: Sequence[FileChange]) -> str | None:
 
 def looks_trivial(parts: Sequence[FileChange]) -> bool:
     """Whether trivial_reason may have something to say, as far as the parts of the files tell that differ."""
+    if any(part.before.count(mark) != part.after.count(mark) for part in parts for mark in ALWAYS_TOKENS):
+        return False
     tokens = [(_tokens(part.before, part.language), _tokens(part.after, part.language)) for part in parts]
     return all(before == after for before, after in tokens) or (
         all(len(before) == len(after) for before, after in tokens) and _renames(tokens)

@@ -1,6 +1,6 @@
 import pytest
 
-from data_pipelines.mine.trivial import FileChange, trivial_reason
+from data_pipelines.mine.trivial import FileChange, looks_trivial, trivial_reason
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,9 @@ from data_pipelines.mine.trivial import FileChange, trivial_reason
     ],
 )
 def test_edits_of_form_and_of_names_alone(before, after, reason):
-    assert trivial_reason([FileChange(before, after, "javascript")]) == reason
+    change = FileChange(before, after, "javascript")
+    assert trivial_reason([change]) == reason
+    assert looks_trivial([change]) or reason is None
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,10 @@ def test_all_files_of_a_commit_count_together():
     assert reason(rename, ("f(total)\n", "f(total)\n")) is None, "one place was forgotten"
     assert reason(rename, ("a = 1\n", "a = 1 + 1\n")) is None
     assert reason(("a=1\n", "a = 1\n"), ("b=1\n", "b = 1\n")) == "changes formatting only"
+
+
+def test_what_differs_tells_most_edits_apart():
+    rename = FileChange("total = 1\nreturn total\n", "net = 1\nreturn net\n", "javascript")
+    assert looks_trivial([rename])
+    for before, after in (("a = b\n", "a = f(b)\n"), ("f(a)\n", "f(c)\n"), ("f = 1\n", "f: 1\n")):
+        assert not looks_trivial([rename, FileChange(before, after, "javascript")]), after
