@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,8 +44,8 @@ TASK_BYTES = 4 << 20
 EDIT_BYTES = 30_000
 BATCH = 500
 BANDS_BYTES = 256
-# of the candidates that are still wanted so many are read at once, because some turn out to be unusable
-OVERSHOOT, SPARE = 2, 20
+# the share of candidates that is usable, before any was read and at the least; and how many are read besides
+FIRST_SHARE, LEAST_SHARE, SPARE = 0.8, 0.1, 20
 ItemT = TypeVar("ItemT")
 
 
@@ -190,7 +191,7 @@ class _Candidates:
         """Items for the next commits that were never read, or whose result no longer holds."""
         if not self.wants_more():
             return
-        number = (self._limit - self._num_kept) * OVERSHOOT + SPARE
+        number = self._num_to_read()
         fresh = list(islice(self._wanted(), self._num_read, self._num_read + number))
         self._ended = len(fresh) < number
         self._num_read += len(fresh)
@@ -202,6 +203,11 @@ class _Candidates:
                 if not still_holds(known.get(key), self._reading.people_digest):
                     marks = EditHead.model_validate_json(known[key].head).marks if key in known else None
                     yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
+
+    def _num_to_read(self) -> int:
+        """As many as are enough when the next are as often usable as those before."""
+        share = self._num_kept / self._num_read if self._num_read else FIRST_SHARE
+        return ceil((self._limit - self._num_kept) / max(share, LEAST_SHARE)) + SPARE
 
     def take(self) -> None:
         """Put the first that are kept into the ledger, and note why the others are not."""

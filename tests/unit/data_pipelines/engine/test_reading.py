@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from data_pipelines.engine import reader
 from data_pipelines.engine.reading import SPARE
-from tests.unit.data_pipelines.building import key_file
+from tests.unit.data_pipelines.building import build, dropped_of, key_file
 
 CODE = "import sys; from finetune.cli.main import run; sys.exit(run(sys.argv[1:]))"
 MAX_FILES = 56
@@ -42,3 +43,28 @@ def test_repositories_may_outnumber_the_files_that_may_be_open(make_repository, 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def half_usable(make_repository, shop):
+    """A repository whose every second commit changes the formatting of a module alone."""
+    builder = make_repository("half")
+    text = (shop / "shop" / "apple.py").read_text()
+    builder.commit({f"shop/{path.name}": path.read_text() for path in (shop / "shop").glob("*.py")}, "Open the shop")
+    for number in range(1, 13):
+        changed = text.replace("total_apple_0 = 0", f"total_apple_0 = {number}")
+        builder.commit({"shop/apple.py": changed.replace(" = ", "  =  ")}, f"Start the apple total at {number} apples")
+        builder.commit({"shop/apple.py": changed}, f"Write the apple module {number} as the others are")
+    return builder.path
+
+
+def test_no_more_commits_are_read_than_the_share_of_usable_ones_asks_for(half_usable, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_pipelines.engine.reading.SPARE", 0)
+    read, plain = [], reader.Reader._edit
+    monkeypatch.setattr(reader.Reader, "_edit", lambda self, item: read.append(item.commit) or plain(self, item))
+    build([half_usable], tmp_path / "set", tasks={"commit_edit": {"max_rows_per_source": 4}})
+    # five of which two are usable, then five for the two that are still wanted
+    assert len(read) == len(set(read)) == 10
+    reasons = [row["reason"] for row in dropped_of(tmp_path / "set") if row["stage"] == "commit_edit"]
+    assert reasons.count("changes formatting only") == 4
+    assert reasons.count("more than 4 newer edits were kept") == 16
