@@ -10,8 +10,8 @@ from data_pipelines.mine.blocks import Block, Hunk, find_hunks, make_blocks, wri
 from data_pipelines.mine.message import normalise
 from data_pipelines.mine.trivial import FileChange, looks_trivial, trivial_reason
 from data_pipelines.redact.form import Form
-from data_pipelines.sources.git import Repository
 
+Content = Callable[[str], bytes | None]
 Redact = Callable[[str, Form], str]
 Side = Callable[[str, str], str]
 
@@ -47,11 +47,15 @@ class Unusable(Exception):
 
 
 class EditMaker:
-    """Makes edits of one repository's commits. side gives the redacted text of a blob at a path, or raises Unusable."""
+    """Makes edits of one repository's commits.
 
-    def __init__(self, repository: Repository, config: PipelineConfig, *, side: Side, redact: Redact) -> None:
-        self._repository = repository
+    content gives a blob, None when it is missing or far too large; side gives its redacted text at a path, or raises
+    Unusable.
+    """
+
+    def __init__(self, config: PipelineConfig, *, content: Content, side: Side, redact: Redact) -> None:
         self._config = config
+        self._content = content
         self._section = config.tasks.commit_edit
         self._side = side
         self._redact = redact
@@ -82,8 +86,8 @@ class EditMaker:
     def _check_sizes(self, changes: list[Change]) -> None:
         left = self._section.max_before_bytes
         for change in changes:
-            content = self._repository.content(change.before, max_bytes=left)
-            if content is None:
+            content = self._content(change.before)
+            if content is None or len(content) > left:
                 raise Unusable(f"files before are larger than {self._section.max_before_bytes} bytes, or missing")
             left -= len(content)
 

@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from weakref import finalize
@@ -40,8 +40,8 @@ from data_pipelines.split.leakage import requests_of
 
 SETTINGS_NAME, PEOPLE_NAME = "settings.json", "people.json"
 PATH_REASON = "the path holds a secret, or the name or address of a person"
-# texts of commits follow one another: what one commit leaves is what the next one finds
-SIDES_KEPT = 64
+# texts of commits follow one another: what one commit leaves is what an earlier one finds, and both name the same paths
+SIDES_KEPT, BLOBS_KEPT, PATHS_KEPT = 256, 64, 1024
 # each is a git process that waits; files of one repository follow one another
 REPOSITORIES_OPEN = 8
 # no setting allows a larger file; a file's own limit was looked at before it came here
@@ -126,6 +126,7 @@ class Reader:
         finalize(self, _close, self._repositories)
         self._chains: dict[int, FilterChain] = {}
         self._sides: OrderedDict[tuple[int, str, str], EditText] = OrderedDict()
+        self._redacted_path = lru_cache(maxsize=PATHS_KEPT)(partial(self._redactor.redact, form=Form.PROSE))
 
     def results(self, items: Sequence[FileItem | EditItem]) -> Iterator[tuple[Result | Still, Sequence[bytes]]]:
         """A result for each item, with the texts that it names; or that the one it had still holds."""
@@ -227,15 +228,14 @@ class Reader:
         return Result(bytes.fromhex(item.key), people, kept.model_dump_json().encode(), bands), texts
 
     def _read_edit(self, item: EditItem, scan: Scan) -> tuple[EditHead, list[bytes], bytes]:
-        repository = self._repository(item.source)
         changes = tuple(Change(path.encode(), "M", before, after) for path, before, after in item.changes)
         commit = Commit(item.commit, 0, "", "", item.message, changes)
         for path, _, _ in item.changes:
             if self._path_hits(path, scan):
                 raise Unusable(PATH_REASON)
         maker = EditMaker(
-            repository,
             self._config,
+            content=lambda blob: self._edit_blob(item.source, blob),
             side=lambda blob, path: self._side(item.source, blob, path=path, scan=scan),
             redact=scan.redact,
         )
@@ -279,7 +279,7 @@ class Reader:
         return known.redacted.text
 
     def _read_side(self, source: int, blob: str, path: str) -> "EditText":
-        content = self._repository(source).content(blob, max_bytes=4 * self._config.tasks.commit_edit.max_before_bytes)
+        content = self._edit_blob(source, blob)
         if content is None:
             return EditText("a file after the commit is too large, or missing")
         text, reason = decode(content)
@@ -290,8 +290,12 @@ class Reader:
             return EditText("syntax errors before or after the commit")
         return EditText("", redacted)
 
+    def _edit_blob(self, source: int, blob: str) -> bytes | None:
+        max_bytes = 4 * self._config.tasks.commit_edit.max_before_bytes
+        return _cached_content(self._repository(source), blob, max_bytes)
+
     def _path_hits(self, path: str, scan: Scan) -> bool:
-        found = scan.redactor.redact(path, Form.PROSE)
+        found = self._redacted_path(path)
         scan.marks.append(found.marks)
         return bool(found.hits)
 
@@ -319,3 +323,8 @@ def _close(repositories: OrderedDict[int, Repository]) -> None:
 @lru_cache(maxsize=SIDES_KEPT)
 def _cached_bands(text: bytes) -> bytes:
     return bands_of(text)
+
+
+@lru_cache(maxsize=BLOBS_KEPT)
+def _cached_content(repository: Repository, blob: str, max_bytes: int) -> bytes | None:
+    return repository.content(blob, max_bytes=max_bytes)

@@ -10,7 +10,9 @@ import pytest
 
 from data_pipelines.engine import reader
 from data_pipelines.engine.reading import SPARE
-from tests.unit.data_pipelines.building import build, dropped_of, key_file
+from data_pipelines.sources.git import Repository
+from finetune.contracts.dataset import Task
+from tests.unit.data_pipelines.building import build, dropped_of, key_file, rows_of
 
 CODE = "import sys; from finetune.cli.main import run; sys.exit(run(sys.argv[1:]))"
 MAX_FILES = 56
@@ -68,3 +70,18 @@ def test_no_more_commits_are_read_than_the_share_of_usable_ones_asks_for(half_us
     reasons = [row["reason"] for row in dropped_of(tmp_path / "set") if row["stage"] == "commit_edit"]
     assert reasons.count("changes formatting only") == 4
     assert reasons.count("more than 4 newer edits were kept") == 16
+
+
+def test_commits_that_follow_one_another_read_each_blob_once(half_usable, tmp_path, monkeypatch):
+    limit = 20_004
+    blobs, plain = [], Repository.content
+
+    def spy(self, blob, *, max_bytes):
+        if max_bytes == 4 * limit:
+            blobs.append(blob)
+        return plain(self, blob, max_bytes=max_bytes)
+
+    monkeypatch.setattr(Repository, "content", spy)
+    build([half_usable], tmp_path / "set", tasks={"commit_edit": {"max_before_bytes": limit}})
+    assert len(blobs) == len(set(blobs)) == 25
+    assert any(row.task == Task.COMMIT_EDIT for row in rows_of(tmp_path / "set"))
