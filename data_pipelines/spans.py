@@ -2,6 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import overload
 
 import numpy as np
@@ -22,7 +24,7 @@ class SpanList(Sequence[Span]):
     @classmethod
     def of(cls, spans: Iterable[tuple[int, int]]) -> "SpanList":
         """From (start, end) pairs."""
-        flat = np.array([place for span in spans for place in span], np.int64).reshape(-1, 2)
+        flat = np.fromiter(chain.from_iterable(spans), np.int64).reshape(-1, 2)
         return cls(flat[:, 0], flat[:, 1])
 
     def __len__(self) -> int:
@@ -51,19 +53,30 @@ class SpanList(Sequence[Span]):
         keys = keys[np.concatenate(([True], keys[1:] != keys[:-1]))] if len(keys) else keys
         return SpanList(keys >> 32, keys & 0xFFFFFFFF)
 
+    def touching(self, merged: Sequence[Span]) -> NDArray[np.bool_]:
+        """Which of the spans have a byte in common with one of the merged spans; there must be one of these."""
+        others = SpanList.of((span.start, span.end) for span in merged)
+        # of the merged spans that end behind the start the first begins before all others
+        place = np.searchsorted(others.ends, self.starts, side="right")
+        inside = place < len(merged)
+        inside[inside] = others.starts[place[inside]] < self.ends[inside]
+        return inside
 
-def loud_before(text: bytes, silent: Sequence[Span]) -> Offsets:
+
+def loud_before(text: bytes, silent: Sequence[Span]) -> NDArray[np.int32]:
     """For each place of the text how many bytes before it are no white space and lie in no silent span."""
     loud = np.frombuffer(text, np.uint8) > ord(" ")
     for span in silent:
         loud[span.start : span.end] = False
-    return np.concatenate(([0], np.cumsum(loud)))
+    before = np.zeros(len(text) + 1, np.int32)
+    np.cumsum(loud, out=before[1:])
+    return before
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:
     """The same places as sorted spans that neither touch nor overlap."""
     merged: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span.start, span.end)):
+    for span in sorted(spans, key=attrgetter("start", "end")):
         if merged and span.start <= merged[-1].end:
             merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
         else:

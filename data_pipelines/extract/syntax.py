@@ -2,41 +2,77 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from time import thread_time
 
+import numpy as np
+from numpy.typing import NDArray
 from tree_sitter import Language, Node, Parser, Query, QueryCursor
 
 from data_pipelines.document import FunctionUnit, NamedFunction, Span, Stratum, Units
 from data_pipelines.extract.facts import Facts
 from data_pipelines.extract.functions import documented
-from data_pipelines.spans import Offsets, SpanList, loud_before, merge, touches, trim
+from data_pipelines.spans import SpanList, loud_before, merge, touches, trim
 
 MIN_LINE_BYTES = 4
+SPACE = ord(" ")
 # real code takes a fraction of one; a grammar may look long for sense in a text that has none
 MAX_PARSE_SECONDS = 10.0
-READ_BYTES = 1 << 16
+# the parser asks whether to go on every 20 microseconds or so; the clock is a call of the system
+CALLS_PER_LOOK = 64
+READ_BYTES, WORD_BYTES = 1 << 16, 64
 QUOTES = b"\"'`<>"
+PARTS_OF_FUNCTION = "name", "body"
 Captures = Mapping[str, list[Node]]
 
 
 class Grammar:
-    """A parser and the queries compiled for it."""
+    """A parser and the queries for it, compiled when they are needed: texts of edits are only parsed."""
 
     def __init__(self, language: Language, facts: Facts) -> None:
+        self._language, self._facts = language, facts
         self.parser = Parser(language)
-        self.spans = Query(language, facts.spans)
-        self.functions = Query(language, facts.functions)
+
+    @cached_property
+    def _spans(self) -> Query:
+        # one walk of the tree finds the functions too; which name and body belong together is asked at each of them
+        query = Query(self._language, self._facts.spans + self._facts.functions)
+        for name in PARTS_OF_FUNCTION:
+            query.disable_capture(name)
+        return query
+
+    @cached_property
+    def _functions(self) -> Query:
+        return Query(self._language, self._facts.functions)
+
+    def captures(self, root: Node) -> Captures:
+        """What the query of spans finds below root, and the nodes of functions, in no order."""
+        return QueryCursor(self._spans).captures(root)
+
+    def functions(self, found: Captures) -> list[Captures]:
+        """The matches of the query of functions for what captures found, an outer function before those inside it."""
+        at_node = QueryCursor(self._functions)
+        at_node.set_max_start_depth(0)
+        nodes = sorted(found.get("function", []), key=lambda node: (node.start_byte, -node.end_byte))
+        return [match for node in nodes for _, match in at_node.matches(node)]
 
     def root(self, text: bytes) -> Node | None:
         """The root of the text's tree; None when parsing takes more processor time than MAX_PARSE_SECONDS."""
         end = thread_time() + MAX_PARSE_SECONDS
+        num_calls, num_bytes = 0, READ_BYTES
+
+        def is_late(*_: object) -> bool:
+            nonlocal num_calls
+            num_calls += 1
+            return num_calls % CALLS_PER_LOOK == 0 and thread_time() > end
+
         try:
-            tree = self.parser.parse(
-                lambda offset, _: text[offset : offset + READ_BYTES], progress_callback=lambda *_: thread_time() > end
-            )
+            tree = self.parser.parse(lambda place, _: text[place : place + num_bytes], progress_callback=is_late)
         except ValueError:
             self.parser.reset()
             return None
+        # a query that compares words reads each of them anew
+        num_bytes = WORD_BYTES
         return tree.root_node
 
 
@@ -68,17 +104,17 @@ class SyntaxExtractor:
         if parsed is None or not self._forgives(broken, text):
             return Units(parses=False)
         root, grammar = parsed
-        found = QueryCursor(grammar.spans).captures(root)
-        silent = merge(trim(text, _span(node)) for node in found.get("silent", []))
+        found = grammar.captures(root)
+        silent = merge(Span(*_trimmed(text, *place)) for place in _places(found.get("silent", [])))
         inside = [_inside(node) for node in found.get("inside", []) if node.named_child_count]
         spans = {
-            Stratum.BLOCK: _places(found.get("block", [])) + [_trimmed(text, *span) for span in inside],
+            Stratum.BLOCK: _places(found.get("block", [])) + [_trimmed(text, *place) for place in inside],
             Stratum.STATEMENT: _places(self._statements(found)),
             Stratum.CALL: _places(found.get("call", [])),
             Stratum.LINE: [match.span(1) for match in self._line.finditer(text)],
         }
         loud = loud_before(text, silent)
-        matches = [match for _, match in QueryCursor(grammar.functions).matches(root)]
+        matches = grammar.functions(found)
         functions = [
             unit
             for match in matches
@@ -157,14 +193,16 @@ def _places(nodes: Iterable[Node]) -> list[tuple[int, int]]:
 
 
 def _trimmed(text: bytes, start: int, end: int) -> tuple[int, int]:
+    if start < end and text[start] > SPACE and text[end - 1] > SPACE:
+        return start, end
     span = trim(text, Span(start, end))
     return span.start, span.end
 
 
-def _worthwhile(spans: Sequence[tuple[int, int]], *, loud: Offsets, broken: list[Span]) -> SpanList:
+def _worthwhile(spans: Sequence[tuple[int, int]], *, loud: NDArray[np.int32], broken: list[Span]) -> SpanList:
     """The different spans that hold more than silent places and touch no broken one, in order."""
-    if broken:
-        spans = [span for span in spans if not touches(broken, Span(*span))]
     found = SpanList.of(spans)
     says = loud[found.ends] > loud[found.starts]
+    if broken:
+        says &= ~found.touching(broken)
     return SpanList(found.starts[says], found.ends[says]).sorted_unique()

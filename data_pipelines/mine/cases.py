@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from data_pipelines.document import NamedFunction, Span, Units
+from data_pipelines.filters.language import suffix_of
 from data_pipelines.mine.picks import CaseUnit
 from data_pipelines.redact.allow import PLACEHOLDER
 from data_pipelines.task_config import TestsSection
@@ -38,8 +38,10 @@ MAX_LINE_BYTES = 300
 
 def is_test_path(path: str) -> bool:
     """Whether a file is one of tests, by its name or a folder above it."""
-    parts = PurePosixPath(path)
-    return bool(TEST_NAME.match(parts.stem)) or not TEST_FOLDERS.isdisjoint(part.lower() for part in parts.parts[:-1])
+    *folders, name = path.split("/")
+    return bool(TEST_NAME.match(name.removesuffix(suffix_of(name)))) or any(
+        folder.lower() in TEST_FOLDERS for folder in folders
+    )
 
 
 def pick_cases(text: bytes, *, path: str, units: Units, section: TestsSection) -> tuple[CaseUnit, ...]:

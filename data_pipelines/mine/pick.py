@@ -1,6 +1,7 @@
 """The first step of mining: what of one file becomes rows, whatever other files there are."""
 
 import re
+from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
 
@@ -48,7 +49,7 @@ def pick(
     # what documents a function is no code, in languages too whose grammar does not call it a comment
     units = replace(units, silent=merge([*units.silent, *(unit.doc for unit in units.functions)]))
 
-    found = IDENTIFIER.findall(text)
+    names = Counter(IDENTIFIER.findall(text))
 
     def draw(task: str) -> Draw:
         return Draw(task, seed, path, blob)
@@ -83,11 +84,11 @@ def pick(
         docstring=docstring,
         describe=describe,
         named=tuple(units.named[:MAX_NAMED]),
-        types=_types(text, set(found)),
+        types=_types(text, names.keys()),
         cases=pick_cases(text, path=path, units=units, section=tasks.tests) if tasks.tests.enabled else (),
         imports=tuple(units.imports),
         cuts=cut_places(text, named=units.named, max_bytes=tasks.pretrain.max_bytes) if tasks.pretrain.enabled else (),
-        words=identifier_hashes(found, limit=MAX_WORDS),
+        words=identifier_hashes(names, limit=MAX_WORDS),
     )
 
 

@@ -1,8 +1,7 @@
 """Identifiers of a text and the words inside names, the same for every language."""
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from zlib import crc32
 
 IDENTIFIER = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]{2,63}")
@@ -39,12 +38,12 @@ def identifiers(text: bytes) -> set[bytes]:
     return set(IDENTIFIER.findall(text)) - KEYWORDS
 
 
-def identifier_hashes(found: Sequence[bytes], *, limit: int) -> tuple[int, ...]:
-    """Sorted hashes of what IDENTIFIER found in a text; of more than limit the most frequent, ties by name."""
-    names = set(found) - KEYWORDS
+def identifier_hashes(counts: Mapping[bytes, int], *, limit: int) -> tuple[int, ...]:
+    """Sorted hashes of what IDENTIFIER found in a text so many times each; of more than limit the most frequent."""
+    names: Collection[bytes] = counts.keys() - KEYWORDS
     if len(names) > limit:
-        counts = Counter(found)
-        names = set(sorted(names, key=lambda name: (-counts[name], name))[:limit])
+        # the second sort leaves names that are equally frequent in the order of the first
+        names = sorted(sorted(names), key=counts.__getitem__, reverse=True)[:limit]
     return tuple(sorted(set(map(crc32, names))))
 
 

@@ -1,6 +1,7 @@
 """Functions that are equal but for their names, comments, docs and layout."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,10 +19,11 @@ WORD_BYTE = re.compile(rb"[A-Za-z0-9_\x80-\xff]")
 PREFIX = re.compile(rb"\b[bBfFrRuU]{1,2}(?=[\"'])")
 # "elif" is "else: if" to the syntax tree of Python
 ELIF = re.compile(rb"\belif\b")
-STRING = rb"[bBrRuU]?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|\"(?:[^\\\n\"]|\\.)*\"|'(?:[^\\\n']|\\.)*')"
+QUOTED = rb"(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|\"(?:[^\\\n\"]|\\.)*\"|'(?:[^\\\n']|\\.)*')"
+STRING = rb"[bBrRuU]?" + QUOTED
 # what Python code may hold without meaning: a string that stands alone (a docstring), a comment; strings protect a "#"
 SILENT_PYTHON = re.compile(
-    rb"^[ \t]*(?P<doc>" + STRING + rb")[ \t]*(?:\#[^\n]*)?$|(?P<string>" + STRING + rb")|(?P<comment>\#[^\n]*)",
+    rb"^[ \t]*(?P<doc>" + STRING + rb")[ \t]*(?:\#[^\n]*)?$|(?P<string>" + QUOTED + rb")|(?P<comment>\#[^\n]*)",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -38,7 +40,8 @@ def function_digest(code: bytes, silent: Sequence[Span], *, name: str) -> int:
     """64 bits over the tokens of a function without the silent spans (offsets in code), and without its own name."""
     code = outside(code, Span(0, len(code)), merged=silent) if silent else code
     code = _without_name(code, name.encode("utf-8"))
-    tokens = TOKEN.findall(ELIF.sub(b"else: if", PREFIX.sub(b"", code)))
+    code = PREFIX.sub(b"", code)
+    tokens = TOKEN.findall(ELIF.sub(b"else: if", code) if b"elif" in code else code)
     return int.from_bytes(blake2b(b"\0".join(tokens), digest_size=8).digest())
 
 
@@ -56,13 +59,13 @@ def _without_name(code: bytes, name: bytes) -> bytes:
 def functions_of(text: bytes, units: Units, *, language: str) -> list[KnownFunction]:
     """Every named function of a text, in order, whatever its size."""
     merged = merge([*units.silent, *(python_silence(text) if language == "python" else ())])
+    starts, ends = [span.start for span in merged], [span.end for span in merged]
     found = []
     for function in units.named:
         whole = function.whole
         inside = [
             Span(max(span.start, whole.start) - whole.start, min(span.end, whole.end) - whole.start)
-            for span in merged
-            if span.start < whole.end and span.end > whole.start
+            for span in merged[bisect_right(ends, whole.start) : bisect_left(starts, whole.end)]
         ]
         found.append(KnownFunction(whole, function_digest(text[whole.start : whole.end], inside, name=function.name)))
     return found
@@ -104,18 +107,15 @@ class FunctionLines:
     digest: int
 
 
-def pack_functions(text: bytes, functions: Iterable[KnownFunction]) -> bytes:
+def pack_functions(text: bytes, functions: Sequence[KnownFunction]) -> bytes:
     """Lines and digests of the functions of a text, to be kept beside it."""
     breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    rows = [
-        (
-            int(np.searchsorted(breaks, function.whole.start)) + 1,
-            int(np.searchsorted(breaks, max(function.whole.start, function.whole.end - 1))) + 1,
-            function.digest,
-        )
-        for function in functions
-    ]
-    return np.array(rows, "<u8").tobytes()
+    rows = np.empty((len(functions), 3), "<u8")
+    rows[:, 0] = np.searchsorted(breaks, [function.whole.start for function in functions]) + 1
+    rows[:, 1] = np.searchsorted(breaks, [max(function.whole.start, function.whole.end - 1) for function in functions])
+    rows[:, 1] += 1
+    rows[:, 2] = [function.digest for function in functions]
+    return rows.tobytes()
 
 
 def unpack_functions(content: bytes) -> list[FunctionLines]:

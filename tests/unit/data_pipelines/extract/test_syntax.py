@@ -5,7 +5,7 @@ import pytest
 from data_pipelines.document import Span, Stratum, Units
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.mine.infill import is_worth_it
-from data_pipelines.spans import merge, outside, touches, trim
+from data_pipelines.spans import SpanList, merge, outside, touches, trim
 from data_pipelines.task_config import DocstringSection, InfillSection
 from finetune.contracts.dataset import Role
 from tests.unit.data_pipelines.mined import File, docstrings_of, infill_of
@@ -188,6 +188,25 @@ def test_spans_are_merged_looked_up_and_cut_out():
     assert outside(text, Span(2, 4), merged=merged) == b""
     assert trim(b"  a b \n", Span(0, 7)) == Span(2, 5)
     assert trim(b"   ", Span(0, 3)).start == trim(b"   ", Span(0, 3)).end
+
+
+def test_many_spans_are_looked_up_at_once():
+    merged = [Span(2, 4), Span(7, 9), Span(12, 13)]
+    spans = [(start, end) for start in range(15) for end in range(start, 15)]
+    assert SpanList.of(spans).touching(merged).tolist() == [touches(merged, Span(*span)) for span in spans]
+    assert SpanList.of([]).touching(merged).tolist() == []
+
+
+def test_a_query_compares_whole_words_however_long_and_wherever_they_stand():
+    long = "source" + "e" * 90
+    text = "# so\n" * 20_000 + f"{long} lib/none.sh\nsource lib/cart.sh\n"
+    assert extractor_for("bash").units(text.encode()).imports == ["lib/cart.sh"]
+
+
+def test_functions_of_one_statement_come_in_the_order_of_the_text():
+    text = "/** Doc. */\nconst first = () => { a(function () {}); },\n  second = () => { return 1; };\n"
+    units = extractor_for("javascript").units(text.encode())
+    assert [unit.name for unit in units.functions] == ["first", "second"]
 
 
 def test_a_text_of_unknown_syntax_gets_as_many_gaps_as_any_other():

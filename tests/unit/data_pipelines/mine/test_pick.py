@@ -5,6 +5,7 @@ import pytest
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.mine.pick import pick
 from data_pipelines.mine.picks import VERSION, Picks
+from data_pipelines.mine.words import identifier_hashes, word_hash
 
 
 def again(loaded, tasks, **changes):
@@ -67,3 +68,11 @@ def test_picks_of_another_version_are_told(make_shop):
 def test_other_bytes_are_no_picks(content):
     with pytest.raises(ValueError):
         Picks.from_bytes(content)
+
+
+def test_of_too_many_names_the_most_frequent_are_kept_then_the_first_by_name():
+    counts = {b"once": 1, b"return": 9, b"zebra": 2, b"apple": 2, b"thrice": 3, b"mango": 2}
+    for names in (counts, dict(reversed(counts.items()))):
+        found = identifier_hashes(names, limit=3)
+        assert found == tuple(sorted(map(word_hash, (b"thrice", b"apple", b"mango"))))
+    assert len(identifier_hashes(counts, limit=5)) == 5

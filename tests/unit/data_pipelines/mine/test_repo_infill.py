@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,9 +15,8 @@ from finetune.contracts.dataset import Role, Task
 
 def card(path, text=b"", **changes):
     facts = {"language": "python", "cluster": path, "imports": (), "defines": (), "num_bytes": 0, "cuts": ()}
-    return FileCard(
-        path=path, words=identifier_hashes(IDENTIFIER.findall(text), limit=99), is_test=False, **{**facts, **changes}
-    )
+    words = identifier_hashes(Counter(IDENTIFIER.findall(text)), limit=99)
+    return FileCard(path=path, words=words, is_test=False, **{**facts, **changes})
 
 
 def ranked(target, *candidates, **options):

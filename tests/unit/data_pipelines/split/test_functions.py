@@ -3,7 +3,16 @@ import pytest
 
 from data_pipelines.document import Span
 from data_pipelines.extract.registry import extractor_for
-from data_pipelines.split.functions import changed, digests, function_digest, functions_of, touched
+from data_pipelines.split.functions import (
+    FunctionLines,
+    changed,
+    digests,
+    function_digest,
+    functions_of,
+    pack_functions,
+    touched,
+    unpack_functions,
+)
 
 PLAIN = b"""def weigh(items, limit):
     total = 0
@@ -98,3 +107,19 @@ def test_an_edit_makes_the_functions_that_were_not_there():
     assert changed(before, after).tolist() == [after[0].digest]
     assert changed(after, after).dtype == np.uint64
     assert len(changed(after, after)) == 0
+
+
+def test_what_is_silent_in_a_function_is_left_out_of_it_and_of_no_other():
+    text = b"# of the file\n" + PLAIN.replace(b"total = 0", b"total = 0  # one") + b"\n# two\n" + PLAIN + b"# three\n"
+    first, second = found(text)
+    assert first.digest == second.digest == found(PLAIN)[0].digest
+
+
+def test_packed_functions_come_back_with_their_lines():
+    text = b"\n\n" + PLAIN + b"\ndef one(): return 1"
+    functions = found(text)
+    assert unpack_functions(pack_functions(text, [])) == []
+    assert unpack_functions(pack_functions(text, functions)) == [
+        FunctionLines(3, 11, functions[0].digest),
+        FunctionLines(13, 13, functions[1].digest),
+    ]
