@@ -119,7 +119,8 @@ def _add_train(folder: Path, made: Assembled, *, left_out: frozenset[str]) -> No
 def _add_heldout(folder: Path, made: Assembled, *, gate: Gate, dropped: DropLog) -> list[tuple[str, Marks]]:
     """Add the held-out rows of a part; those that stay novel, with what they ask."""
     written = read_written(folder, Split.HELDOUT)
-    fates = gate.fates(folder, [row.slice is Slice.NOVEL for row in written])
+    asked = read_asked(folder)
+    fates = gate.fates(asked, [row.slice is Slice.NOVEL for row in written])
     kept = []
     for row, fate in zip(written, fates, strict=True):
         if fate is Fate.GOES:
@@ -133,7 +134,7 @@ def _add_heldout(folder: Path, made: Assembled, *, gate: Gate, dropped: DropLog)
         _copy_rows(folder / "heldout.parquet", target, keeps=keeps, moves=moves)
         made.add(target, Split.HELDOUT, kept)
     novel = [row.slice is Slice.NOVEL and fate is Fate.STAYS for row, fate in zip(written, fates, strict=True)]
-    return [asked for asked, is_novel in zip(read_asked(folder), novel, strict=True) if is_novel]
+    return [(asked.ids[place], asked.marks(place)) for place, is_novel in enumerate(novel) if is_novel]
 
 
 def _copy_rows(source: Path, target: Path, *, keeps: Sequence[bool], moves: Sequence[bool]) -> None:
