@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.engine.writing import read_part
 from data_pipelines.mine.mixture import RowMeta, choose
+from data_pipelines.report.survey import Survey, side_of
 from data_pipelines.sinks.parquet import EXAMPLE_SCHEMA, DropLog
 from data_pipelines.sinks.rows import ROWS_PER_GROUP, ZSTD_LEVEL, WrittenRow, read_written
 from data_pipelines.split.gate import KNOWN_REASON, Fate, Gate, open_gate
@@ -26,13 +27,14 @@ CountKey = tuple[Task, Split, str]
 
 @dataclass
 class Assembled:
-    """Shards of a dataset, rows by task, split and language, and held-out rows by slice."""
+    """Shards of a dataset, rows by task, split and language, held-out rows by slice, and what the report tells."""
 
     folder: Path
     shards: list[Shard] = field(default_factory=list)
     rows: Counter[CountKey] = field(default_factory=Counter)
     learned: Counter[CountKey] = field(default_factory=Counter)
     slices: Counter[Slice] = field(default_factory=Counter)
+    survey: Survey = field(default_factory=Survey)
 
     def counts(self) -> tuple[CountRow, ...]:
         """Examples and learned bytes, sorted by task, split and language."""
@@ -50,10 +52,11 @@ class Assembled:
         """Note a shard that stands at path, and the rows in it."""
         path.chmod(FILE_MODE)
         self.shards.append(Shard(name=path.name, split=split, examples=len(written), sha256=digest_file(path)))
-        for row in written:
+        for number, row in enumerate(written):
             key = row.task, split, row.language
             self.rows[key] += 1
             self.learned[key] += row.learned_bytes
+            self.survey.add(row, side_of(split, row.slice), shard=path.name, number=number)
 
 
 def assemble(
@@ -126,8 +129,8 @@ def _add_heldout(folder: Path, made: Assembled, *, gate: Gate, dropped: DropLog)
         if fate is Fate.GOES:
             dropped.count(row.task, KNOWN_REASON)
         else:
-            kept.append(row)
-            made.slices[Slice.EVOLVING if fate is Fate.MOVES else row.slice or Slice.EVOLVING] += 1
+            kept.append(row._replace(slice=Slice.EVOLVING) if fate is Fate.MOVES else row)
+            made.slices[kept[-1].slice or Slice.EVOLVING] += 1
     if kept:
         target = made.new_shard(Split.HELDOUT)
         keeps, moves = [fate is not Fate.GOES for fate in fates], [fate is Fate.MOVES for fate in fates]
