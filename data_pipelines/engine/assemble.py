@@ -18,7 +18,7 @@ from data_pipelines.split.gate import KNOWN_REASON, Fate, Gate, open_gate
 from data_pipelines.split.leakage import Marks
 from data_pipelines.split.marks import read_asked
 from finetune.contracts.dataset import CountRow, Shard, Slice, Split, Task
-from finetune.contracts.io import FILE_MODE, digest_file
+from finetune.contracts.io import FILE_MODE, digest_bytes, digest_file
 
 # 64 MiB of marks before the files of train are looked through once more; a row's objects take as much as 100 words
 WORDS_PER_CHECK, ROW_WORDS = 1 << 23, 100
@@ -109,13 +109,10 @@ def _over(rows: Sequence[RowMeta], dropped: DropLog, budget: int | None, weights
 def _add_train(folder: Path, made: Assembled, *, left_out: frozenset[str]) -> None:
     written = read_written(folder, Split.TRAIN)
     keeps = [row.id not in left_out for row in written]
-    source, target = folder / "train.parquet", made.new_shard(Split.TRAIN)
     if not any(keeps):
         return
-    if all(keeps):
-        copyfile(source, target)
-    else:
-        _copy_rows(source, target, keeps=keeps, moves=[False] * len(keeps))
+    target = made.new_shard(Split.TRAIN)
+    _put_rows(folder / "train.parquet", target, keeps=keeps, moves=[False] * len(keeps))
     made.add(target, Split.TRAIN, [row for row, stays in zip(written, keeps, strict=True) if stays])
 
 
@@ -134,14 +131,34 @@ def _add_heldout(folder: Path, made: Assembled, *, gate: Gate, dropped: DropLog)
     if kept:
         target = made.new_shard(Split.HELDOUT)
         keeps, moves = [fate is not Fate.GOES for fate in fates], [fate is Fate.MOVES for fate in fates]
-        _copy_rows(folder / "heldout.parquet", target, keeps=keeps, moves=moves)
+        _put_rows(folder / "heldout.parquet", target, keeps=keeps, moves=moves)
         made.add(target, Split.HELDOUT, kept)
     novel = [row.slice is Slice.NOVEL and fate is Fate.STAYS for row, fate in zip(written, fates, strict=True)]
     return [(asked.ids[place], asked.marks(place)) for place, is_novel in enumerate(novel) if is_novel]
 
 
+def _put_rows(source: Path, target: Path, *, keeps: Sequence[bool], moves: Sequence[bool]) -> None:
+    """Copy the rows that stay, those that move as evolving.
+
+    Most parts meet the same fates in the next build, so what was made of one stands beside it, named by these fates
+    and by its own digest.
+    """
+    if all(keeps) and not any(moves):
+        copyfile(source, target)
+        return
+    prefix = f"{source.stem}-chosen-"
+    fates = digest_bytes(bytes(keeps) + bytes(moves))[:32]
+    for made in source.parent.glob(f"{prefix}{fates}-*"):
+        if made.name.endswith(digest_file(made)):
+            copyfile(made, target)
+            return
+    for old in source.parent.glob(f"{prefix}*"):
+        old.unlink()
+    _copy_rows(source, target, keeps=keeps, moves=moves)
+    copyfile(target, source.parent / f"{prefix}{fates}-{digest_file(target)}")
+
+
 def _copy_rows(source: Path, target: Path, *, keeps: Sequence[bool], moves: Sequence[bool]) -> None:
-    """Copy the rows that stay; those that move become evolving."""
     place = EXAMPLE_SCHEMA.get_field_index("slice")
     first = 0
     with (
