@@ -132,7 +132,7 @@ def _build(
         settings = _settings(config, key, forgotten, exports)
         manifest = _manifest(reading, made=made, division=division, gate=gate, settings=settings)
         write_json(scratch / MANIFEST_NAME, manifest)
-        write_report(scratch)
+        write_report(scratch, survey=made.survey)
     found = [one for source in sources for one in (source.survey, source.reviews)]
     lasting = [one.folder.name for one in found if one and not one.facts.note]
     work.sweep(surveys=[*lasting, *reading.lasting], parts=[part.name for part in parts])

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 
 from data_pipelines.engine.writing import read_part
 from data_pipelines.mine.mixture import RowMeta, choose
+from data_pipelines.report.survey import Survey, side_of
 from data_pipelines.sinks.parquet import EXAMPLE_SCHEMA, DropLog
 from data_pipelines.sinks.rows import ROWS_PER_GROUP, ZSTD_LEVEL, WrittenRow, read_written
 from data_pipelines.split.gate import KNOWN_REASON, Fate, Gate, open_gate
 from data_pipelines.split.leakage import Marks
 from data_pipelines.split.marks import read_asked
 from finetune.contracts.dataset import CountRow, Shard, Slice, Split, Task
-from finetune.contracts.io import FILE_MODE, digest_file
+from finetune.contracts.io import FILE_MODE, digest_bytes, digest_file
 
 # 64 MiB of marks before the files of train are looked through once more; a row's objects take as much as 100 words
 WORDS_PER_CHECK, ROW_WORDS = 1 << 23, 100
@@ -26,13 +27,14 @@ CountKey = tuple[Task, Split, str]
 
 @dataclass
 class Assembled:
-    """Shards of a dataset, rows by task, split and language, and held-out rows by slice."""
+    """Shards of a dataset, rows by task, split and language, held-out rows by slice, and what the report tells."""
 
     folder: Path
     shards: list[Shard] = field(default_factory=list)
     rows: Counter[CountKey] = field(default_factory=Counter)
     learned: Counter[CountKey] = field(default_factory=Counter)
     slices: Counter[Slice] = field(default_factory=Counter)
+    survey: Survey = field(default_factory=Survey)
 
     def counts(self) -> tuple[CountRow, ...]:
         """Examples and learned bytes, sorted by task, split and language."""
@@ -50,10 +52,11 @@ class Assembled:
         """Note a shard that stands at path, and the rows in it."""
         path.chmod(FILE_MODE)
         self.shards.append(Shard(name=path.name, split=split, examples=len(written), sha256=digest_file(path)))
-        for row in written:
+        for number, row in enumerate(written):
             key = row.task, split, row.language
             self.rows[key] += 1
             self.learned[key] += row.learned_bytes
+            self.survey.add(row, side_of(split, row.slice), shard=path.name, number=number)
 
 
 def assemble(
@@ -106,38 +109,56 @@ def _over(rows: Sequence[RowMeta], dropped: DropLog, budget: int | None, weights
 def _add_train(folder: Path, made: Assembled, *, left_out: frozenset[str]) -> None:
     written = read_written(folder, Split.TRAIN)
     keeps = [row.id not in left_out for row in written]
-    source, target = folder / "train.parquet", made.new_shard(Split.TRAIN)
     if not any(keeps):
         return
-    if all(keeps):
-        copyfile(source, target)
-    else:
-        _copy_rows(source, target, keeps=keeps, moves=[False] * len(keeps))
+    target = made.new_shard(Split.TRAIN)
+    _put_rows(folder / "train.parquet", target, keeps=keeps, moves=[False] * len(keeps))
     made.add(target, Split.TRAIN, [row for row, stays in zip(written, keeps, strict=True) if stays])
 
 
 def _add_heldout(folder: Path, made: Assembled, *, gate: Gate, dropped: DropLog) -> list[tuple[str, Marks]]:
     """Add the held-out rows of a part; those that stay novel, with what they ask."""
     written = read_written(folder, Split.HELDOUT)
-    fates = gate.fates(folder, [row.slice is Slice.NOVEL for row in written])
+    asked = read_asked(folder)
+    fates = gate.fates(asked, [row.slice is Slice.NOVEL for row in written])
     kept = []
     for row, fate in zip(written, fates, strict=True):
         if fate is Fate.GOES:
             dropped.count(row.task, KNOWN_REASON)
         else:
-            kept.append(row)
-            made.slices[Slice.EVOLVING if fate is Fate.MOVES else row.slice or Slice.EVOLVING] += 1
+            kept.append(row._replace(slice=Slice.EVOLVING) if fate is Fate.MOVES else row)
+            made.slices[kept[-1].slice or Slice.EVOLVING] += 1
     if kept:
         target = made.new_shard(Split.HELDOUT)
         keeps, moves = [fate is not Fate.GOES for fate in fates], [fate is Fate.MOVES for fate in fates]
-        _copy_rows(folder / "heldout.parquet", target, keeps=keeps, moves=moves)
+        _put_rows(folder / "heldout.parquet", target, keeps=keeps, moves=moves)
         made.add(target, Split.HELDOUT, kept)
     novel = [row.slice is Slice.NOVEL and fate is Fate.STAYS for row, fate in zip(written, fates, strict=True)]
-    return [asked for asked, is_novel in zip(read_asked(folder), novel, strict=True) if is_novel]
+    return [(asked.ids[place], asked.marks(place)) for place, is_novel in enumerate(novel) if is_novel]
+
+
+def _put_rows(source: Path, target: Path, *, keeps: Sequence[bool], moves: Sequence[bool]) -> None:
+    """Copy the rows that stay, those that move as evolving.
+
+    Most parts meet the same fates in the next build, so what was made of one stands beside it, named by these fates
+    and by its own digest.
+    """
+    if all(keeps) and not any(moves):
+        copyfile(source, target)
+        return
+    prefix = f"{source.stem}-chosen-"
+    fates = digest_bytes(bytes(keeps) + bytes(moves))[:32]
+    for made in source.parent.glob(f"{prefix}{fates}-*"):
+        if made.name.endswith(digest_file(made)):
+            copyfile(made, target)
+            return
+    for old in source.parent.glob(f"{prefix}*"):
+        old.unlink()
+    _copy_rows(source, target, keeps=keeps, moves=moves)
+    copyfile(target, source.parent / f"{prefix}{fates}-{digest_file(target)}")
 
 
 def _copy_rows(source: Path, target: Path, *, keeps: Sequence[bool], moves: Sequence[bool]) -> None:
-    """Copy the rows that stay; those that move become evolving."""
     place = EXAMPLE_SCHEMA.get_field_index("slice")
     first = 0
     with (

@@ -39,7 +39,7 @@ from data_pipelines.task_config import TasksSection
 from finetune.contracts.dataset import ReasonCount, Role, Slice, Split, Task
 from finetune.contracts.io import digest_file, new_folder, write_json
 
-VERSION = 2
+VERSION = 3
 SETTINGS_NAME, PEOPLE_NAME = "settings.json", "people.json"
 PART_NAME = "part.json"
 FILE_SCHEMA = pa.schema(

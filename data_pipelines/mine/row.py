@@ -98,3 +98,8 @@ def line_range(text: bytes, start: int, end: int) -> tuple[int, int]:
 def learned_bytes(segments: Sequence[Segment]) -> int:
     """UTF-8 bytes of the segments that are learned."""
     return sum(len(segment.text.encode("utf-8")) for segment in segments if segment.loss)
+
+
+def whole_bytes(segments: Sequence[Segment]) -> int:
+    """UTF-8 bytes of all segments."""
+    return sum(len(segment.text.encode("utf-8")) for segment in segments)

@@ -2,7 +2,6 @@
 
 from bisect import insort
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from typing import NamedTuple
 
 ROWS_PER_TASK = 10
@@ -19,12 +18,11 @@ class Cell(NamedTuple):
     side: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """A row by its id, and where it lies: shard by its number in the manifest, row by its number in the shard."""
+class Place(NamedTuple):
+    """A row by its id, and where it lies: shard by its name, row by its number in it."""
 
     id: str
-    shard: int
+    shard: str
     row: int
 
 

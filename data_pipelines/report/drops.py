@@ -2,11 +2,12 @@
 
 from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pyarrow.parquet as pq
 
@@ -31,6 +32,7 @@ class Dropped(NamedTuple):
     bytes: int
 
 
+COLUMNS = ("stage", "reason", *Dropped._fields)
 Drawn: TypeAlias = dict[tuple[str, str], list[tuple[bytes, Dropped]]]
 
 
@@ -65,12 +67,20 @@ def read_drops(folder: Path) -> Drops:
     drawn: dict[bool, Drawn] = {is_edit: defaultdict(list) for is_edit in (True, False)}
     path = folder / DROPPED_NAME
     with damage(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
-            for row in batch.to_pylist():
-                key, is_edit = (row["stage"], row["reason"]), _is_edit(row)
+        # datasets of schema version 1 name no twin
+        has_twins = "twin" in file.schema_arrow.names
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, use_threads=False):
+            columns = [batch.column(name).to_pylist() for name in COLUMNS]
+            twins = batch.column("twin").to_pylist() if has_twins else repeat("", batch.num_rows)
+            for stage, reason, twin, *fields in zip(*columns[:2], twins, *columns[2:], strict=True):
+                item, key = Dropped(*fields), (stage, reason)
+                is_edit = _is_edit(stage, item)
                 drops.edits[key] += is_edit
-                _draw(drawn[is_edit][key], _dropped(row))
-                _note_twin(drops, row)
+                _draw(drawn[is_edit][key], item)
+                if twin:
+                    _note_twin(drops.clusters[twin], item)
+                else:
+                    drops.twins_unnamed += stage == "dedup"
     drops.samples, drops.edit_samples = _in_order(drawn[False]), _in_order(drawn[True])
     drops.cluster_sizes = Counter(cluster.num_files + 1 for cluster in drops.clusters.values())
     return drops
@@ -88,16 +98,12 @@ def divided(rows: Sequence[ReasonCount], drops: Drops) -> tuple[list[ReasonCount
     return files, others
 
 
-def _is_edit(row: Mapping[str, Any]) -> bool:
-    return bool(row["stage"] in ROW_STAGES or (row["stage"] == SPLIT_STAGE and not row["bytes"]))
+def _is_edit(stage: str, item: Dropped) -> bool:
+    return stage in ROW_STAGES or (stage == SPLIT_STAGE and not item.bytes)
 
 
 def _in_order(drawn: Drawn) -> dict[tuple[str, str], list[Dropped]]:
     return {key: sorted(item for _, item in kept) for key, kept in sorted(drawn.items())}
-
-
-def _dropped(row: dict[str, Any]) -> Dropped:
-    return Dropped(row["repo"], row["path"], row["commit"], row["bytes"])
 
 
 def _draw(kept: list[tuple[bytes, Dropped]], item: Dropped) -> None:
@@ -111,13 +117,8 @@ def _draw(kept: list[tuple[bytes, Dropped]], item: Dropped) -> None:
     insort(kept, entry)
 
 
-def _note_twin(drops: Drops, row: dict[str, Any]) -> None:
-    # datasets of schema version 1 name no twin
-    if twin := row.get("twin", ""):
-        cluster = drops.clusters[twin]
-        cluster.num_files += 1
-        cluster.num_bytes += row["bytes"]
-        insort(cluster.members, f"{row['repo']}:{row['path']}")
-        del cluster.members[MEMBERS_PER_CLUSTER:]
-    elif row["stage"] == "dedup":
-        drops.twins_unnamed += 1
+def _note_twin(cluster: Cluster, item: Dropped) -> None:
+    cluster.num_files += 1
+    cluster.num_bytes += item.bytes
+    insort(cluster.members, f"{item.repo}:{item.path}")
+    del cluster.members[MEMBERS_PER_CLUSTER:]

@@ -1,10 +1,11 @@
-"""One pass over the shards for all figures that the manifest does not have, and a second one for the rows to show."""
+"""All figures that the manifest does not have, from one pass over the rows, and a second one for the rows to show."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.report.choose import Cell, Choice, Place
 from data_pipelines.report.lengths import Lengths
+from data_pipelines.sinks.rows import SLICES, TASKS, WrittenRow
 from data_pipelines.sinks.target import REBUILD_HINT
 from finetune.contracts.dataset import Example, Shard, Slice, Split
 from finetune.contracts.errors import DatasetError
@@ -49,61 +51,47 @@ class Survey:
     visibilities: Counter[str] = field(default_factory=Counter)
     choice: Choice = field(default_factory=Choice)
 
-    def add(self, row: "RowFacts", place: Place) -> None:
-        """Count one row."""
+    def add(self, row: WrittenRow, side: str, *, shard: str, number: int) -> None:
+        """Count one row, which stands in a shard as the one of this number."""
         task = self.tasks[row.task]
-        task.learned.add(row.learned)
-        task.whole.add(row.whole)
+        task.learned.add(row.learned_bytes)
+        task.whole.add(row.whole_bytes)
         task.strata[row.stratum] += 1
-        task.sides[row.side] += 1
+        task.sides[side] += 1
         task.redacted_rows += row.redactions > 0
         task.placeholders += row.redactions
-        self.months[month(row.committed_at)][row.side] += 1
-        self.repos[row.repo].add(row.learned)
+        self.months[month(row.committed_at)][side] += 1
+        self.repos[row.repo].add(row.learned_bytes)
         self.licenses[row.license] += 1
         self.visibilities[row.visibility] += 1
-        self.choice.offer(row.task, Cell(row.language, row.repo, row.stratum, row.side), place)
-
-
-@dataclass(frozen=True, slots=True)
-class RowFacts:
-    """What a row counts with; repo, license and committed_at are those of its first file, "" and 0 if none."""
-
-    id: str
-    task: str
-    language: str
-    stratum: str
-    side: str
-    visibility: str
-    redactions: int
-    learned: int
-    whole: int
-    repo: str
-    license: str
-    committed_at: int
+        cell = Cell(row.language, row.repo, row.stratum, side)
+        self.choice.offer(row.task, cell, Place(row.id, shard, number))
 
 
 def survey_shards(folder: Path, shards: Sequence[Shard], *, progress: Progress | None = None) -> Survey:
     """Read every row once, a few at a time. Raises DatasetError for a shard that is missing or damaged."""
     survey = Survey()
-    for number, shard in enumerate(shards):
-        for row_number, row in enumerate(_shard_facts(folder / shard.name)):
-            survey.add(row, Place(row.id, number, row_number))
+    for shard in shards:
+        for number, row in enumerate(_shard_rows(folder / shard.name)):
+            survey.add(row, side_of(shard.split, row.slice), shard=shard.name, number=number)
         if progress is not None:
             progress.advance(1, f"report {shard.name}")
     return survey
 
 
-def read_rows(folder: Path, shards: Sequence[Shard], *, places: Sequence[Place]) -> list[Example]:
-    """The rows at places, in that order; of a shard only the row groups that hold one are read."""
-    found: dict[Place, Example] = {}
-    for number, shard in enumerate(shards):
-        wanted = {place.row: place for place in places if place.shard == number}
-        if wanted:
-            found |= {wanted[row]: example for row, example in _rows_at(folder / shard.name, set(wanted))}
-    return [found[place] for place in places]
+def read_rows(folder: Path, places: Iterable[Place]) -> dict[Place, Example]:
+    """The rows at places; of a shard only the row groups that hold one are read, so ask for all rows at once."""
+    by_shard: dict[str, dict[int, Place]] = defaultdict(dict)
+    for place in places:
+        by_shard[place.shard][place.row] = place
+    return {
+        wanted[row]: example
+        for shard, wanted in by_shard.items()
+        for row, example in _rows_at(folder / shard, sorted(wanted))
+    }
 
 
+@lru_cache(maxsize=1024)
 def month(seconds: int) -> str:
     """The month of a commit's time in UTC, NO_MONTH for one that cannot be."""
     if not FIRST_TIME <= seconds < LAST_TIME:
@@ -122,62 +110,58 @@ def damage(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path} is damaged and cannot be read.", REBUILD_HINT) from cause
 
 
-def _shard_facts(path: Path) -> Iterator[RowFacts]:
+def _shard_rows(path: Path) -> Iterator[WrittenRow]:
     with damage(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
-            yield from _facts(batch)
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, use_threads=False):
+            yield from _batch_rows(batch)
 
 
-def _rows_at(path: Path, rows: set[int]) -> Iterator[tuple[int, Example]]:
+def _rows_at(path: Path, rows: Sequence[int]) -> Iterator[tuple[int, Example]]:
     with damage(path), pq.ParquetFile(path) as file:
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
-            if any(start <= row < end for row in rows):
-                number = start
-                for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, row_groups=[group]):
-                    for offset in range(batch.num_rows):
-                        if number + offset in rows:
-                            yield number + offset, Example.model_validate(batch.slice(offset, 1).to_pylist()[0])
-                    number += batch.num_rows
+            here = [row for row in rows if start <= row < end]
+            if here:
+                table = file.read_row_group(group, use_threads=False)
+                for row in here:
+                    yield row, Example.model_validate(table.slice(row - start, 1).to_pylist()[0])
             start = end
 
 
-def _facts(batch: Any) -> Iterator[RowFacts]:
+def _batch_rows(batch: Any) -> Iterator[WrittenRow]:
     """Rows of a batch without their texts, which stay in Arrow: only their lengths become Python numbers."""
     segments = _Lists(batch.column("segments"))
     sizes = pc.binary_length(segments.field("text")).to_pylist()
     losses = segments.field("loss").to_pylist()
     first = _Lists(batch.column("provenance"))
     repos, licenses, times = (first.field(name).to_pylist() for name in ("repo", "license", "committed_at"))
-    names = ("id", "task", "language", "stratum", "split", "visibility", "redactions")
+    names = ("id", "task", "language", "stratum", "visibility", "redactions")
     columns = [batch.column(name).to_pylist() for name in names]
     # datasets of schema version 1 have no slices
     slices = batch.column("slice").to_pylist() if "slice" in batch.schema.names else [None] * batch.num_rows
-    for number, (row_id, task, language, stratum, split, visibility, redactions) in enumerate(
-        zip(*columns, strict=True)
-    ):
+    for number, (row_id, task, language, stratum, visibility, redactions) in enumerate(zip(*columns, strict=True)):
         spans = range(*segments.span(number))
         start, end = first.span(number)
-        yield RowFacts(
+        yield WrittenRow(
             id=row_id,
-            task=task,
+            repo=repos[start] if end > start else "",
+            task=TASKS[task],
             language=language,
+            slice=SLICES[slices[number]],
+            learned_bytes=sum(sizes[place] for place in spans if losses[place]),
+            whole_bytes=sum(sizes[place] for place in spans),
             stratum=stratum,
-            side=side_of(Split(split), slices[number]),
             visibility=visibility,
             redactions=redactions,
-            learned=sum(sizes[place] for place in spans if losses[place]),
-            whole=sum(sizes[place] for place in spans),
-            repo=repos[start] if end > start else "",
             license=(licenses[start] or "") if end > start else "",
             committed_at=times[start] if end > start else 0,
         )
 
 
-def side_of(split: Split, slice_name: str | None) -> str:
+def side_of(split: Split, part: Slice | None) -> str:
     """Where a row lies, in one word: its slice if it has one, else its split."""
-    return str(Slice(slice_name)) if slice_name and split is Split.HELDOUT else str(split)
+    return str(part if part and split is Split.HELDOUT else split)
 
 
 class _Lists:

@@ -4,6 +4,7 @@ What a reader sees is what the file holds, in the order in which it holds it: a 
 text is shown by its code point in brackets.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from markupsafe import Markup, escape
 
 from data_pipelines.redact.redactor import PLACEHOLDER_TEXT
 
+# signs that are never odd, of which most texts are made
+PLAIN = re.compile(r"[ -~\n\t]*")
 LINE_CHARS = 240
 NAME_CHARS = 160
 # controls, formats (bidirectional ones among them), surrogates, private and unassigned ones, line separators
@@ -36,6 +39,8 @@ class Excerpt:
 
 def harmless(text: str) -> Markup:
     """All of a text as HTML. Redaction placeholders are marked."""
+    if PLAIN.fullmatch(text):
+        return _marked(text)
     parts = []
     for odd, run in groupby(_judged(text), key=lambda pair: pair[0]):
         piece = "".join(sign for _, sign in run)

@@ -1,6 +1,7 @@
 """Rows of plain values in Parquet files, written and read a group at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,10 +48,22 @@ class ColumnFile:
 
 def read_columns(path: Path) -> Iterator[tuple[Any, ...]]:
     """The rows of a file. Raises DatasetError when it is damaged."""
+    with _damage(path), pq.ParquetFile(path) as file:
+        # threads cost more than they save: the files are many and small
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, use_threads=False):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def read_table(path: Path, names: Sequence[str]) -> pa.Table:
+    """Some columns of a file, whole. Raises DatasetError when it is damaged."""
+    with _damage(path), pq.ParquetFile(path) as file:
+        return file.read(list(names), use_threads=False)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
-                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield
     except (OSError, pa.ArrowInvalid) as cause:
         raise DatasetError(
             f"{path} is damaged.", f"Delete {path.parent}, then build again: it is only a cache."

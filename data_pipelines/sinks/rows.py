@@ -1,14 +1,13 @@
 """Examples into one Parquet file, column by column: its bytes depend on the rows alone."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.mine.row import Row, learned_bytes, row_id
+from data_pipelines.mine.row import Row, learned_bytes, row_id, whole_bytes
 from data_pipelines.redact.redactor import count_placeholders
 from data_pipelines.sinks.columns import ColumnFile, read_columns
 from data_pipelines.sinks.parquet import EXAMPLE_SCHEMA, PROVENANCE, SEGMENT
@@ -18,7 +17,9 @@ ROWS_PER_GROUP = 256
 ZSTD_LEVEL = 3
 SEGMENT_FIELDS = [field.name for field in SEGMENT]
 PROVENANCE_FIELDS = [field.name for field in PROVENANCE]
-
+# an enum looks its members up by value ten times slower
+TASKS = {task.value: task for task in Task}
+SLICES: dict[str | None, Slice | None] = {None: None, **{part.value: part for part in Slice}}
 
 WRITTEN_SCHEMA = pa.schema(
     [
@@ -27,14 +28,22 @@ WRITTEN_SCHEMA = pa.schema(
         ("task", pa.string()),
         ("language", pa.string()),
         ("slice", pa.string()),
-        ("learned", pa.int64()),
+        ("learned_bytes", pa.int64()),
+        ("whole_bytes", pa.int64()),
+        ("stratum", pa.string()),
+        ("visibility", pa.string()),
+        ("redactions", pa.int64()),
+        ("license", pa.string()),
+        ("committed_at", pa.int64()),
     ]
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenRow:
-    """What the end of a build must know of a row that was written."""
+class WrittenRow(NamedTuple):
+    """What the end of a build and its report must know of a row that was written: all but its texts.
+
+    repo, license and committed_at are those of its first file, "" and 0 if there is none.
+    """
 
     id: str
     repo: str
@@ -42,13 +51,19 @@ class WrittenRow:
     language: str
     slice: Slice | None
     learned_bytes: int
+    whole_bytes: int
+    stratum: str
+    visibility: str
+    redactions: int
+    license: str
+    committed_at: int
 
 
 def read_written(folder: Path, split: Split) -> list[WrittenRow]:
     """The rows of one split of a part, in their order."""
     return [
-        WrittenRow(row_id, repo, Task(task), language, Slice(part) if part else None, learned)
-        for row_id, repo, task, language, part, learned in read_columns(folder / f"{split}-rows.parquet")
+        WrittenRow(row_id, repo, TASKS[task], language, SLICES[part], *facts)
+        for row_id, repo, task, language, part, *facts in read_columns(folder / f"{split}-rows.parquet")
     ]
 
 
@@ -93,8 +108,10 @@ class ExampleFile:
         values = (row.task, row.language, row.stratum, self._split, cluster, redactions, row.visibility, slice_)
         name = row_id(row)
         self._plain.append((name, *values))
-        learned = learned_bytes(row.segments)
-        self._written.add(name, row.provenance[0].repo, row.task, row.language, slice_, learned)
+        learned, whole = learned_bytes(row.segments), whole_bytes(row.segments)
+        first = row.provenance[0]
+        facts = (learned, whole, row.stratum, row.visibility, redactions, first.license or "", first.committed_at)
+        self._written.add(name, first.repo, row.task, row.language, slice_, *facts)
         if len(self._plain) == ROWS_PER_GROUP:
             self._flush()
         return name

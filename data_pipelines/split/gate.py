@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.dedup.shingles import Words64
-from data_pipelines.split.grams import among, known, read_words, write_words
+from data_pipelines.split.grams import known, read_words, write_words
 from data_pipelines.split.leakage import NONE, REASONS, Marks, Train, check_gate
-from data_pipelines.split.marks import KINDS, read_asked, train_files
+from data_pipelines.split.marks import KINDS, Asked, asked_words, train_files
 
 KNOWN_REASON = "everything that it asks stands in a row of train"
 
@@ -33,22 +33,20 @@ class Gate:
     train: Train
     leaked: Counter[str] = field(default_factory=Counter)
 
-    def fates(self, folder: Path, novel: Sequence[bool]) -> list[Fate]:
+    def fates(self, asked: Asked, novel: Sequence[bool]) -> list[Fate]:
         """One for each held-out row of a part, in their order; novel says which are meant to be."""
-        return [self._fate(marks, is_novel) for (_, marks), is_novel in zip(read_asked(folder), novel, strict=True)]
+        hits = {kind: asked.num_known(kind, self.known[kind]) for kind in KINDS}
+        goes = (hits["runs"] > 0) & (hits["runs"] == asked.sizes("runs"))
+        # the first kind that hits, past the last when none does
+        first = np.argmax([*(hits[kind] > 0 for kind in KINDS), np.ones(len(goes), np.bool_)], axis=0)
+        rows = zip(goes.tolist(), first.tolist(), novel, strict=True)
+        return [Fate.GOES if is_known else self._fate(kind, is_novel) for is_known, kind, is_novel in rows]
 
-    def _fate(self, marks: Marks, is_novel: bool) -> Fate:
-        common = among(marks.runs, self.known["runs"])
-        if len(common) and common.all():
-            return Fate.GOES
-        if not is_novel:
+    def _fate(self, hit: int, is_novel: bool) -> Fate:
+        if not is_novel or hit == len(KINDS):
             return Fate.STAYS
-        hits = {"runs": bool(common.any())}
-        hits |= {kind: bool(among(getattr(marks, kind), self.known[kind]).any()) for kind in KINDS[1:]}
-        reason = next((REASONS[kind] for kind in KINDS if hits[kind]), "")
-        if reason:
-            self.leaked[reason] += 1
-        return Fate.MOVES if reason else Fate.STAYS
+        self.leaked[REASONS[KINDS[hit]]] += 1
+        return Fate.MOVES
 
     def check(self, rows: Sequence[tuple[str, Marks]]) -> None:
         """Look once more, by another way, at rows that are about to be written as novel. Raises DatasetError. Each
@@ -70,6 +68,6 @@ def open_gate(folders: Sequence[Path]) -> Gate:
 
 
 def _known(kind: str, folders: Sequence[Path], train: Train, *, scratch: Path) -> Words64:
-    write_words(scratch, (getattr(marks, kind) for folder in folders for _, marks in read_asked(folder)))
+    write_words(scratch, (asked_words(folder, kind) for folder in folders))
     taught = getattr(train, kind)
     return np.concatenate([NONE, *(words[known(words, taught)] for words in read_words(scratch))])

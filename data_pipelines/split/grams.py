@@ -78,8 +78,12 @@ def first_file_with(words: Words64, files: Sequence[Path]) -> Path | None:
 def _look_up(words: Words64, chunk: Words64, found: NDArray[np.bool_]) -> None:
     first, last = np.searchsorted(words, chunk[0]), np.searchsorted(words, chunk[-1], side="right")
     wanted = words[first:last]
-    if len(wanted):
+    # a search for each of the fewer among the more
+    if 0 < len(wanted) <= len(chunk):
         found[first:last] |= chunk[np.searchsorted(chunk, wanted)] == wanted
+    elif len(wanted):
+        places = np.minimum(np.searchsorted(wanted, chunk), len(wanted) - 1)
+        found[first + places[wanted[places] == chunk]] = True
 
 
 def _size(path: Path) -> int:

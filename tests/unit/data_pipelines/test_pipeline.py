@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -11,6 +12,7 @@ import pytest
 from data_pipelines.dedup.shingles import jaccard, shingles
 from data_pipelines.engine.store import STORE_NAME
 from data_pipelines.mine.blocks import Block, apply_blocks, read_blocks
+from data_pipelines.report.write import write_report
 from data_pipelines.show import page
 from data_pipelines.sources.git import open_repository
 from finetune.contracts import io as contract_io
@@ -50,6 +52,15 @@ def test_every_task_has_rows_and_the_manifest_tells_the_truth(built):
     assert sorted(path.name for path in out.iterdir()) == sorted(
         ["dropped.parquet", "manifest.json", "report.html", "split.parquet", *shards]
     )
+
+
+def test_the_report_of_a_build_is_that_of_its_rows(built, tmp_path):
+    """A build knows its rows as it writes them; whoever has the dataset alone reads them from the shards."""
+    out, manifest, _ = built
+    assert manifest.split.leaked
+    copy = shutil.copytree(out, tmp_path / "copy")
+    (copy / "report.html").unlink()
+    assert write_report(copy).read_bytes() == (out / "report.html").read_bytes()
 
 
 def test_provenance_leads_back_to_the_text(built, shop):

@@ -10,6 +10,7 @@ from data_pipelines.sinks.rows import read_written
 from data_pipelines.split import gate
 from data_pipelines.split.grams import read_words, write_words
 from finetune.contracts.dataset import Split
+from finetune.contracts.io import digest_file
 from tests.unit.data_pipelines.building import build, data_folder
 
 
@@ -48,6 +49,35 @@ def test_novel_rows_are_checked_in_pieces_and_all_of_them(parts, tmp_path, monke
     assert [name for piece in checked for name in piece] == names
     assert len(names) == whole.slices["novel"]
     assert shards(pieces) == shards(whole)
+
+
+def test_rows_chosen_before_are_copied_and_those_that_are_damaged_made_again(parts, tmp_path, monkeypatch):
+    whole, gate_, _ = put_together(parts, tmp_path / "first")
+    assert gate_.leaked
+    chosen = [path for folder in parts for path in folder.glob("*-chosen-*")]
+    assert {path.name.rpartition("-")[2] for path in chosen} <= {digest for _, digest in shards(whole)}
+    copied = []
+    monkeypatch.setattr(module, "_copy_rows", lambda source, *_, **__: copied.append(source))
+    again, _, _ = put_together(parts, tmp_path / "again")
+    assert chosen
+    assert shards(again) == shards(whole)
+    assert not copied
+    monkeypatch.undo()
+    for path in chosen:
+        path.write_bytes(path.read_bytes()[:-1])
+    made, _, _ = put_together(parts, tmp_path / "made")
+    assert shards(made) == shards(whole)
+    assert all(path.name.endswith(digest_file(path)) for path in chosen)
+
+
+def test_a_budget_that_changes_leaves_no_rows_of_the_one_before(parts, tmp_path):
+    names = []
+    for budget in (1500, 1000):
+        put_together(parts, tmp_path / str(budget), budget=budget)
+        names.append({path.parent: path.name for folder in parts for path in folder.glob("train-chosen-*")})
+        assert len(names[-1]) == sum(len(list(folder.glob("train-chosen-*"))) for folder in parts)
+    assert names[0]
+    assert not set(names[0].items()) & set(names[1].items())
 
 
 def test_a_budget_is_kept_for_each_repository_by_itself(parts, tmp_path):

@@ -4,8 +4,8 @@ from data_pipelines.report.choose import ROWS_PER_TASK, Cell, Choice, Place
 
 
 def offers():
-    common = [(Cell("go", "api", "block", "train"), Place(f"{number:03d}", 0, number)) for number in range(200)]
-    rare = [(Cell(name, "shop", "line", "novel"), Place(f"9{name}", 1, 0)) for name in ("c", "php", "sql")]
+    common = [(Cell("go", "api", "block", "train"), Place(f"{number:03d}", "a", number)) for number in range(200)]
+    rare = [(Cell(name, "shop", "line", "novel"), Place(f"9{name}", "b", 0)) for name in ("c", "php", "sql")]
     return common + rare
 
 
