@@ -1,7 +1,6 @@
 """How a text writes its values: in quotes as code does, bare as configuration and shells do, or in sentences."""
 
 from enum import StrEnum
-from pathlib import PurePosixPath
 
 
 class Form(StrEnum):
@@ -20,8 +19,10 @@ PROSE_SUFFIXES = frozenset((".md", ".rst", ".txt", ".adoc"))
 
 def form_of(path: str) -> Form:
     """The form of a file by its name; what is not known is code."""
-    name = PurePosixPath(path).name.lower()
-    suffix = PurePosixPath(name).suffix
+    # not by pathlib, which is slow: each text of each row asks
+    name = path.rpartition("/")[2].lower()
+    stem, dot, end = name.rpartition(".")
+    suffix = dot + end if stem and end else ""
     if suffix in CONFIG_SUFFIXES or name.startswith(CONFIG_NAMES):
         return Form.CONFIG
     return Form.PROSE if suffix in PROSE_SUFFIXES else Form.CODE

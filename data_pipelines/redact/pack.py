@@ -25,6 +25,7 @@ class Rule:
 
     lines: the secret spans lines, each of which gets the placeholder. strings: each quoted text in the group is one.
     forms: the texts it is for. human, mixed, chosen and random: see allow.py. Without keywords it is always tried.
+    shape: a regex that stands in whatever the pattern matches, "" for none.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Rule:
     pattern: Any
     groups: tuple[int, ...]
     keywords: tuple[str, ...]
+    shape: str
     forms: frozenset[Form]
     min_entropy: float
     lines: bool
@@ -52,7 +54,7 @@ class RulePack:
         self.rules = tuple(
             _compile(row, document.get("parts", {})) for document in documents for row in document["rules"]
         )
-        self._keywords = re2.Set.SearchSet(_literal_options())
+        self._keywords = re2.Set.SearchSet(_keyword_options())
         self._owners: list[tuple[int, ...]] = []
         self._unkeyed = {index for index, rule in enumerate(self.rules) if not rule.keywords}
         words: dict[str, list[int]] = {}
@@ -60,25 +62,29 @@ class RulePack:
             for keyword in rule.keywords:
                 words.setdefault(keyword, []).append(index)
         for keyword, owners in words.items():
-            self._keywords.Add(keyword)
+            self._keywords.Add(re2.escape(keyword))
             self._owners.append(tuple(owners))
-        # RE2 answers "nothing" when it gives up: the empty word is in every text, so without it there was no answer
-        self._always = self._keywords.Add("")
+        self._shapes = {index: self._keywords.Add(rule.shape) for index, rule in enumerate(self.rules) if rule.shape}
+        # RE2 answers "nothing" when it gives up: every text has an end, so without that there was no answer
+        self._always = self._keywords.Add(r"\z")
         self._keywords.Compile()
 
     def rules_for(self, text: bytes, form: Form) -> list[Rule]:
-        """The rules for this form one of whose keywords is in text, found in a single pass, and those without any."""
-        present = self._keywords.Match(text) or ()
+        """The rules for this form that may match: a keyword of theirs is in text, if they have any, and their shape."""
+        present = frozenset(self._keywords.Match(text) or ())
         if self._always not in present:
             raise MemoryError("the automaton of the keywords does not fit")
-        wanted = self._unkeyed | {rule for word in present if word != self._always for rule in self._owners[word]}
-        return [rule for index in sorted(wanted) if form in (rule := self.rules[index]).forms]
+        keyed = {rule for word in present if word < len(self._owners) for rule in self._owners[word]}
+        return [
+            rule
+            for index in sorted(self._unkeyed | keyed)
+            if form in (rule := self.rules[index]).forms and self._shapes.get(index, self._always) in present
+        ]
 
 
-def _literal_options() -> Any:
+def _keyword_options() -> Any:
     options = re2.Options()
     options.case_sensitive = False
-    options.literal = True
     options.log_errors = False
     options.max_mem = MAX_MEMORY_BYTES
     return options
@@ -96,6 +102,7 @@ def _compile(row: dict[str, Any], parts: Mapping[str, str]) -> Rule:
         pattern=pattern,
         groups=tuple(sorted(named)) or (0,),
         keywords=tuple(word.lower() for word in row["keywords"]),
+        shape=row.get("shape", ""),
         forms=frozenset(Form(name) for name in row.get("forms", Form)),
         min_entropy=float(row.get("min_entropy", 0)),
         lines=bool(row.get("lines", False)),

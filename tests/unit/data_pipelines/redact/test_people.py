@@ -1,4 +1,6 @@
+import re
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 
@@ -121,6 +123,31 @@ def test_more_authors_than_one_automaton_takes(monkeypatch):
     done = redactor(*(Signed(name, "x") for name in names)).redact("\n".join(f"# {name}" for name in names))
     assert done.hits == {"author-name": 10}
     assert "Byron" not in done.text
+
+
+def test_where_every_part_of_the_dictionary_finds_by_itself(monkeypatch):
+    """What narrows the search down, words and letters around "@", loses nothing of what the patterns find."""
+    monkeypatch.setattr(people_module, "NAMES_PER_PATTERN", 2)
+    people = People()
+    for number, name in enumerate(("Ada Lee", "Lee Marie", "Ada Lee Marie", "Marie Kin", "Éa Lee", "Ada\tL. King")):
+        people.add_person(name, ("da@ks.io", "ada@ks.io", "ks.da@ks.io.eu", "é@ks.io", "xſ@kſ.io", "a.b@ks.io")[number])
+    words = "Ada LEE Marie  \u212ain da@ks.io Ada@KS.io. ks.da@\u212a\u017f.io.eu x@ks.io@ks.io é@ks.io éé@ks.io"
+    words = [*words.split(" "), "xs@ks.io\tÉA", "Lee"]
+    random, patterns = Random(3), {"author-email": people._email_patterns, "author-name": people._name_patterns}
+    num_found = 0
+    for _ in range(500):
+        content = " ".join(random.choices(words, k=12)).encode()
+        found = [
+            (*match.span(), rule)
+            for rule, parts in patterns.items()
+            for pattern in parts
+            for match in pattern.finditer(content)
+            if not re.match(r"\w", content[match.end() :].decode())
+            and not re.search(r"\w\Z", content[: match.start()].decode())
+        ]
+        assert list(people.find(content, names=True, emails=True)) == found
+        num_found += len(found)
+    assert num_found > 500
 
 
 def test_a_longer_name_wins_over_a_shorter_one():

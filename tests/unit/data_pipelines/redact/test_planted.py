@@ -6,12 +6,28 @@ import tomllib
 from collections import defaultdict
 
 import pytest
+import re2
 import yaml
 
 from data_pipelines.config import RedactSection
 from data_pipelines.redact.form import form_of
+from data_pipelines.redact.pack import default_pack
 from data_pipelines.redact.redactor import Redactor
 
+# what the planted ones leave out of the rules that have a shape
+MORE_SHAPES = [
+    *(f"{start}{'0a1b2c3d' * 4}" for start in ("SK", "AC", "dapi", "glsa_", "glc_", "shpat_", "lin_api_", "sq0atp-")),
+    f"patAbCdEfGhIjKl12.{'0a1b2c3d' * 8}",
+    "curl --user=ada:Winter2024 db",
+    "curl -u 'ada:Winter2024' db",
+    "Authorization: Bearer abcdefghij0123456789",
+    "# secret key is: abcdef0123456789",
+    "-- TOKEN=abcdef0123456789",
+    '{name: "API_KEY", value: "abcdef0123456789"}',
+    'os.environ["API_TOKEN"] or "abcdef0123456789"',
+    'auth = ["ada", "Winter2024"]',
+    "userpwd='ada:Winter2024'",
+]
 PARSERS = {"py": ast.parse, "json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 
 
@@ -57,6 +73,20 @@ def test_files_that_parsed_still_parse(redacted):
             parse(item.text)
             parse(text)
         assert text.count("\n") == item.text.count("\n"), item
+
+
+def test_the_shape_of_a_rule_stands_in_whatever_it_matches(planted):
+    """Else a text that has the keywords and no shape would keep its secret."""
+    shaped = [rule for rule in default_pack().rules if rule.shape]
+    texts = [
+        item.text for seed in (5, 77) for item in (*planted.tokens(seed, draws=3), *planted.passwords(seed, draws=3))
+    ]
+    content = "\n".join([*texts, *MORE_SHAPES]).encode()
+    for rule in shaped:
+        matches = [match.group() for match in rule.pattern.finditer(content)]
+        assert matches, rule.id
+        shape = re2.compile(f"(?i){rule.shape}".encode())
+        assert [match for match in matches if not shape.search(match)] == [], rule.id
 
 
 def test_what_was_redacted_holds_nothing_more(redacted):
