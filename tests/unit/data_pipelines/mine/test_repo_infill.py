@@ -6,7 +6,7 @@ from data_pipelines.document import Span, Stratum
 from data_pipelines.mine.card import FileCard
 from data_pipelines.mine.excerpt import RUN_TOKENS, Leak, excerpt
 from data_pipelines.mine.picks import Gap
-from data_pipelines.mine.ranking import ContextIndex, co_changes, words_near
+from data_pipelines.mine.ranking import MAX_FILES_PER_WORD, ContextIndex, co_changes, words_near
 from data_pipelines.mine.repo_infill import context_of, repo_infill_rows
 from data_pipelines.mine.words import IDENTIFIER, identifier_hashes, word_hash
 from finetune.contracts.dataset import Role, Task
@@ -69,6 +69,22 @@ def test_the_file_itself_is_left_out_whatever_its_cluster():
     target = card("a/target.py", b"weigh_apple")
     index = ContextIndex([target, card("a/other.py")])
     assert [found.path for found in index.rank(replace(target, cluster="x"), target.words, limit=9)] == ["a/other.py"]
+
+
+def test_a_word_of_too_many_files_speaks_for_none_of_them():
+    target = card("a/target.py", b"weigh_apple common_name")
+    many = [card(f"b/{n:03}.py", b"common_name") for n in range(MAX_FILES_PER_WORD)]
+    assert ranked(target, *many, card("c/shares.py", b"weigh_apple")) == ["c/shares.py"]
+    assert ranked(target, *many[1:], card("c/shares.py", b"weigh_apple"))[:2] == ["c/shares.py", "b/001.py"]
+
+
+def test_words_that_no_file_has_speak_for_none():
+    index = ContextIndex([card("a/target.py"), card("b/other.py", b"some_name")])
+    wanted = [0, word_hash(b"unknown"), 0xFFFFFFFF]
+    assert index.rank(card("a/target.py"), wanted, limit=9) == []
+    assert [found.path for found in index.rank(card("a/target.py"), [*wanted, word_hash(b"some_name")], limit=9)] == [
+        "b/other.py"
+    ]
 
 
 def test_a_gap_for_which_there_is_nothing_to_show_gives_no_row(make_shop):
