@@ -96,8 +96,8 @@ def test_a_gap_for_which_there_is_nothing_to_show_gives_no_row(make_shop):
 def test_a_target_over_the_border_of_two_pieces_is_recognised(make_shop):
     shop = make_shop({"a.py": "def wanted(a):\n    return a + 1\n\ndef other(b):\n    return b + 2\n"})
     words = {word_hash(b"wanted"), word_hash(b"other")}
-    assert excerpt(shop.files["a.py"], words=words, target=b"nothing", max_bytes=900) is not None
-    assert excerpt(shop.files["a.py"], words=words, target=b"+ 1\n\ndef other", max_bytes=900) is None
+    assert excerpt(shop.files["a.py"], words=words, leak=Leak(b"nothing"), max_bytes=900) is not None
+    assert excerpt(shop.files["a.py"], words=words, leak=Leak(b"+ 1\n\ndef other"), max_bytes=900) is None
 
 
 def test_the_order_of_the_candidates_makes_no_difference(make_shop):
@@ -181,7 +181,7 @@ def test_a_part_of_the_target_is_recognised_from_ten_tokens():
 
 def test_definitions_that_are_used_come_before_the_head(make_shop):
     shop = make_shop({"a.py": "import os\n" + "x = 1\n" * 300 + "def wanted(a):\n    return a + 1\n"})
-    found = excerpt(shop.files["a.py"], words={word_hash(b"wanted")}, target=b"nothing of it", max_bytes=200)
+    found = excerpt(shop.files["a.py"], words={word_hash(b"wanted")}, leak=Leak(b"nothing of it"), max_bytes=200)
     assert found is not None
     assert found.text.decode().endswith("def wanted(a):\n    return a + 1\n")
     assert found.text.startswith(b"import os\n")
