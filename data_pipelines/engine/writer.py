@@ -147,6 +147,8 @@ class Desk:
         redactor = Redactor(settings.config.redact, bytes.fromhex(settings.key), people=people.people())
         self._scan = LastScan(redactor)
         self._miner: tuple[int, FileMiner] | None = None
+        # the rows of one file ask for its functions one after the other
+        self._functions = lru_cache(maxsize=16)(self._read_functions)
 
     def write(self, task: PartTask, scratch: Path) -> Part:
         """Write one part into scratch."""
@@ -171,19 +173,19 @@ class Desk:
             if file.split is Split.TRAIN:
                 # twins too, because rows may show them
                 writer.taught.add_texts([text])
-                writer.taught.add(Marks(NONE, on_lines(self._functions(file), 1, LAST_LINE)))
+                writer.taught.add(Marks(NONE, on_lines(self._functions(file.key), 1, LAST_LINE)))
             for row in miner.rows(file):
-                marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path)))
+                marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path).key))
                 writer.add(row, Place(file.split, file.slice, file.cluster), marks)
 
-    def _functions(self, file: SourceFile) -> list[FunctionLines]:
-        return unpack_functions(self._store.functions(file.key))
+    def _read_functions(self, key: bytes) -> list[FunctionLines]:
+        return unpack_functions(self._store.functions(key))
 
     def _packs(self, task: PartTask, writer: "PartWriter") -> None:
         miner = self._miner_of(task.source)
         for row, file in miner.packs(share=task.first, num_shares=task.last):
             assert file.split is not None
-            marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path)))
+            marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path).key))
             writer.add(row, Place(file.split, file.slice, file.cluster), marks)
 
     def _edits(self, task: PartTask, writer: "PartWriter") -> None:
