@@ -11,7 +11,9 @@ from data_pipelines.task_config import TasksSection
 from finetune.contracts.dataset import Role, Split, Task
 
 TASKS = TasksSection.model_validate({"repo_infill": {"bytes_per_row": 100, "min_target_bytes": 12}})
-BODY = "import prices\n\n" + "".join(f"def {name}(cart):\n    return cart.{name} + {name}_more\n\n\n" for name in "abcde")
+BODY = "import prices\n\n" + "".join(
+    f"def {name}(cart):\n    return cart.{name} + {name}_more\n\n\n" for name in "abcde"
+)
 
 
 def prices(word):
