@@ -25,7 +25,7 @@ from data_pipelines.filters.language import language_of
 from data_pipelines.filters.vendored import vendored_reason
 from data_pipelines.mine.card import FileCard, LoadedFile, card_of
 from data_pipelines.mine.context import ContextFile
-from data_pipelines.mine.excerpt import excerpt
+from data_pipelines.mine.excerpt import Leak, excerpt
 from data_pipelines.mine.pick import pick
 from data_pipelines.mine.picks import Gap
 from data_pipelines.mine.ranking import ContextIndex, co_changes, words_near
@@ -144,7 +144,7 @@ def random_context(
 ) -> list[ContextFile]:
     """Heads of random files of the same language, as many and as large as those in like."""
     draw = Draw("random context", loaded.file.path, gap.span.start)
-    target = loaded.text[gap.span.start : gap.span.end]
+    leak = Leak(loaded.text[gap.span.start : gap.span.end])
     others = [
         other
         for path, other in files.items()
@@ -156,7 +156,7 @@ def random_context(
     left = sum(len(part.text) for part in like)
     while others and left > 100:
         other = others.pop(draw.below(len(others)))
-        part = excerpt(other, words=(), target=target, max_bytes=min(left, max(len(part.text) for part in like)))
+        part = excerpt(other, words=(), leak=leak, max_bytes=min(left, max(len(part.text) for part in like)))
         if part is not None:
             found.append(part)
             left -= len(part.text)

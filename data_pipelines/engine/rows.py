@@ -1,8 +1,8 @@
 """The rows of one repository's files, from their texts and picks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from data_pipelines.document import Origin
 from data_pipelines.engine.store import Store
@@ -24,7 +24,7 @@ from data_pipelines.task_config import TasksSection
 from finetune.contracts.dataset import Slice, Split
 
 # texts of files that rows show; neighbours are shown again and again
-LOADED_FILES = 64
+LOADED_FILES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +114,33 @@ class FileMiner:
 
     def _side(self, split: Split) -> "_Side":
         if split not in self._sides:
-            shown = [file for file in self._by_path.values() if file.split is Split.TRAIN or split is Split.HELDOUT]
-            paths = {file.path for file in shown}
-            cards = {
-                file.path: card_of(
-                    self._picks(file),
-                    path=file.path,
-                    language=file.language,
-                    cluster=file.cluster,
-                    extractor=extractor_for(file.language),
-                    paths=paths,
-                )
-                for file in shown
-            }
+            cards = self._all_cards if split is Split.HELDOUT else self._train_cards()
             context = ContextIndex(cards.values(), co_changes=self._co_changes)
             self._sides[split] = _Side(cards, context, LinkIndex(cards.values()))
         return self._sides[split]
+
+    @cached_property
+    def _all_cards(self) -> dict[str, FileCard]:
+        return {path: self._card(file, self._by_path.keys()) for path, file in self._by_path.items()}
+
+    def _train_cards(self) -> dict[str, FileCard]:
+        paths = {path for path, file in self._by_path.items() if file.split is Split.TRAIN}
+        # an import that leads to a file of train among all files leads there among those of train too
+        return {
+            path: card if paths.issuperset(card.imports) else self._card(self._by_path[path], paths)
+            for path, card in self._all_cards.items()
+            if path in paths
+        }
+
+    def _card(self, file: SourceFile, paths: Collection[str]) -> FileCard:
+        return card_of(
+            self._picks(file),
+            path=file.path,
+            language=file.language,
+            cluster=file.cluster,
+            extractor=extractor_for(file.language),
+            paths=paths,
+        )
 
     def _loaded(self, path: str) -> LoadedFile:
         file = self._by_path[path]

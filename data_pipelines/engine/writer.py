@@ -32,8 +32,7 @@ from data_pipelines.sinks.columns import read_columns
 from data_pipelines.sinks.parquet import reason_counts
 from data_pipelines.sinks.rows import ExampleFile
 from data_pipelines.split.functions import FunctionLines, on_lines, unpack_functions
-from data_pipelines.split.grams import runs
-from data_pipelines.split.leakage import NONE, Marks, asked, change_keys, change_words, taught
+from data_pipelines.split.leakage import NONE, Marks, asked, change_keys, change_words, taught_texts
 from data_pipelines.split.marks import AskedFile, TaughtFiles
 from data_pipelines.task_config import TasksSection
 from finetune.contracts.dataset import ReasonCount, Role, Slice, Split, Task
@@ -148,6 +147,8 @@ class Desk:
         redactor = Redactor(settings.config.redact, bytes.fromhex(settings.key), people=people.people())
         self._scan = LastScan(redactor)
         self._miner: tuple[int, FileMiner] | None = None
+        # the rows of one file ask for its functions one after the other
+        self._functions = lru_cache(maxsize=16)(self._read_functions)
 
     def write(self, task: PartTask, scratch: Path) -> Part:
         """Write one part into scratch."""
@@ -171,19 +172,20 @@ class Desk:
             self._scan.offer(f"{file.repo}:{file.path}", text.decode("utf-8"), form_of(file.path))
             if file.split is Split.TRAIN:
                 # twins too, because rows may show them
-                writer.taught.add(Marks(runs(text), on_lines(self._functions(file), 1, LAST_LINE)))
+                writer.taught.add_texts([text])
+                writer.taught.add(Marks(NONE, on_lines(self._functions(file.key), 1, LAST_LINE)))
             for row in miner.rows(file):
-                marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path)))
+                marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path).key))
                 writer.add(row, Place(file.split, file.slice, file.cluster), marks)
 
-    def _functions(self, file: SourceFile) -> list[FunctionLines]:
-        return unpack_functions(self._store.functions(file.key))
+    def _read_functions(self, key: bytes) -> list[FunctionLines]:
+        return unpack_functions(self._store.functions(key))
 
     def _packs(self, task: PartTask, writer: "PartWriter") -> None:
         miner = self._miner_of(task.source)
         for row, file in miner.packs(share=task.first, num_shares=task.last):
             assert file.split is not None
-            marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path)))
+            marks = file_marks(row, file.split, lambda path: self._functions(miner.file_at(path).key))
             writer.add(row, Place(file.split, file.slice, file.cluster), marks)
 
     def _edits(self, task: PartTask, writer: "PartWriter") -> None:
@@ -271,25 +273,24 @@ class Place:
 
 
 def file_marks(row: Row, split: Split, functions_of: Callable[[str], Sequence[FunctionLines]]) -> Marks:
-    """Marks of a row that was made from files; what a train file itself teaches is noted once for all its rows.
+    """What a row that was made from files asks. A train row asks nothing, and its file's functions are noted once.
 
     functions_of gives the functions of a file of the repository. A row of tests asks for the function under test, too,
     and for those shown beside it: tests of what train knows are not novel.
     """
     if split is Split.TRAIN:
-        return Marks(NONE if row.task in SLICES_OF_FILES else taught(row.segments))
+        return Marks(NONE)
     places = row.provenance if row.task is Task.TESTS else row.provenance[:1]
     found = [on_lines(functions_of(place.path), place.first_line, place.last_line) for place in places]
     return Marks(asked(row.segments), distinct(np.concatenate(found)))
 
 
 def change_marks(row: Row, split: Split, requests: Sequence[str]) -> Marks:
-    """Marks of a row that was made from a commit."""
+    """Marks of a row that was made from a commit: the change, and the runs that a held-out row asks."""
     place = row.provenance[0]
     answer = "".join(segment.text for segment in row.segments if segment.role is Role.ANSWER)
     keys = change_keys(requests, read_blocks(answer), repo=place.repo, commit=place.commit)
-    runs_of = taught if split is Split.TRAIN else asked
-    return Marks(runs_of(row.segments), NONE, change_words(keys))
+    return Marks(NONE if split is Split.TRAIN else asked(row.segments), NONE, change_words(keys))
 
 
 class PartWriter:
@@ -320,7 +321,7 @@ class PartWriter:
         self._dropped[task, reason] += 1
 
     def add(self, row: Row, place: Place, marks: Marks) -> None:
-        """Write a row, or count why not; marks as train teaches them, or as held-out asks them."""
+        """Write a row, or count why not; marks as held-out asks them, or of train what is no run of its texts."""
         reason = self._scan.reason(row)
         if not reason and place.split is Split.TRAIN and not self._is_wanted(row):
             reason = "mixture weight"
@@ -329,6 +330,8 @@ class PartWriter:
             return
         name = self._files[place.split].add(row, slice_=place.slice, cluster=place.cluster)
         if place.split is Split.TRAIN:
+            if row.task not in SLICES_OF_FILES:
+                self.taught.add_texts(taught_texts(row.segments))
             self.taught.add(marks)
         else:
             self._asked.add(name, marks)

@@ -19,13 +19,12 @@ TYPE_BYTES = 600
 
 
 def excerpt(
-    loaded: LoadedFile, *, words: Iterable[int], target: bytes, max_bytes: int, least_bytes: int = 40
+    loaded: LoadedFile, *, words: Iterable[int], leak: "Leak", max_bytes: int, least_bytes: int = 40
 ) -> ContextFile | None:
     """Pieces of a file, whole lines in their order; None when what is left says nothing.
 
-    Pieces that would give the target away are left out: they hold it, or a run of RUN_TOKENS of its tokens.
+    Pieces that would give the target of leak away are left out: they hold it, or a run of RUN_TOKENS of its tokens.
     """
-    leak = Leak(target)
     spans = _definitions(loaded, set(words), max_bytes=max_bytes)
     left = max_bytes - sum(span.end - span.start + 1 for span in spans)
     if left > 0:

@@ -2,7 +2,7 @@
 
 from data_pipelines.mine.card import FileCard, Load, LoadedFile
 from data_pipelines.mine.context import ContextFile
-from data_pipelines.mine.excerpt import excerpt
+from data_pipelines.mine.excerpt import Leak, excerpt
 from data_pipelines.mine.infill import gap_row
 from data_pipelines.mine.picks import Gap
 from data_pipelines.mine.ranking import ContextIndex, words_near
@@ -44,13 +44,13 @@ def context_of(
 ) -> list[ContextFile]:
     """What a gap is shown of other files, best first."""
     words = words_near(loaded.text, gap.span.start, gap.span.end)
-    target = loaded.text[gap.span.start : gap.span.end]
+    leak = Leak(loaded.text[gap.span.start : gap.span.end])
     shown: list[ContextFile] = []
     left = section.max_total_context_bytes
     for other in index.rank(card, words, limit=SPARE_FILES * section.max_context_files):
         if len(shown) == section.max_context_files or left < section.max_context_bytes // 4:
             break
-        part = excerpt(load(other.path), words=words, target=target, max_bytes=min(left, section.max_context_bytes))
+        part = excerpt(load(other.path), words=words, leak=leak, max_bytes=min(left, section.max_context_bytes))
         if part is not None:
             shown.append(part)
             left -= len(part.text)

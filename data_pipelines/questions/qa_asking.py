@@ -29,7 +29,7 @@ from data_pipelines.questions.qa_seeding import read_names, read_seeds
 from data_pipelines.questions.teacher import Message, Teacher, TeacherFailed, question_of
 from data_pipelines.redact.redactor import Redactor, ScanFailed
 from data_pipelines.split.functions import on_lines, unpack_functions
-from data_pipelines.split.leakage import NONE, Marks, asked, taught
+from data_pipelines.split.leakage import NONE, Marks, asked
 from data_pipelines.task_config import TeacherSection
 from finetune.contracts.dataset import Slice, Split, Task
 from finetune.contracts.errors import InputError, MachineError
@@ -133,7 +133,7 @@ class _Desk:
 
     def _marks(self, row: Row, split: Split) -> Marks:
         if split is Split.TRAIN:
-            return Marks(taught(row.segments))
+            return Marks(NONE)
         known = [
             on_lines(unpack_functions(self._store.functions(self._files[one.path].key)), one.first_line, one.last_line)
             for one in row.provenance

@@ -1,5 +1,7 @@
 """Examples into one Parquet file, column by column: its bytes depend on the rows alone."""
 
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -15,8 +17,8 @@ from finetune.contracts.dataset import Slice, Split, Task
 
 ROWS_PER_GROUP = 256
 ZSTD_LEVEL = 3
-SEGMENT_FIELDS = [field.name for field in SEGMENT]
-PROVENANCE_FIELDS = [field.name for field in PROVENANCE]
+SEGMENT_VALUES = attrgetter(*[field.name for field in SEGMENT])
+PROVENANCE_VALUES = attrgetter(*[field.name for field in PROVENANCE])
 # an enum looks its members up by value ten times slower
 TASKS = {task.value: task for task in Task}
 SLICES: dict[str | None, Slice | None] = {None: None, **{part.value: part for part in Slice}}
@@ -76,9 +78,9 @@ class ExampleFile:
         self._written = ColumnFile(folder / f"{split}-rows.parquet", WRITTEN_SCHEMA)
         self._writer: pq.ParquetWriter | None = None
         self._plain: list[tuple[Any, ...]] = []
-        self._segments: list[list[Any]] = [[] for _ in SEGMENT_FIELDS]
+        self._segments: list[tuple[Any, ...]] = []
         self._segment_ends = [0]
-        self._places: list[list[Any]] = [[] for _ in PROVENANCE_FIELDS]
+        self._places: list[tuple[Any, ...]] = []
         self._place_ends = [0]
 
     def __enter__(self) -> Self:
@@ -95,16 +97,11 @@ class ExampleFile:
 
     def add(self, row: Row, *, slice_: Slice | None, cluster: str) -> str:
         """Take in a row; returns its id."""
-        redactions = 0
-        for segment in row.segments:
-            redactions += count_placeholders(segment.text)
-            for column, name in zip(self._segments, SEGMENT_FIELDS, strict=True):
-                column.append(getattr(segment, name))
-        for place in row.provenance:
-            for column, name in zip(self._places, PROVENANCE_FIELDS, strict=True):
-                column.append(getattr(place, name))
-        self._segment_ends.append(len(self._segments[0]))
-        self._place_ends.append(len(self._places[0]))
+        redactions = sum(count_placeholders(segment.text) for segment in row.segments)
+        self._segments.extend(map(SEGMENT_VALUES, row.segments))
+        self._places.extend(map(PROVENANCE_VALUES, row.provenance))
+        self._segment_ends.append(len(self._segments))
+        self._place_ends.append(len(self._places))
         values = (row.task, row.language, row.stratum, self._split, cluster, redactions, row.visibility, slice_)
         name = row_id(row)
         self._plain.append((name, *values))
@@ -145,10 +142,10 @@ class ExampleFile:
             )
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=EXAMPLE_SCHEMA))
         self._plain = []
-        self._segments, self._segment_ends = [[] for _ in SEGMENT_FIELDS], [0]
-        self._places, self._place_ends = [[] for _ in PROVENANCE_FIELDS], [0]
+        self._segments, self._segment_ends = [], [0]
+        self._places, self._place_ends = [], [0]
 
 
-def _nested(columns: list[list[Any]], ends: list[int], kind: pa.StructType) -> pa.Array:
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, kind, strict=True)]
+def _nested(rows: Sequence[tuple[Any, ...]], ends: Sequence[int], kind: pa.StructType) -> pa.Array:
+    arrays = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), kind, strict=True)]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays(arrays, fields=list(kind)))

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.dedup.shingles import Words64, distinct, shingles
+from data_pipelines.dedup.shingles import Words64, distinct, gram_hashes, shingles, token_places
 from finetune.contracts.io import FILE_MODE, disk_errors
 
 # as in the decontamination of DeepSeek-Coder (arXiv 2401.14196, section 2.1)
@@ -26,6 +26,24 @@ CHUNK_WORDS: Final = 1 << 22
 def runs(text: bytes) -> Words64:
     """Sorted unique hashes of the runs of ten tokens; a text of fewer tokens is one run or none."""
     return shingles(text, length=RUN_TOKENS)
+
+
+def runs_of(texts: Sequence[bytes]) -> Words64:
+    """The runs of each of the texts, in no order, some of them twice; no run reaches from one text into the next.
+
+    All are hashed as one text: a call for each costs more than the hashing of a short one.
+    """
+    whole = b"\n".join(texts)
+    found = gram_hashes(whole, RUN_TOKENS)
+    borders = np.searchsorted(token_places(whole)[0], np.cumsum([len(text) + 1 for text in texts]))
+    inside = np.ones(len(found), np.bool_)
+    first, short = 0, []
+    for text, border in zip(texts, borders.tolist(), strict=True):
+        inside[max(0, border - RUN_TOKENS + 1) : border] = False
+        if 0 < border - first < RUN_TOKENS:
+            short.append(runs(text))
+        first = border
+    return np.concatenate([found[inside], *short])
 
 
 def write_words(path: Path, arrays: Iterable[Words64], *, chunk_words: int = CHUNK_WORDS) -> int:

@@ -57,10 +57,9 @@ REASONS = {
 }
 
 
-def taught(segments: Sequence[Segment]) -> Words64:
-    """The runs of all texts of a train row, learned or shown. Text around a gap and the gap are one text."""
-    found = [runs(text.encode("utf-8")) for text in _texts(segments)]
-    return distinct(np.concatenate(found)) if found else NONE
+def taught_texts(segments: Sequence[Segment]) -> list[bytes]:
+    """The texts whose runs a train row teaches: all, learned or shown. Text around a gap and the gap are one text."""
+    return [text.encode("utf-8") for text in _texts(segments)]
 
 
 def asked(segments: Sequence[Segment]) -> Words64:

@@ -1,6 +1,6 @@
 """What the leakage gate must know of rows, written beside them: of train what it teaches, of held-out what it asks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,13 +11,15 @@ import pyarrow as pa
 
 from data_pipelines.dedup.shingles import Places, Words64
 from data_pipelines.sinks.columns import ColumnFile, read_table
-from data_pipelines.split.grams import among, write_words
+from data_pipelines.split.grams import among, runs_of, write_words
 from data_pipelines.split.leakage import Marks, Train
 
 KINDS = ("runs", "functions", "changes")
 WORDS = pa.list_(pa.uint64())
 ROW_SCHEMA = pa.schema([("id", pa.string()), ("runs", WORDS), ("functions", WORDS), ("changes", WORDS)])
 ROWS_NAME = "asked.parquet"
+# texts whose runs are hashed at once: what comes of them stays in a core's cache
+BATCH_BYTES = 1 << 17
 
 
 def words_name(kind: str) -> str:
@@ -31,6 +33,8 @@ class TaughtFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._held: dict[str, list[Words64]] = {kind: [] for kind in KINDS}
+        self._texts: set[bytes] = set()
+        self._text_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -39,13 +43,28 @@ class TaughtFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
+            self._hash_texts()
             for name, arrays in self._held.items():
                 write_words(self._folder / words_name(name), arrays)
 
     def add(self, marks: Marks) -> None:
-        """Take in what a row or a file teaches."""
+        """Take in what a row or a file teaches beside its texts."""
         for kind in KINDS:
             self._held[kind].append(getattr(marks, kind))
+
+    def add_texts(self, texts: Iterable[bytes]) -> None:
+        """Take in texts whose runs a row or a file teaches. Rows of one file show the same texts again and again."""
+        for text in texts:
+            if text not in self._texts:
+                self._texts.add(text)
+                self._text_bytes += len(text)
+        if self._text_bytes >= BATCH_BYTES:
+            self._hash_texts()
+
+    def _hash_texts(self) -> None:
+        if self._texts:
+            self._held["runs"].append(runs_of(list(self._texts)))
+            self._texts, self._text_bytes = set(), 0
 
 
 class AskedFile:

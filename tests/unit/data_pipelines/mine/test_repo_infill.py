@@ -7,7 +7,7 @@ from data_pipelines.document import Span, Stratum
 from data_pipelines.mine.card import FileCard
 from data_pipelines.mine.excerpt import RUN_TOKENS, Leak, excerpt
 from data_pipelines.mine.picks import Gap
-from data_pipelines.mine.ranking import ContextIndex, co_changes, words_near
+from data_pipelines.mine.ranking import MAX_FILES_PER_WORD, ContextIndex, co_changes, words_near
 from data_pipelines.mine.repo_infill import context_of, repo_infill_rows
 from data_pipelines.mine.words import IDENTIFIER, identifier_hashes, word_hash
 from finetune.contracts.dataset import Role, Task
@@ -71,6 +71,22 @@ def test_the_file_itself_is_left_out_whatever_its_cluster():
     assert [found.path for found in index.rank(replace(target, cluster="x"), target.words, limit=9)] == ["a/other.py"]
 
 
+def test_a_word_of_too_many_files_speaks_for_none_of_them():
+    target = card("a/target.py", b"weigh_apple common_name")
+    many = [card(f"b/{n:03}.py", b"common_name") for n in range(MAX_FILES_PER_WORD)]
+    assert ranked(target, *many, card("c/shares.py", b"weigh_apple")) == ["c/shares.py"]
+    assert ranked(target, *many[1:], card("c/shares.py", b"weigh_apple"))[:2] == ["c/shares.py", "b/001.py"]
+
+
+def test_words_that_no_file_has_speak_for_none():
+    index = ContextIndex([card("a/target.py"), card("b/other.py", b"some_name")])
+    wanted = [0, word_hash(b"unknown"), 0xFFFFFFFF]
+    assert index.rank(card("a/target.py"), wanted, limit=9) == []
+    assert [found.path for found in index.rank(card("a/target.py"), [*wanted, word_hash(b"some_name")], limit=9)] == [
+        "b/other.py"
+    ]
+
+
 def test_a_gap_for_which_there_is_nothing_to_show_gives_no_row(make_shop):
     shop = make_shop({"a.py": "".join(f"def total_{n}(cart):\n    return cart.price * {n}\n" for n in range(9))})
     assert shop.files["a.py"].picks.repo_infill
@@ -80,8 +96,8 @@ def test_a_gap_for_which_there_is_nothing_to_show_gives_no_row(make_shop):
 def test_a_target_over_the_border_of_two_pieces_is_recognised(make_shop):
     shop = make_shop({"a.py": "def wanted(a):\n    return a + 1\n\ndef other(b):\n    return b + 2\n"})
     words = {word_hash(b"wanted"), word_hash(b"other")}
-    assert excerpt(shop.files["a.py"], words=words, target=b"nothing", max_bytes=900) is not None
-    assert excerpt(shop.files["a.py"], words=words, target=b"+ 1\n\ndef other", max_bytes=900) is None
+    assert excerpt(shop.files["a.py"], words=words, leak=Leak(b"nothing"), max_bytes=900) is not None
+    assert excerpt(shop.files["a.py"], words=words, leak=Leak(b"+ 1\n\ndef other"), max_bytes=900) is None
 
 
 def test_the_order_of_the_candidates_makes_no_difference(make_shop):
@@ -165,7 +181,7 @@ def test_a_part_of_the_target_is_recognised_from_ten_tokens():
 
 def test_definitions_that_are_used_come_before_the_head(make_shop):
     shop = make_shop({"a.py": "import os\n" + "x = 1\n" * 300 + "def wanted(a):\n    return a + 1\n"})
-    found = excerpt(shop.files["a.py"], words={word_hash(b"wanted")}, target=b"nothing of it", max_bytes=200)
+    found = excerpt(shop.files["a.py"], words={word_hash(b"wanted")}, leak=Leak(b"nothing of it"), max_bytes=200)
     assert found is not None
     assert found.text.decode().endswith("def wanted(a):\n    return a + 1\n")
     assert found.text.startswith(b"import os\n")

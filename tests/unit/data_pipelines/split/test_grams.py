@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from data_pipelines.split.grams import RUN_TOKENS, first_file_with, known, runs, write_words
+from data_pipelines.split.grams import RUN_TOKENS, first_file_with, known, runs, runs_of, write_words
 from finetune.contracts.errors import MachineError
 
 
@@ -30,6 +30,21 @@ def test_a_short_text_is_one_run_and_an_empty_one_has_none():
     assert len(runs(b"return x")) == 1
     assert not np.isin(runs(b"return x"), runs(b"return y")).any()
     assert len(runs(b" \n")) == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_runs_of_many_texts_are_those_of_each(seed):
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(0, 25, draw.integers(1, 12))
+    texts = [b" ".join(b"t%d" % token for token in draw.integers(0, 9, length)) for length in lengths]
+    texts.append("naïve = \u4e2d".encode())
+    expected = np.unique(np.concatenate([runs(text) for text in texts]))
+    assert np.array_equal(np.unique(runs_of(texts)), expected)
+    assert np.array_equal(np.unique(runs_of(texts[::-1])), expected)
+
+
+def test_texts_without_tokens_have_no_run():
+    assert len(runs_of([b""])) == len(runs_of([b" ", b"", b"\n"])) == 0
 
 
 @pytest.mark.parametrize("chunk_words", [1, 3, 64, 10_000])

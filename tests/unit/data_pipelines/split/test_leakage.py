@@ -3,9 +3,10 @@ import re
 import numpy as np
 import pytest
 
+from data_pipelines.dedup.shingles import distinct
 from data_pipelines.mine.blocks import Block, write_blocks
 from data_pipelines.split import leakage
-from data_pipelines.split.grams import write_words
+from data_pipelines.split.grams import runs_of, write_words
 from data_pipelines.split.leakage import (
     Marks,
     Train,
@@ -16,7 +17,7 @@ from data_pipelines.split.leakage import (
     code,
     leaks,
     requests_of,
-    taught,
+    taught_texts,
 )
 from finetune.contracts.dataset import Role, Segment
 from finetune.contracts.errors import DatasetError
@@ -39,6 +40,10 @@ def answer(text, shown=""):
 
 def text(first, last):
     return "".join(f"{token} " for token in TOKENS[first:last])
+
+
+def taught(segments):
+    return distinct(runs_of(taught_texts(segments)))
 
 
 def in_train(novel, *train):
