@@ -23,8 +23,8 @@ from data_pipelines.engine.results import (
     settings_key,
 )
 from data_pipelines.engine.sourcing import OpenSource
-from data_pipelines.engine.store import Result, Store, key_of
-from data_pipelines.engine.survey import Entry, Survey, edit_key, file_key
+from data_pipelines.engine.store import Result, State, Store, key_of
+from data_pipelines.engine.survey import Entry, Signature, Survey, edit_key, file_key
 from data_pipelines.engine.work import Work, write_private
 from data_pipelines.executors.run import Stage, run_stage
 from data_pipelines.filters.chain import printable_path, readable_path
@@ -139,9 +139,10 @@ def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
         wanted = (entry for entry in survey.entries() if not entry.reason)
         for batch in batches(entry for entry in wanted if not reading.forgets(number, [entry.path], entry.email)):
             keys = [reading.file_key(number, entry) for entry in batch]
-            known = reading.store.heads(keys)
+            known = reading.store.states(keys)
+            stale = reading.store.heads(_stale(known, reading.people_digest))
             for entry, key in zip(batch, keys, strict=True):
-                if still_holds(known.get(key), reading.people_digest):
+                if key in known and key not in stale:
                     continue
                 item = FileItem(
                     source=number,
@@ -149,7 +150,7 @@ def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
                     path=entry.path.decode(),
                     blob=entry.blob,
                     place=entry.place,
-                    marks=FileHead.model_validate_json(known[key].head).marks if key in known else None,
+                    marks=FileHead.model_validate_json(stale[key].head).marks if key in stale else None,
                 )
                 yield item, entry.bytes
 
@@ -169,20 +170,25 @@ class _Candidates:
         self._num_kept = 0
         self._ended = False
 
-    def _wanted(self, *, count: bool = False) -> Iterator[Commit]:
+    def _wanted(self, *, count: bool = False) -> Iterator[Signature]:
         """Candidates without those that were forgotten, which are not named, but counted if that is asked for."""
+        if not self._reading.forgotten:
+            yield from self._survey.signatures()
+            return
         for commit in self._survey.candidates():
             paths = [change.path for change in commit.changes]
             reason = self._reading.forgets(self._number, paths, commit.email)
             if not reason:
-                yield commit
+                yield Signature(commit.id, commit.time, commit.email)
             elif count:
                 self._reading.dropped.count(FORGOTTEN_STAGE, reason)
 
     def wants_more(self) -> bool:
         """Whether too few of the commits that were read are kept; they must be in the store by now."""
         for batch in batches(iter(self._uncounted)):
-            self._num_kept += sum(not head.reason for head in self._heads(batch))
+            keys = self._keys(batch)
+            known = self._reading.store.states(keys)
+            self._num_kept += sum(not known[key].reason for key in keys)
         self._uncounted = []
         return not self._ended and self._num_kept < self._limit
 
@@ -191,17 +197,22 @@ class _Candidates:
         if not self.wants_more():
             return
         number = (self._limit - self._num_kept) * OVERSHOOT + SPARE
-        fresh = list(islice(self._wanted(), self._num_read, self._num_read + number))
+        fresh = [commit.id for commit in islice(self._wanted(), self._num_read, self._num_read + number)]
         self._ended = len(fresh) < number
         self._num_read += len(fresh)
-        self._uncounted += [commit.id for commit in fresh]
-        for batch in batches(iter(fresh)):
-            keys = [self._reading.edit_key(self._number, commit.id) for commit in batch]
-            known = self._reading.store.heads(keys)
-            for commit, key in zip(batch, keys, strict=True):
-                if not still_holds(known.get(key), self._reading.people_digest):
-                    marks = EditHead.model_validate_json(known[key].head).marks if key in known else None
-                    yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
+        self._uncounted += fresh
+        people = self._reading.people_digest
+        keys = dict(zip(fresh, self._keys(fresh), strict=True))
+        known = self._reading.store.states(list(keys.values()))
+        wanted = {id_: key for id_, key in keys.items() if not still_holds(known.get(key), people)}
+        stale = self._reading.store.heads(_stale(known, people))
+        for commit in self._survey.candidates() if wanted else ():
+            key = wanted.pop(commit.id, None)
+            if key is not None:
+                marks = EditHead.model_validate_json(stale[key].head).marks if key in stale else None
+                yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
+            if not wanted:
+                return
 
     def take(self) -> None:
         """Put the first that are kept into the ledger, and note why the others are not."""
@@ -209,43 +220,39 @@ class _Candidates:
             self._drop(commit, reason)
         kept = 0
         for batch in batches(self._wanted(count=True)):
-            for commit, stored in zip(batch, self._stored([commit.id for commit in batch]), strict=True):
+            keys = self._keys([commit.id for commit in batch])
+            known = self._reading.store.heads(keys) if kept < self._limit else {}
+            for commit, key in zip(batch, keys, strict=True):
+                stored = known.get(key)
                 if kept == self._limit or stored is None:
-                    self._drop(commit, f"more than {self._limit} newer edits were kept")
+                    self._drop(commit.id, f"more than {self._limit} newer edits were kept")
+                elif stored.reason:
+                    self._drop(commit.id, stored.reason)
                 else:
-                    kept += self._take(commit, stored)
+                    self._take(commit, stored)
+                    kept += 1
 
-    def _take(self, commit: Commit, stored: Result) -> bool:
+    def _take(self, commit: Signature, stored: Result) -> None:
         reading = self._reading
         head = EditHead.model_validate_json(stored.head)
-        author = reading.author(commit.email)
-        paths = [file.path for file in head.files]
-        if head.reason:
-            self._drop(commit, head.reason)
-            return False
         sides = [bytes.fromhex(digest) for file in head.files for digest in (file.before, file.after)]
         bands = [stored.bands[start : start + BANDS_BYTES] for start in range(0, len(stored.bands), BANDS_BYTES)]
-        origin = Origin(commit.id, commit.time, author)
-        pairs = zip(sides, bands, strict=True)
         reading.ledger.add_edit(
-            self._number, origin=origin, key=stored.key, head=key_of(stored.head), paths=paths, sides=pairs
+            self._number,
+            origin=Origin(commit.id, commit.time, reading.author(commit.email)),
+            key=stored.key,
+            head=key_of(stored.head),
+            paths=[file.path for file in head.files],
+            sides=zip(sides, bands, strict=True),
         )
         count_hits(reading, head.hits)
-        return True
 
-    def _heads(self, commits: Sequence[str]) -> Iterator[EditHead]:
-        for stored in self._stored(commits):
-            assert stored is not None, "it was read before"
-            yield EditHead.model_validate_json(stored.head)
+    def _keys(self, commits: Iterable[str]) -> list[bytes]:
+        return [self._reading.edit_key(self._number, commit) for commit in commits]
 
-    def _stored(self, commits: Sequence[str]) -> list[Result | None]:
-        keys = [self._reading.edit_key(self._number, commit) for commit in commits]
-        known = self._reading.store.heads(keys)
-        return [known.get(key) for key in keys]
-
-    def _drop(self, commit: Commit, reason: str) -> None:
+    def _drop(self, commit: str, reason: str) -> None:
         name = self._reading.sources[self._number].section.name
-        self._reading.dropped.add(name, commit=commit.id, path="", stage=STAGE, reason=reason)
+        self._reading.dropped.add(name, commit=commit, path="", stage=STAGE, reason=reason)
 
     @property
     def _limit(self) -> int:
@@ -267,9 +274,14 @@ def _edit_item(number: int, commit: Commit, key: bytes, marks: str | None) -> Ed
     )
 
 
-def still_holds(stored: Result | None, people: bytes) -> bool:
+def still_holds(stored: Result | State | None, people: bytes) -> bool:
     """Whether a result is there and was made under this dictionary of persons, or holds under any."""
     return stored is not None and stored.people in (ANY_PEOPLE, people)
+
+
+def _stale(known: Mapping[bytes, State], people: bytes) -> list[bytes]:
+    """Keys of results that are there and hold no longer."""
+    return [key for key, state in known.items() if not still_holds(state, people)]
 
 
 def _run(reading: Reading, items: Iterable[tuple[FileItem | EditItem, int]]) -> None:

@@ -1,6 +1,6 @@
 """Rows of plain values in Parquet files, written and read a group at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,11 +45,11 @@ class ColumnFile:
             self._columns = [[] for _ in self._schema]
 
 
-def read_columns(path: Path) -> Iterator[tuple[Any, ...]]:
-    """The rows of a file. Raises DatasetError when it is damaged."""
+def read_columns(path: Path, names: Sequence[str] | None = None) -> Iterator[tuple[Any, ...]]:
+    """The rows of a file, with these columns alone, None for all. Raises DatasetError when it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=names):
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     except (OSError, pa.ArrowInvalid) as cause:
         raise DatasetError(
