@@ -19,7 +19,8 @@ class History:
     """num_commits counts what was read, merges left out; last maps a path to the newest commit that set its content.
 
     touched holds the paths at the head that a commit of several but not many files changed, for the newest commits.
-    rejected holds ids of commits, each with the reason. authors counts commits by the author's name, num_changes commits by the path at the head that they touched.
+    rejected holds ids of commits, each with the reason. authors counts commits by the author's name, num_changes
+    commits by the path at the head that they touched.
     """
 
     num_commits: int = 0

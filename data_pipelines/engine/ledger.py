@@ -181,8 +181,8 @@ class Ledger:
         )
         for row in self._base.cursor().execute(query, (source, kind)):
             clusters = tuple(sorted(map(int, str(row[8]).split(","))))
-            split, slice_ = _split(row[9]), _slice(row[10])
-            yield EditRow(row[0], row[1], Origin(*row[2:5]), *row[5:8], clusters, split, slice_, row[11])
+            values = [*row[:2], Origin(*row[2:5]), *row[5:8], clusters, _split(row[9]), _slice(row[10]), row[11]]
+            yield EditRow(*values)
 
     def commits(self) -> Iterator[str]:
         """The commit of each file, then of each edit, in the order in which they came."""

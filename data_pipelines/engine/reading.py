@@ -216,8 +216,8 @@ class _Candidates:
 
     def take(self) -> None:
         """Put the first that are kept into the ledger, and note why the others are not."""
-        for commit, reason in self._survey.rejected():
-            self._drop(commit, reason)
+        for rejected, reason in self._survey.rejected():
+            self._drop(rejected, reason)
         kept = 0
         for batch in batches(self._wanted(count=True)):
             keys = self._keys([commit.id for commit in batch])

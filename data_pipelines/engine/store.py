@@ -111,7 +111,7 @@ class Store:
     def heads(self, keys: Sequence[bytes]) -> dict[bytes, Result]:
         """Results without their picks, for those of the keys that are known."""
         rows = self._of_keys("key, people, head, bands, reason", keys)
-        return {row[0]: Result(*row[:4], reason=row[4]) for row in rows}
+        return {key: Result(key, people, head, bands, reason=why) for key, people, head, bands, why in rows}
 
     def states(self, keys: Sequence[bytes]) -> dict[bytes, State]:
         """What heads gives, without what is large in it."""

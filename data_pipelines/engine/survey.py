@@ -117,8 +117,8 @@ class Survey:
 
     def candidates(self) -> Iterator[Commit]:
         """Commits that may become edits, newest first."""
-        for *signed, changes in read_columns(self.folder / COMMITS_NAME):
-            yield Commit(*signed, _unpacked(changes))
+        for id_, time, email, name, message, changes in read_columns(self.folder / COMMITS_NAME):
+            yield Commit(id_, time, email, name, message, _unpacked(changes))
 
     def signatures(self) -> Iterator[Signature]:
         """The same commits, without what is large in them."""

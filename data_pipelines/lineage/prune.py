@@ -1,7 +1,7 @@
 """Take what was forgotten out of the work folder of a dataset: out of the store, and whatever was made from it."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
