@@ -99,7 +99,7 @@ class Ledger:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (source, path, blob, head.language, head.license, *_origin(origin), stored.key, text, head.bytes),
         )
-        self._add_unit(text, origin.time, stored.bands)
+        self._add_units([(text, origin.time, stored.bands)])
 
     def add_edit(
         self,
@@ -118,16 +118,16 @@ class Ledger:
             (source, *_origin(origin), key, head, paths[0], kind),
         )
         self._base.executemany("INSERT INTO edit_path VALUES (?, ?)", [(row.lastrowid, path) for path in paths])
-        for text, bands in sides:
-            self._base.execute("INSERT INTO edit_text VALUES (?, ?)", (row.lastrowid, text))
-            self._add_unit(text, origin.time, bands)
+        units = [(text, origin.time, bands) for text, bands in sides]
+        self._base.executemany("INSERT INTO edit_text VALUES (?, ?)", [(row.lastrowid, text) for text, _, _ in units])
+        self._add_units(units)
 
-    def _add_unit(self, text: bytes, time: int, bands: bytes) -> None:
+    def _add_units(self, units: Sequence[tuple[bytes, int, bytes]]) -> None:
         # the first commit in time that a text is known from: a later build does not number it anew
-        self._base.execute(
+        self._base.executemany(
             "INSERT INTO unit (text, time, bands) VALUES (?, ?, ?)"
             " ON CONFLICT (text) DO UPDATE SET time = min(time, excluded.time)",
-            (text, time, bands),
+            units,
         )
 
     def number_units(self) -> Iterator[tuple[int, bytes, bytes]]:
