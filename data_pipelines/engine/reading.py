@@ -140,9 +140,8 @@ def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
         for batch in batches(entry for entry in wanted if not reading.forgets(number, [entry.path], entry.email)):
             keys = [reading.file_key(number, entry) for entry in batch]
             known = reading.store.states(keys)
-            stale = reading.store.heads(_stale(known, reading.people_digest))
             for entry, key in zip(batch, keys, strict=True):
-                if key in known and key not in stale:
+                if still_holds(known.get(key), reading.people_digest):
                     continue
                 item = FileItem(
                     source=number,
@@ -150,7 +149,7 @@ def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
                     path=entry.path.decode(),
                     blob=entry.blob,
                     place=entry.place,
-                    marks=FileHead.model_validate_json(stale[key].head).marks if key in stale else None,
+                    marks=_marks_of(reading.store, key, FileHead) if key in known else None,
                 )
                 yield item, entry.bytes
 
@@ -176,8 +175,7 @@ class _Candidates:
             yield from self._survey.signatures()
             return
         for commit in self._survey.candidates():
-            paths = [change.path for change in commit.changes]
-            reason = self._reading.forgets(self._number, paths, commit.email)
+            reason = self._reading.forgets(self._number, [change.path for change in commit.changes], commit.email)
             if not reason:
                 yield Signature(commit.id, commit.time, commit.email)
             elif count:
@@ -186,9 +184,9 @@ class _Candidates:
     def wants_more(self) -> bool:
         """Whether too few of the commits that were read are kept; they must be in the store by now."""
         for batch in batches(iter(self._uncounted)):
-            keys = self._keys(batch)
-            known = self._reading.store.states(keys)
-            self._num_kept += sum(not known[key].reason for key in keys)
+            states = self._reading.store.states(self._keys(batch))
+            assert len(states) == len(batch), "they were read before"
+            self._num_kept += sum(not state.reason for state in states.values())
         self._uncounted = []
         return not self._ended and self._num_kept < self._limit
 
@@ -201,15 +199,13 @@ class _Candidates:
         self._ended = len(fresh) < number
         self._num_read += len(fresh)
         self._uncounted += fresh
-        people = self._reading.people_digest
-        keys = dict(zip(fresh, self._keys(fresh), strict=True))
-        known = self._reading.store.states(list(keys.values()))
-        wanted = {id_: key for id_, key in keys.items() if not still_holds(known.get(key), people)}
-        stale = self._reading.store.heads(_stale(known, people))
+        keys = self._keys(fresh)
+        known, people = self._reading.store.states(keys), self._reading.people_digest
+        wanted = {name: key for name, key in zip(fresh, keys, strict=True) if not still_holds(known.get(key), people)}
         for commit in self._survey.candidates() if wanted else ():
             key = wanted.pop(commit.id, None)
             if key is not None:
-                marks = EditHead.model_validate_json(stale[key].head).marks if key in stale else None
+                marks = _marks_of(self._reading.store, key, EditHead) if key in known else None
                 yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
             if not wanted:
                 return
@@ -233,19 +229,18 @@ class _Candidates:
                     kept += 1
 
     def _take(self, commit: Signature, stored: Result) -> None:
-        reading = self._reading
         head = EditHead.model_validate_json(stored.head)
         sides = [bytes.fromhex(digest) for file in head.files for digest in (file.before, file.after)]
         bands = [stored.bands[start : start + BANDS_BYTES] for start in range(0, len(stored.bands), BANDS_BYTES)]
-        reading.ledger.add_edit(
+        self._reading.ledger.add_edit(
             self._number,
-            origin=Origin(commit.id, commit.time, reading.author(commit.email)),
+            origin=Origin(commit.id, commit.time, self._reading.author(commit.email)),
             key=stored.key,
             head=key_of(stored.head),
             paths=[file.path for file in head.files],
             sides=zip(sides, bands, strict=True),
         )
-        count_hits(reading, head.hits)
+        count_hits(self._reading, head.hits)
 
     def _keys(self, commits: Iterable[str]) -> list[bytes]:
         return [self._reading.edit_key(self._number, commit) for commit in commits]
@@ -279,9 +274,9 @@ def still_holds(stored: Result | State | None, people: bytes) -> bool:
     return stored is not None and stored.people in (ANY_PEOPLE, people)
 
 
-def _stale(known: Mapping[bytes, State], people: bytes) -> list[bytes]:
-    """Keys of results that are there and hold no longer."""
-    return [key for key, state in known.items() if not still_holds(state, people)]
+def _marks_of(store: Store, key: bytes, kind: type[FileHead | EditHead]) -> str:
+    """What an earlier dictionary found in the texts of a result that is there."""
+    return kind.model_validate_json(store.heads([key])[key].head).marks
 
 
 def _run(reading: Reading, items: Iterable[tuple[FileItem | EditItem, int]]) -> None:
