@@ -69,8 +69,7 @@ class NearTable:
 
     def offer(self, pairs: Iterable[tuple[int, int, float]]) -> None:
         """Similarities that are known from elsewhere, the smaller number first: such pairs are not compared again."""
-        for one, other, similarity in pairs:
-            self._store.keep(one, other, similarity)
+        self._store.keep_all(pairs)
 
     def compared(self) -> Iterator[tuple[int, int, float]]:
         """Every pair that was compared or offered, the smaller number first."""

@@ -87,6 +87,11 @@ class BandStore:
         with self._reported():
             self._database.execute("INSERT INTO pairs VALUES (?, ?, ?)", (one, other, similarity))
 
+    def keep_all(self, pairs: Iterable[tuple[int, int, float]]) -> None:
+        """keep for many pairs."""
+        with self._reported():
+            self._database.executemany("INSERT INTO pairs VALUES (?, ?, ?)", pairs)
+
     def pairs(self) -> Iterator[tuple[int, int, float]]:
         """Everything that was kept, in order."""
         with self._reported():

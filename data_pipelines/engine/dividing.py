@@ -76,18 +76,12 @@ def divide(
         num_purged=sum(placement is None for placement in placed),
         leakage=leakage_table(
             items,
-            commits=(row.origin.commit for row in _rows(ledger)),
-            paths=(f"{names[row.source]}:{row.path}" for row in _rows(ledger)),
+            commits=ledger.commits(),
+            paths=(f"{names[source]}:{path}" for source, path in ledger.paths()),
             plan=plan,
             seed=config.seed,
         ),
     )
-
-
-def _rows(ledger: Ledger) -> Iterator[FileRow | EditRow]:
-    """Everything that is divided, read anew: what a row holds is large, and all rows are many."""
-    yield from ledger.files()
-    yield from ledger.edits()
 
 
 def check_files(ledger: Ledger, config: PipelineConfig, *, where: str) -> None:

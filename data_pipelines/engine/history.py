@@ -19,13 +19,14 @@ class History:
     """num_commits counts what was read, merges left out; last maps a path to the newest commit that set its content.
 
     touched holds the paths at the head that a commit of several but not many files changed, for the newest commits.
-    authors counts commits by the author's name, num_changes commits by the path at the head that they touched.
+    rejected holds ids of commits, each with the reason. authors counts commits by the author's name, num_changes
+    commits by the path at the head that they touched.
     """
 
     num_commits: int = 0
     last: dict[bytes, Commit] = field(default_factory=dict)
     candidates: list[Commit] = field(default_factory=list)
-    rejected: list[tuple[Commit, str]] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
     touched: list[tuple[str, ...]] = field(default_factory=list)
     authors: Counter[str] = field(default_factory=Counter)
     num_changes: Counter[bytes] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ def read_history(
         if section.enabled:
             reason = edit_reason(commit, section=section, languages=languages)
             if reason:
-                history.rejected.append((_without_changes(commit), reason))
+                history.rejected.append((commit.id, reason))
             else:
                 history.candidates.append(commit)
     return history

@@ -18,7 +18,7 @@ CREATE TABLE file (id INTEGER PRIMARY KEY, source INTEGER, path TEXT, blob TEXT,
   revision TEXT, time INTEGER, author TEXT, key BLOB, text BLOB, bytes INTEGER, cluster INTEGER, twin INTEGER,
   split TEXT, slice TEXT, kept INTEGER DEFAULT 0);
 CREATE TABLE edit (id INTEGER PRIMARY KEY, source INTEGER, revision TEXT, time INTEGER, author TEXT, key BLOB,
-  head BLOB, path TEXT, split TEXT, slice TEXT, kind TEXT);
+  head BLOB, path TEXT, split TEXT, slice TEXT, kind TEXT, clusters TEXT);
 CREATE TABLE edit_text (edit INTEGER, text BLOB);
 CREATE TABLE edit_path (edit INTEGER, path TEXT);
 CREATE TABLE unit (text BLOB PRIMARY KEY, time INTEGER, bands BLOB, number INTEGER, cluster INTEGER, twin INTEGER)
@@ -99,7 +99,7 @@ class Ledger:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (source, path, blob, head.language, head.license, *_origin(origin), stored.key, text, head.bytes),
         )
-        self._add_unit(text, origin.time, stored.bands)
+        self._add_units([(text, origin.time, stored.bands)])
 
     def add_edit(
         self,
@@ -118,16 +118,16 @@ class Ledger:
             (source, *_origin(origin), key, head, paths[0], kind),
         )
         self._base.executemany("INSERT INTO edit_path VALUES (?, ?)", [(row.lastrowid, path) for path in paths])
-        for text, bands in sides:
-            self._base.execute("INSERT INTO edit_text VALUES (?, ?)", (row.lastrowid, text))
-            self._add_unit(text, origin.time, bands)
+        units = [(text, origin.time, bands) for text, bands in sides]
+        self._base.executemany("INSERT INTO edit_text VALUES (?, ?)", [(row.lastrowid, text) for text, _, _ in units])
+        self._add_units(units)
 
-    def _add_unit(self, text: bytes, time: int, bands: bytes) -> None:
+    def _add_units(self, units: Sequence[tuple[bytes, int, bytes]]) -> None:
         # the first commit in time that a text is known from: a later build does not number it anew
-        self._base.execute(
+        self._base.executemany(
             "INSERT INTO unit (text, time, bands) VALUES (?, ?, ?)"
             " ON CONFLICT (text) DO UPDATE SET time = min(time, excluded.time)",
-            (text, time, bands),
+            units,
         )
 
     def number_units(self) -> Iterator[tuple[int, bytes, bytes]]:
@@ -137,7 +137,7 @@ class Ledger:
             yield number, text, bands
 
     def set_clusters(self, rows: Iterable[tuple[bytes, int, int, int]]) -> None:
-        """Note number, cluster and twin of each text, then those of files."""
+        """Note number, cluster and twin of each text, then those of files, and the clusters of edits."""
         self._base.executemany("UPDATE unit SET number = ?2, cluster = ?3, twin = ?4 WHERE text = ?1", rows)
         self._base.execute(
             "UPDATE file SET (cluster, twin) = (SELECT cluster, twin FROM unit WHERE unit.text = file.text)"
@@ -145,6 +145,12 @@ class Ledger:
         self._base.execute("CREATE INDEX edit_text_edit ON edit_text (edit)")
         self._base.execute("CREATE INDEX edit_path_edit ON edit_path (edit)")
         self._base.execute("CREATE INDEX file_path ON file (source, path)")
+        self._base.execute(
+            "UPDATE edit SET clusters = (SELECT group_concat(cluster) FROM ("
+            "SELECT cluster FROM edit_text JOIN unit USING (text) WHERE edit_text.edit = edit.id UNION"
+            " SELECT cluster FROM edit_path JOIN file USING (path)"
+            " WHERE edit_path.edit = edit.id AND file.source = edit.source))"
+        )
 
     def seen(self) -> Iterator[tuple[str, int]]:
         """Every text with its cluster, those of both sides of edits too."""
@@ -170,28 +176,24 @@ class Ledger:
         source None gives those of all sources, kind None those of both kinds.
         """
         query = (
-            "SELECT id, source, revision, time, author, key, head, path, split, slice, kind FROM edit"
+            "SELECT id, source, revision, time, author, key, head, path, clusters, split, slice, kind FROM edit"
             " WHERE (?1 IS NULL OR source = ?1) AND (?2 IS NULL OR kind = ?2) ORDER BY id"
         )
         for row in self._base.cursor().execute(query, (source, kind)):
-            clusters = self._base.execute(
-                "SELECT DISTINCT cluster FROM edit_text JOIN unit USING (text) WHERE edit = ?1"
-                " UNION SELECT cluster FROM edit_path JOIN file USING (path) WHERE edit = ?1 AND source = ?2"
-                " ORDER BY 1",
-                (row[0], row[1]),
-            )
-            yield EditRow(
-                row[0],
-                row[1],
-                Origin(*row[2:5]),
-                row[5],
-                row[6],
-                row[7],
-                tuple(number for (number,) in clusters),
-                _split(row[8]),
-                _slice(row[9]),
-                row[10],
-            )
+            clusters = tuple(sorted(map(int, str(row[8]).split(","))))
+            values = [*row[:2], Origin(*row[2:5]), *row[5:8], clusters, _split(row[9]), _slice(row[10]), row[11]]
+            yield EditRow(*values)
+
+    def commits(self) -> Iterator[str]:
+        """The commit of each file, then of each edit, in the order in which they came."""
+        for table in ("file", "edit"):
+            for (commit,) in self._base.cursor().execute(f"SELECT revision FROM {table} ORDER BY id"):  # noqa: S608
+                yield commit
+
+    def paths(self) -> Iterator[tuple[int, str]]:
+        """The source and the path of each file, then of each edit, in the order in which they came."""
+        for table in ("file", "edit"):
+            yield from self._base.cursor().execute(f"SELECT source, path FROM {table} ORDER BY id")  # noqa: S608
 
     def place_files(self, rows: Iterable[tuple[int, Split | None, Slice | None, bool]]) -> None:
         """Note where each file goes: id, split, slice, and whether it is kept."""

@@ -172,7 +172,7 @@ class Reader:
         head = found.head.model_copy(update={"hits": hits, "marks": scan.digest()})
         bands = bands_of(found.text) if found.text else b""
         key = bytes.fromhex(item.key)
-        result = Result(key, people, head.model_dump_json().encode(), bands, found.picks, found.functions)
+        result = Result(key, people, head.model_dump_json().encode(), bands, found.picks, found.functions, head.reason)
         return result, [found.text] if found.text else []
 
     def _read_file(self, item: FileItem, scan: Scan) -> "ReadFile":
@@ -225,7 +225,8 @@ class Reader:
         hits = {} if head.reason else dict(sorted(scan.hits.items()))
         kept = head.model_copy(update={"hits": hits, "marks": scan.digest()})
         people = self._people if scan.marks else ANY_PEOPLE
-        return Result(bytes.fromhex(item.key), people, kept.model_dump_json().encode(), bands), texts
+        content = kept.model_dump_json().encode()
+        return Result(bytes.fromhex(item.key), people, content, bands, reason=head.reason), texts
 
     def _read_edit(self, item: EditItem, scan: Scan) -> tuple[EditHead, list[bytes], bytes]:
         changes = tuple(Change(path.encode(), "M", before, after) for path, before, after in item.changes)

@@ -1,7 +1,7 @@
 """The first half of a build: every file and commit has a result in the store, and what is kept stands in the ledger."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
@@ -23,16 +23,16 @@ from data_pipelines.engine.results import (
     people_list,
     settings_key,
 )
+from data_pipelines.engine.shown import shown_paths
 from data_pipelines.engine.sourcing import OpenSource
-from data_pipelines.engine.store import Result, Store, key_of
-from data_pipelines.engine.survey import Entry, Survey, edit_key, file_key
+from data_pipelines.engine.store import Result, State, Store, key_of
+from data_pipelines.engine.survey import Entry, Signature, Survey, edit_key, file_key
 from data_pipelines.engine.work import Work, write_private
 from data_pipelines.executors.run import Stage, run_stage
-from data_pipelines.filters.chain import printable_path, readable_path
+from data_pipelines.filters.chain import readable_path
 from data_pipelines.lineage.forgetting import Forgotten
-from data_pipelines.redact.form import Form
 from data_pipelines.redact.people import People
-from data_pipelines.redact.redactor import Redactor, ScanFailed
+from data_pipelines.redact.redactor import Redactor
 from data_pipelines.sinks.parquet import DropLog
 from finetune.contracts.io import to_json
 from finetune.terminal.progress import Progress
@@ -140,7 +140,7 @@ def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
         wanted = (entry for entry in survey.entries() if not entry.reason)
         for batch in batches(entry for entry in wanted if not reading.forgets(number, [entry.path], entry.email)):
             keys = [reading.file_key(number, entry) for entry in batch]
-            known = reading.store.heads(keys)
+            known = reading.store.states(keys)
             for entry, key in zip(batch, keys, strict=True):
                 if still_holds(known.get(key), reading.people_digest):
                     continue
@@ -150,7 +150,7 @@ def _missing_files(reading: Reading) -> Iterator[tuple[FileItem, int]]:
                     path=entry.path.decode(),
                     blob=entry.blob,
                     place=entry.place,
-                    marks=FileHead.model_validate_json(known[key].head).marks if key in known else None,
+                    marks=_marks_of(reading.store, key, FileHead) if key in known else None,
                 )
                 yield item, entry.bytes
 
@@ -170,20 +170,24 @@ class _Candidates:
         self._num_kept = 0
         self._ended = False
 
-    def _wanted(self, *, count: bool = False) -> Iterator[Commit]:
+    def _wanted(self, *, count: bool = False) -> Iterator[Signature]:
         """Candidates without those that were forgotten, which are not named, but counted if that is asked for."""
+        if not self._reading.forgotten:
+            yield from self._survey.signatures()
+            return
         for commit in self._survey.candidates():
-            paths = [change.path for change in commit.changes]
-            reason = self._reading.forgets(self._number, paths, commit.email)
+            reason = self._reading.forgets(self._number, [change.path for change in commit.changes], commit.email)
             if not reason:
-                yield commit
+                yield Signature(commit.id, commit.time, commit.email)
             elif count:
                 self._reading.dropped.count(FORGOTTEN_STAGE, reason)
 
     def wants_more(self) -> bool:
         """Whether too few of the commits that were read are kept; they must be in the store by now."""
         for batch in batches(iter(self._uncounted)):
-            self._num_kept += sum(not head.reason for head in self._heads(batch))
+            states = self._reading.store.states(self._keys(batch))
+            assert len(states) == len(batch), "they were read before"
+            self._num_kept += sum(not state.reason for state in states.values())
         self._uncounted = []
         return not self._ended and self._num_kept < self._limit
 
@@ -192,17 +196,20 @@ class _Candidates:
         if not self.wants_more():
             return
         number = self._num_to_read()
-        fresh = list(islice(self._wanted(), self._num_read, self._num_read + number))
+        fresh = [commit.id for commit in islice(self._wanted(), self._num_read, self._num_read + number)]
         self._ended = len(fresh) < number
         self._num_read += len(fresh)
-        self._uncounted += [commit.id for commit in fresh]
-        for batch in batches(iter(fresh)):
-            keys = [self._reading.edit_key(self._number, commit.id) for commit in batch]
-            known = self._reading.store.heads(keys)
-            for commit, key in zip(batch, keys, strict=True):
-                if not still_holds(known.get(key), self._reading.people_digest):
-                    marks = EditHead.model_validate_json(known[key].head).marks if key in known else None
-                    yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
+        self._uncounted += fresh
+        keys = self._keys(fresh)
+        known, people = self._reading.store.states(keys), self._reading.people_digest
+        wanted = {name: key for name, key in zip(fresh, keys, strict=True) if not still_holds(known.get(key), people)}
+        for commit in self._survey.candidates() if wanted else ():
+            key = wanted.pop(commit.id, None)
+            if key is not None:
+                marks = _marks_of(self._reading.store, key, EditHead) if key in known else None
+                yield _edit_item(self._number, commit, key, marks), EDIT_BYTES
+            if not wanted:
+                return
 
     def _num_to_read(self) -> int:
         """As many as are enough when the next are as often usable as those before."""
@@ -211,47 +218,42 @@ class _Candidates:
 
     def take(self) -> None:
         """Put the first that are kept into the ledger, and note why the others are not."""
-        for commit, reason in self._survey.rejected():
-            self._drop(commit, reason)
+        for rejected, reason in self._survey.rejected():
+            self._drop(rejected, reason)
         kept = 0
         for batch in batches(self._wanted(count=True)):
-            for commit, stored in zip(batch, self._stored([commit.id for commit in batch]), strict=True):
+            keys = self._keys([commit.id for commit in batch])
+            known = self._reading.store.heads(keys) if kept < self._limit else {}
+            for commit, key in zip(batch, keys, strict=True):
+                stored = known.get(key)
                 if kept == self._limit or stored is None:
-                    self._drop(commit, f"more than {self._limit} newer edits were kept")
+                    self._drop(commit.id, f"more than {self._limit} newer edits were kept")
+                elif stored.reason:
+                    self._drop(commit.id, stored.reason)
                 else:
-                    kept += self._take(commit, stored)
+                    self._take(commit, stored)
+                    kept += 1
 
-    def _take(self, commit: Commit, stored: Result) -> bool:
-        reading = self._reading
+    def _take(self, commit: Signature, stored: Result) -> None:
         head = EditHead.model_validate_json(stored.head)
-        author = reading.author(commit.email)
-        paths = [file.path for file in head.files]
-        if head.reason:
-            self._drop(commit, head.reason)
-            return False
         sides = [bytes.fromhex(digest) for file in head.files for digest in (file.before, file.after)]
         bands = [stored.bands[start : start + BANDS_BYTES] for start in range(0, len(stored.bands), BANDS_BYTES)]
-        origin = Origin(commit.id, commit.time, author)
-        pairs = zip(sides, bands, strict=True)
-        reading.ledger.add_edit(
-            self._number, origin=origin, key=stored.key, head=key_of(stored.head), paths=paths, sides=pairs
+        self._reading.ledger.add_edit(
+            self._number,
+            origin=Origin(commit.id, commit.time, self._reading.author(commit.email)),
+            key=stored.key,
+            head=key_of(stored.head),
+            paths=[file.path for file in head.files],
+            sides=zip(sides, bands, strict=True),
         )
-        count_hits(reading, head.hits)
-        return True
+        count_hits(self._reading, head.hits)
 
-    def _heads(self, commits: Sequence[str]) -> Iterator[EditHead]:
-        for stored in self._stored(commits):
-            assert stored is not None, "it was read before"
-            yield EditHead.model_validate_json(stored.head)
+    def _keys(self, commits: Iterable[str]) -> list[bytes]:
+        return [self._reading.edit_key(self._number, commit) for commit in commits]
 
-    def _stored(self, commits: Sequence[str]) -> list[Result | None]:
-        keys = [self._reading.edit_key(self._number, commit) for commit in commits]
-        known = self._reading.store.heads(keys)
-        return [known.get(key) for key in keys]
-
-    def _drop(self, commit: Commit, reason: str) -> None:
+    def _drop(self, commit: str, reason: str) -> None:
         name = self._reading.sources[self._number].section.name
-        self._reading.dropped.add(name, commit=commit.id, path="", stage=STAGE, reason=reason)
+        self._reading.dropped.add(name, commit=commit, path="", stage=STAGE, reason=reason)
 
     @property
     def _limit(self) -> int:
@@ -273,9 +275,14 @@ def _edit_item(number: int, commit: Commit, key: bytes, marks: str | None) -> Ed
     )
 
 
-def still_holds(stored: Result | None, people: bytes) -> bool:
+def still_holds(stored: Result | State | None, people: bytes) -> bool:
     """Whether a result is there and was made under this dictionary of persons, or holds under any."""
     return stored is not None and stored.people in (ANY_PEOPLE, people)
+
+
+def _marks_of(store: Store, key: bytes, kind: type[FileHead | EditHead]) -> str:
+    """What an earlier dictionary found in the texts of a result that is there."""
+    return kind.model_validate_json(store.heads([key])[key].head).marks
 
 
 def _run(reading: Reading, items: Iterable[tuple[FileItem | EditItem, int]]) -> None:
@@ -337,7 +344,7 @@ def _take_files(reading: Reading, number: int, survey: Survey) -> None:
         known = reading.store.heads([key for entry, key in zip(batch, keys, strict=True) if not entry.reason])
         heads = {key: FileHead.model_validate_json(stored.head) for key, stored in known.items()}
         hidden = {entry.path for entry, key in zip(batch, keys, strict=True) if key in heads and heads[key].path_hit}
-        shown = _shown_paths(reading.redactor, [entry.path for entry in batch], hidden)
+        shown = shown_paths(reading.redactor, [entry.path for entry in batch], hidden)
         for entry, key, path in zip(batch, keys, shown, strict=True):
             head = heads.get(key)
             reason = entry.reason or (head.reason if head else "")
@@ -372,25 +379,6 @@ def count_hits(reading: Reading, hits: Mapping[str, int]) -> None:
     """Add to the redactions of what is kept."""
     for rule, count in hits.items():
         reading.hits["redact", rule] += count
-
-
-def _shown_paths(redactor: Redactor, paths: Sequence[bytes], hidden: Collection[bytes]) -> list[str]:
-    """Paths as a report may show them: all scanned at once, each by itself only where something is found."""
-    shown = [printable_path(path) for path in paths]
-    try:
-        if not hidden and not redactor.rules_that_hit("\n".join(shown), Form.PROSE):
-            return shown
-    except ScanFailed:
-        pass
-    return [shown_path(redactor, path) for path in shown]
-
-
-def shown_path(redactor: Redactor, path: str) -> str:
-    """A path as a report may show it; "" when it could not be scanned."""
-    try:
-        return redactor.redact(path, Form.PROSE).text
-    except ScanFailed:
-        return ""
 
 
 def batches(items: Iterator[ItemT]) -> Iterator[list[ItemT]]:

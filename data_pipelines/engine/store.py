@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -24,10 +24,10 @@ KEY_BYTES = 16
 ZSTD_LEVEL = 1
 ROWS_PER_QUERY = 500
 # a store of another version is not read; its name says which it is
-STORE_NAME = "store-1.db"
+STORE_NAME = "store-2.db"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS result
-  (key BLOB PRIMARY KEY, people BLOB, head BLOB, bands BLOB, picks BLOB, functions BLOB);
+  (key BLOB PRIMARY KEY, people BLOB, reason TEXT, texts BLOB, head BLOB, bands BLOB, picks BLOB, functions BLOB);
 CREATE TABLE IF NOT EXISTS text (digest BLOB PRIMARY KEY, length INTEGER, value BLOB);
 CREATE TABLE IF NOT EXISTS still (key BLOB PRIMARY KEY, people BLOB);
 CREATE TABLE IF NOT EXISTS similarity (one BLOB, other BLOB, value REAL, PRIMARY KEY (one, other)) WITHOUT ROWID;
@@ -40,7 +40,7 @@ class Result:
 
     people is the digest of the dictionary of persons under which it holds. head is the stage's own record; bands are
     the near-duplicate bands of its texts, one after the other; picks are what rows are made from; functions are what
-    the leakage gate must know.
+    the leakage gate must know; reason says why nothing is made of it, as head does, "" when something is.
     """
 
     key: bytes
@@ -49,6 +49,15 @@ class Result:
     bands: bytes = b""
     picks: bytes = b""
     functions: bytes = b""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What of a result says whether it holds and is of use."""
+
+    people: bytes
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +110,19 @@ class Store:
 
     def heads(self, keys: Sequence[bytes]) -> dict[bytes, Result]:
         """Results without their picks, for those of the keys that are known."""
-        found: dict[bytes, Result] = {}
+        rows = self._of_keys("key, people, head, bands, reason", keys)
+        return {key: Result(key, people, head, bands, reason=why) for key, people, head, bands, why in rows}
+
+    def states(self, keys: Sequence[bytes]) -> dict[bytes, State]:
+        """What heads gives, without what is large in it."""
+        return {key: State(people, reason) for key, people, reason in self._of_keys("key, people, reason", keys)}
+
+    def _of_keys(self, columns: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         for first in range(0, len(keys), ROWS_PER_QUERY):
             chunk = keys[first : first + ROWS_PER_QUERY]
             marks = ",".join("?" * len(chunk))
-            query = f"SELECT key, people, head, bands FROM result WHERE key IN ({marks})"  # noqa: S608
             with self._reported():
-                for key, people, head, bands in self._base.execute(query, chunk):
-                    found[key] = Result(key, people, head, bands)
-        return found
+                yield from self._base.execute(f"SELECT {columns} FROM result WHERE key IN ({marks})", chunk)  # noqa: S608
 
     def picks(self, key: bytes) -> bytes:
         """The picks of a result that is known."""
@@ -132,11 +145,15 @@ class Store:
         return content
 
     def add(self, result: Result, texts: Iterable[bytes] = ()) -> None:
-        """Keep a result, and texts under their digests."""
-        row = (result.key, result.people, result.head, result.bands, result.picks, result.functions)
+        """Keep a result, and all texts that it names under their digests."""
         rows = [(text_digest(text), len(text), self._codec.compress(text, asbytes=True)) for text in texts]
+        named = b"".join(digest for digest, _, _ in rows)
+        blobs = (result.head, result.bands, result.picks, result.functions)
         with self._reported():
-            self._base.execute("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._base.execute(
+                "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (result.key, result.people, result.reason, named, *blobs),
+            )
             self._base.executemany("INSERT OR IGNORE INTO text VALUES (?, ?, ?)", rows)
 
     def begin(self) -> None:
@@ -178,10 +195,10 @@ class Store:
             self._base.executemany("INSERT OR REPLACE INTO similarity VALUES (?, ?, ?)", rows)
         self.commit()
 
-    def retain(self, rows: Iterable[tuple[bytes, Sequence[bytes]]]) -> tuple[int, int]:
-        """Keep these results, each with digests of the texts that it names, and overwrite the places of all others.
+    def retain(self, keys: Iterable[bytes]) -> tuple[int, int]:
+        """Keep these results and the texts that they name, and overwrite the places of all others.
 
-        How many results and texts went. rows may read this very store.
+        How many results and texts went.
         """
         base = self._base
         with self._reported():
@@ -191,10 +208,11 @@ class Store:
             )
         self.begin()
         with self._reported():
-            for key, digests in rows:
-                base.execute("INSERT OR IGNORE INTO kept VALUES (?)", (key,))
-                base.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(digest,) for digest in digests])
+            base.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((key,) for key in keys))
             results = base.execute("DELETE FROM result WHERE key NOT IN (SELECT name FROM kept)").rowcount
+            for (texts,) in base.execute("SELECT texts FROM result"):
+                digests = [(texts[at : at + KEY_BYTES],) for at in range(0, len(texts), KEY_BYTES)]
+                base.executemany("INSERT OR IGNORE INTO named VALUES (?)", digests)
             texts = base.execute("DELETE FROM text WHERE digest NOT IN (SELECT name FROM named)").rowcount
             named = "NOT IN (SELECT name FROM named)"
             base.execute(f"DELETE FROM similarity WHERE one {named} OR other {named}")  # noqa: S608

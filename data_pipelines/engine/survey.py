@@ -4,9 +4,10 @@ A survey is a folder that never changes: its name is a key over the commit and t
 that grows with the repository lies in Parquet files, so that a reader needs a batch of rows at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -27,10 +28,9 @@ from data_pipelines.sources.git import Repository, open_repository
 from finetune.contracts.errors import DatasetError, RepositoryError
 from finetune.contracts.io import new_folder, read_model, write_json
 
-VERSION = 2
-FACTS_NAME, ENTRIES_NAME, COMMITS_NAME = "survey.json", "entries.parquet", "commits.parquet"
-PEOPLE_NAME, CHANGES_NAME = "people.parquet", "changes.parquet"
-CHANGE = pa.struct([("path", pa.binary()), ("status", pa.string()), ("before", pa.string()), ("after", pa.string())])
+VERSION = 3
+FACTS_NAME, ENTRIES_NAME, PEOPLE_NAME = "survey.json", "entries.parquet", "people.parquet"
+COMMITS_NAME, REJECTED_NAME, CHANGES_NAME = "commits.parquet", "rejected.parquet", "changes.parquet"
 ENTRY_SCHEMA = pa.schema(
     [
         ("path", pa.binary()),
@@ -51,10 +51,10 @@ COMMIT_SCHEMA = pa.schema(
         ("email", pa.string()),
         ("name", pa.string()),
         ("message", pa.string()),
-        ("reason", pa.string()),
-        ("changes", pa.list_(CHANGE)),
+        ("changes", pa.binary()),
     ]
 )
+REJECTED_SCHEMA = pa.schema([("id", pa.string()), ("reason", pa.string())])
 CHANGES_SCHEMA = pa.schema([("path", pa.string()), ("other", pa.string()), ("count", pa.int64())])
 PEOPLE_SCHEMA = pa.schema([("name", pa.string()), ("email", pa.string())])
 
@@ -94,6 +94,14 @@ class Entry:
     email: str
 
 
+class Signature(NamedTuple):
+    """Which commit it is, when it was made, and by whom."""
+
+    id: str
+    time: int
+    email: str
+
+
 class Survey:
     """A survey on disk."""
 
@@ -109,15 +117,17 @@ class Survey:
 
     def candidates(self) -> Iterator[Commit]:
         """Commits that may become edits, newest first."""
-        for commit, reason in self._commits():
-            if not reason:
-                yield commit
+        for id_, time, email, name, message, changes in read_columns(self.folder / COMMITS_NAME):
+            yield Commit(id_, time, email, name, message, _unpacked(changes))
 
-    def rejected(self) -> Iterator[tuple[Commit, str]]:
-        """Commits that give no edit, and why; without their changes."""
-        for commit, reason in self._commits():
-            if reason:
-                yield commit, reason
+    def signatures(self) -> Iterator[Signature]:
+        """The same commits, without what is large in them."""
+        for row in read_columns(self.folder / COMMITS_NAME, Signature._fields):
+            yield Signature(*row)
+
+    def rejected(self) -> Iterator[tuple[str, str]]:
+        """Commits that give no edit, and why."""
+        yield from read_columns(self.folder / REJECTED_NAME)
 
     def co_changes(self) -> dict[str, dict[str, int]]:
         """For each path with which others it was changed, and how often."""
@@ -129,10 +139,6 @@ class Survey:
     def people(self) -> Iterator[tuple[str, str]]:
         """Names and addresses of those who wrote the commits or are named in their trailers; one may be ""."""
         yield from read_columns(self.folder / PEOPLE_NAME)
-
-    def _commits(self) -> Iterator[tuple[Commit, str]]:
-        for id_, time, email, name, message, reason, changes in read_columns(self.folder / COMMITS_NAME):
-            yield Commit(id_, time, email, name, message, tuple(Change(**change) for change in changes)), reason
 
 
 def file_key(settings: bytes, entry: Entry) -> bytes:
@@ -261,19 +267,34 @@ class _EditFilter:
 
 
 def _write_commits(scratch: Path, history: History, edits: _EditFilter) -> None:
-    with ColumnFile(scratch / COMMITS_NAME, COMMIT_SCHEMA) as writer:
-        for commit, reason in history.rejected:
-            writer.add(commit.id, commit.time, "", "", "", reason, [])
+    with (
+        ColumnFile(scratch / COMMITS_NAME, COMMIT_SCHEMA) as writer,
+        ColumnFile(scratch / REJECTED_NAME, REJECTED_SCHEMA) as rejected,
+    ):
+        for name, reason in history.rejected:
+            rejected.add(name, reason)
         for commit in history.candidates:
             reason = edits.reason(commit)
             if reason:
-                writer.add(commit.id, commit.time, "", "", "", reason, [])
-                continue
-            changes = [
-                {"path": change.path, "status": change.status, "before": change.before, "after": change.after}
-                for change in commit.changes
-            ]
-            writer.add(commit.id, commit.time, commit.email, commit.name, commit.message, "", changes)
+                rejected.add(commit.id, reason)
+            else:
+                changes = _packed(commit.changes)
+                writer.add(commit.id, commit.time, commit.email, commit.name, commit.message, changes)
+
+
+def _packed(changes: Iterable[Change]) -> bytes:
+    """Changes as one value, because a list of records takes long to read; no path holds the byte between the fields."""
+    return b"\0".join(
+        field for one in changes for field in (one.path, one.status.encode(), one.before.encode(), one.after.encode())
+    )
+
+
+def _unpacked(packed: bytes) -> tuple[Change, ...]:
+    fields = packed.split(b"\0") if packed else []
+    return tuple(
+        Change(path, status.decode(), before.decode(), after.decode())
+        for path, status, before, after in zip(*(fields[first::4] for first in range(4)), strict=True)
+    )
 
 
 def _write_people(scratch: Path, people: People) -> None:

@@ -109,6 +109,9 @@ def locked(work: Work) -> Iterator[None]:
         # of a build that was killed: they hold the key, and texts that nothing was taken out of
         for stage in work.stages.iterdir():
             shutil.rmtree(stage, ignore_errors=True)
+        # of another version: what is forgotten would stay in it
+        for store in set(work.folder.glob("store-*.db")) - {work.store}:
+            store.unlink()
         yield
     finally:
         os.close(handle)

@@ -1,6 +1,8 @@
 """The second half of a build: the rows of every repository, in parts that are written once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 
@@ -69,29 +71,41 @@ def read_part(folder: Path) -> Part:
 def _tasks(
     reading: Reading, number: int, *, folder: Path, clusters: Mapping[int, str]
 ) -> Iterator[tuple[PartTask, bytes]]:
-    """The tasks of one source with the keys of their results: everything that a row of it can show is in the key."""
-    ledger = reading.ledger
-    files, sizes = _write_files(ledger, number, folder / f"files-{number:05d}.parquet", clusters)
-    edits, num_edits = _write_edits(reading, number, folder / f"edits-{number:05d}.parquet", clusters)
+    """The tasks of one source with the keys of their results: everything that a row of it can show is in the key.
+
+    A row of a file may show any other file of the source; one of an edit shows nothing but that edit.
+    """
+    base = key_of(VERSION, BUILDER, _settings(reading, number))
     survey = reading.sources[number].survey
     assert survey is not None
-    base = key_of(VERSION, BUILDER, _settings(reading, number), digest_file(survey.folder / CHANGES_NAME))
+    table, sizes = _write_files(reading.ledger, number, folder / f"files-{number:05d}.parquet", clusters)
+    files = key_of(base, table, digest_file(survey.folder / CHANGES_NAME))
     for first, last in _cut(sizes, PART_BYTES):
-        yield PartTask(kind="files", source=number, first=first, last=last), key_of(base, files, "files", first, last)
-    for first in range(0, num_edits, EDITS_PER_PART):
-        last = min(num_edits, first + EDITS_PER_PART)
-        yield PartTask(kind="edits", source=number, first=first, last=last), key_of(base, edits, "edits", first, last)
+        yield PartTask(kind="files", source=number, first=first, last=last), key_of(files, "files", first, last)
+    yield from _edit_tasks(reading, number, base=base, folder=folder, clusters=clusters)
     if reading.sources[number].reviews is not None:
-        path = folder / f"reviews-{number:05d}.parquet"
-        fixes, num_fixes = _write_edits(reading, number, path, clusters, kind="review")
-        for first in range(0, num_fixes, EDITS_PER_PART):
-            last = min(num_fixes, first + EDITS_PER_PART)
-            task = PartTask(kind="reviews", source=number, first=first, last=last)
-            yield task, key_of(base, fixes, "reviews", first, last)
+        yield from _edit_tasks(reading, number, base=base, folder=folder, clusters=clusters, kind="review")
     num_shares = -(-sum(sizes) // PACK_BYTES) if reading.config.tasks.pretrain.enabled else 0
     for share in range(num_shares):
         task = PartTask(kind="packs", source=number, first=share, last=num_shares)
-        yield task, key_of(base, files, "packs", share, num_shares)
+        yield task, key_of(files, "packs", share, num_shares)
+
+
+def _edit_tasks(
+    reading: Reading,
+    number: int,
+    *,
+    base: bytes,
+    folder: Path,
+    clusters: Mapping[int, str],
+    kind: EditKind = "edit",
+) -> Iterator[tuple[PartTask, bytes]]:
+    first = 0
+    path = folder / f"{kind}s-{number:05d}.parquet"
+    for digest, size in _write_edits(reading, number, path, clusters, kind=kind):
+        task = PartTask(kind="edits" if kind == "edit" else "reviews", source=number, first=first, last=first + size)
+        yield task, key_of(base, digest, task.kind)
+        first += size
 
 
 def _settings(reading: Reading, number: int) -> str:
@@ -127,28 +141,32 @@ def _write_files(ledger: Ledger, number: int, path: Path, clusters: Mapping[int,
 
 
 def _write_edits(
-    reading: Reading, number: int, path: Path, clusters: Mapping[int, str], *, kind: EditKind = "edit"
-) -> tuple[str, int]:
-    count = 0
+    reading: Reading, number: int, path: Path, clusters: Mapping[int, str], *, kind: EditKind
+) -> list[tuple[bytes, int]]:
+    """Write the table of edits; for each part in it a digest of its rows, and how many these are."""
+    parts = []
     survey = reading.sources[number].survey
     license_name = survey.facts.license if survey else None
+    placed = (edit for edit in reading.ledger.edits(number, kind=kind) if edit.split is not None)
     with ColumnFile(path, EDIT_SCHEMA) as columns:
-        for edit in reading.ledger.edits(number, kind=kind):
-            if edit.split is None:
-                continue
-            count += 1
-            columns.add(
-                edit.origin.commit,
-                edit.origin.time,
-                edit.origin.author,
-                edit.key,
-                edit.head,
-                clusters[edit.clusters[0]],
-                edit.split,
-                edit.slice,
-                license_name,
-            )
-    return digest_file(path), count
+        while edits := list(islice(placed, EDITS_PER_PART)):
+            state = sha256()
+            for edit in edits:
+                row = (
+                    edit.origin.commit,
+                    edit.origin.time,
+                    edit.origin.author,
+                    edit.key,
+                    edit.head,
+                    clusters[edit.clusters[0]],
+                    edit.split,
+                    edit.slice,
+                    license_name,
+                )
+                columns.add(*row)
+                state.update(repr(row).encode("utf-8", "backslashreplace"))
+            parts.append((state.digest(), len(edits)))
+    return parts
 
 
 def _cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Take what was forgotten out of the work folder of a dataset: out of the store, and whatever was made from it."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,15 +10,14 @@ from shutil import rmtree
 from pydantic import ValidationError
 
 from data_pipelines.config import PipelineConfig
-from data_pipelines.engine.reading import Reading, batches
-from data_pipelines.engine.results import EditHead, FileHead, settings_key
+from data_pipelines.engine.reading import Reading
+from data_pipelines.engine.results import settings_key
 from data_pipelines.engine.store import Store
 from data_pipelines.engine.survey import Survey, edit_key, file_key, survey_key
 from data_pipelines.engine.work import Work
 from data_pipelines.filters.paths import readable_path
 from data_pipelines.lineage.forgetting import Forgotten
 from data_pipelines.redact.redactor import Redactor
-from data_pipelines.reviews.fix_head import FixHead
 from finetune.contracts.dataset import DatasetManifest
 
 # what a manifest says beside the pipeline's own settings
@@ -49,7 +48,7 @@ def prune_work(work: Work, manifest: DatasetManifest, *, forgotten: Forgotten, k
     results, texts = 0, 0
     if work.store.is_file():
         with Store(work.store) as store:
-            results, texts = store.retain(kept.results(store))
+            results, texts = store.retain(kept.results())
     surveys = [folder for folder in _folders(work.surveys) if folder.name not in kept.surveys]
     for folder in surveys:
         rmtree(folder)
@@ -66,18 +65,12 @@ def drop_unused(reading: Reading) -> None:
         reading.store.retain(_used(reading))
 
 
-def _used(reading: Reading) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+def _used(reading: Reading) -> Iterator[bytes]:
     for number, survey in reading.surveys():
-        for entries in batches(survey.entries()):
-            keys = [reading.file_key(number, entry) for entry in entries if not entry.reason]
-            yield from _named(reading.store, keys, _file_texts)
-        for commits in batches(survey.candidates()):
-            keys = [reading.edit_key(number, commit.id) for commit in commits]
-            yield from _named(reading.store, keys, _edit_texts)
+        yield from (reading.file_key(number, entry) for entry in survey.entries() if not entry.reason)
+        yield from (reading.edit_key(number, commit.id) for commit in survey.signatures())
         found = reading.sources[number].reviews
-        for groups in batches(found.groups() if found else iter(())):
-            keys = [reading.fix_key(number, group) for group in groups]
-            yield from _named(reading.store, keys, _fix_texts)
+        yield from (reading.fix_key(number, group) for group in (found.groups() if found else ()))
 
 
 @dataclass
@@ -90,10 +83,10 @@ class _Kept:
     key: bytes
     surveys: set[str] = field(default_factory=set)
 
-    def results(self, store: Store) -> Iterator[tuple[bytes, Sequence[bytes]]]:
-        """Keys of results, with digests of their texts."""
+    def results(self) -> Iterator[bytes]:
+        """Keys of results."""
         for repo, survey, base, author in self.sources():
-            yield from self._of_survey(survey, repo, store=store, base=base, author=author)
+            yield from self._of_survey(survey, repo, base=base, author=author)
 
     def sources(self) -> Iterator[tuple[str, Survey, bytes, Callable[[str], str]]]:
         """Name, survey and settings key of each repository that stays and was surveyed; how authors are hashed."""
@@ -110,24 +103,19 @@ class _Kept:
             if folder.is_dir():
                 yield record.repo, Survey(folder), settings_key(config, section, self.key), author
 
-    def _of_survey(
-        self, survey: Survey, repo: str, *, store: Store, base: bytes, author: Callable[[str], str]
-    ) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+    def _of_survey(self, survey: Survey, repo: str, *, base: bytes, author: Callable[[str], str]) -> Iterator[bytes]:
         num_forgotten = 0
-        for entries in batches(survey.entries()):
-            stays = [not self.forgotten.raw_reason(repo, [entry.path], author(entry.email)) for entry in entries]
-            num_forgotten += stays.count(False)
-            keys = [file_key(base, entry) for entry, stay in zip(entries, stays, strict=True) if stay]
-            yield from _named(store, keys, _file_texts)
-        for commits in batches(survey.candidates()):
-            keys = []
-            for commit in commits:
-                paths = [change.path for change in commit.changes]
-                if self.forgotten.raw_reason(repo, paths, author(commit.email)):
-                    num_forgotten += 1
-                else:
-                    keys.append(edit_key(base, commit.id))
-            yield from _named(store, keys, _edit_texts)
+        for entry in survey.entries():
+            if self.forgotten.raw_reason(repo, [entry.path], author(entry.email)):
+                num_forgotten += 1
+            else:
+                yield file_key(base, entry)
+        for commit in survey.candidates():
+            paths = [change.path for change in commit.changes]
+            if self.forgotten.raw_reason(repo, paths, author(commit.email)):
+                num_forgotten += 1
+            else:
+                yield edit_key(base, commit.id)
         if not num_forgotten:
             self.surveys.add(survey.folder.name)
 
@@ -138,30 +126,9 @@ def authored(work: Work, manifest: DatasetManifest, *, authors: Collection[str],
     found: set[str] = set()
     for repo, survey, _, author in kept.sources():
         items = [(entry.email, readable_path(entry.path) or "") for entry in survey.entries()]
-        items += [(commit.email, commit.id) for commit in survey.candidates()]
+        items += [(commit.email, commit.id) for commit in survey.signatures()]
         found |= {f"{repo}:{name}" for email, name in items if author(email) in authors}
     return found
-
-
-def _named(
-    store: Store, keys: Sequence[bytes], texts_of: Callable[[bytes], list[str]]
-) -> Iterator[tuple[bytes, Sequence[bytes]]]:
-    for key, stored in store.heads(keys).items():
-        yield key, [bytes.fromhex(digest) for digest in texts_of(stored.head) if digest]
-
-
-def _file_texts(head: bytes) -> list[str]:
-    return [FileHead.model_validate_json(head).text]
-
-
-def _edit_texts(head: bytes) -> list[str]:
-    edit = EditHead.model_validate_json(head)
-    return [edit.answer, *(digest for file in edit.files for digest in (file.before, file.after))]
-
-
-def _fix_texts(head: bytes) -> list[str]:
-    fix = FixHead.model_validate_json(head)
-    return [fix.instruction, fix.shown, fix.answer, fix.before, fix.after]
 
 
 def _config_of(manifest: DatasetManifest) -> PipelineConfig | None:

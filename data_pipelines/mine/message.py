@@ -1,6 +1,7 @@
 """Commit messages as instructions: which say what was changed, and how they read without tracker noise."""
 
 import re
+from functools import lru_cache
 
 from data_pipelines.document import Commit
 from data_pipelines.filters.chain import readable_path
@@ -11,6 +12,8 @@ from data_pipelines.task_config import CommitEditSection
 
 MIN_SUBJECT_CHARS, MIN_SUBJECT_WORDS = 12, 3
 MAX_SUBJECT_CHARS, MAX_BODY_CHARS = 200, 1200
+# commits change the same files over and over
+PATHS_KEPT = 1 << 14
 BOT = re.compile(r"(?i)\[bot\]|\bdependabot\b|\brenovate\b|\bgithub-actions\b|\bpre-commit-ci\b|-bot\b")
 NOISE = re.compile(
     r"(?i)^(?:merge\b|revert\b|fixup!|squash!|amend!|wip\b|bump\b|release\b|v?\d+\.\d+|version\b"
@@ -32,16 +35,16 @@ TRAILER = re.compile(
 def edit_reason(commit: Commit, *, section: CommitEditSection, languages: tuple[str, ...]) -> str | None:
     """Why a commit gives no edit row, as far as its message and file list tell; None when it may."""
     code = [change for change in commit.changes if _is_wanted(change.path, languages)]
-    checks = (
-        (not code, "no file of a supported language"),
-        (len(code) > section.max_files, f"more than {section.max_files} code files"),
-        (any(change.status != "M" for change in code), "adds, removes or renames a code file"),
-        (any(_not_first_party(change.path) for change in code), "touches generated or vendored code"),
-        (bool(BOT.search(commit.name) or BOT.search(commit.email)), "written by a bot"),
-    )
-    for applies, reason in checks:
-        if applies:
-            return reason
+    if not code:
+        return "no file of a supported language"
+    if len(code) > section.max_files:
+        return f"more than {section.max_files} code files"
+    if any(change.status != "M" for change in code):
+        return "adds, removes or renames a code file"
+    if any(_not_first_party(change.path) for change in code):
+        return "touches generated or vendored code"
+    if BOT.search(commit.name) or BOT.search(commit.email):
+        return "written by a bot"
     return None if normalise(commit.message) else "message says too little"
 
 
@@ -71,11 +74,13 @@ def _body(text: str) -> str:
     return kept if len(kept) <= MAX_BODY_CHARS else ""
 
 
+@lru_cache(maxsize=PATHS_KEPT)
 def _is_wanted(path: bytes, languages: tuple[str, ...]) -> bool:
     text = readable_path(path)
     return text is not None and is_wanted(text, languages)
 
 
+@lru_cache(maxsize=PATHS_KEPT)
 def _not_first_party(path: bytes) -> bool:
     text = readable_path(path)
     return text is None or bool(vendored_reason(text) or generated_name_reason(text))

@@ -95,7 +95,8 @@ class FixReader:
             kept = head.model_copy(update={"hits": hits, "marks": marks or ""}).model_dump_json().encode()
             # before and after come last
             bands = b"".join(bands_of(text) for text in texts[-2:])
-            yield Result(key, self._people if marks is not None else ANY_PEOPLE, kept, bands), texts
+            people = self._people if marks is not None else ANY_PEOPLE
+            yield Result(key, people, kept, bands, reason=head.reason), texts
 
     def _checked(self, item: FixItem, fixes: Sequence[Fix]) -> tuple[str, str | None]:
         """Why the path cannot be used, "" when it can; and what the dictionary finds, None when it was not asked."""

@@ -13,10 +13,10 @@ from data_pipelines.engine.reading import (
     batches,
     count_hits,
     run_readers,
-    shown_path,
     still_holds,
 )
 from data_pipelines.engine.results import FileHead
+from data_pipelines.engine.shown import shown_path
 from data_pipelines.engine.sourcing import OpenSource
 from data_pipelines.engine.store import Result, key_of
 from data_pipelines.engine.survey import Survey

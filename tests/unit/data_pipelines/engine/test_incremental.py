@@ -118,6 +118,22 @@ def test_what_a_new_commit_left_alone_is_not_read_again(filled, tmp_path, shop, 
     assert commit not in read
 
 
+def test_edits_that_a_new_commit_left_alone_are_not_written_again(filled, tmp_path, shop, tasks_run, monkeypatch):
+    monkeypatch.setattr("data_pipelines.engine.writing.EDITS_PER_PART", 1)
+    monkeypatch.setattr("data_pipelines.engine.writer.Desk._edits", lambda *_: edits.append(1))
+    edits = []
+    out = tmp_path / "out"
+    build([filled.path], out)
+    assert len(edits) == 2
+    files = {f"shop/{name}.py": text_of(shop, name=name) for name in ("quince", "medlar")}
+    # more files, and files that change together: all that is made of files is written again
+    filled.commit(files, "Add two fruits to the shop")
+    del tasks_run[:]
+    build([filled.path], out)
+    assert len(edits) == 2
+    assert any(name.endswith(":write_task") for name in tasks_run)
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_build_after_new_commits_is_the_build_that_knew_nothing(workers, filled, tmp_path, shop):
     out = tmp_path / "out"

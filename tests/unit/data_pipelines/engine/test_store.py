@@ -2,7 +2,7 @@ import sqlite3
 
 import pytest
 
-from data_pipelines.engine.store import KEY_BYTES, Result, Still, Store, key_of, text_digest, write_pack
+from data_pipelines.engine.store import KEY_BYTES, Result, State, Still, Store, key_of, text_digest, write_pack
 from finetune.contracts.errors import DatasetError, MachineError
 
 ONE, TWO = key_of("one"), key_of("two")
@@ -29,6 +29,13 @@ def test_what_is_added_comes_back_byte_for_byte(store):
     assert store.heads([ONE, TWO]) == {ONE: Result(ONE, b"people", b"{}", b"bands")}
     assert (store.picks(ONE), store.functions(ONE)) == (b"picks", b"functions")
     assert [store.text(text_digest(text)) for text in TEXTS] == TEXTS
+
+
+def test_whether_a_result_holds_and_is_of_use_can_be_asked_without_reading_it(store):
+    store.add(Result(ONE, b"people", b"{}", b"bands", reason="too large"))
+    store.add(Result(TWO, b"", b"{}"))
+    assert store.states([ONE, TWO, key_of("unknown")]) == {ONE: State(b"people", "too large"), TWO: State(b"", "")}
+    assert store.heads([ONE])[ONE].reason == "too large"
 
 
 def test_any_number_of_keys_can_be_asked_for(store):
@@ -146,11 +153,10 @@ def test_a_pack_whose_rows_break_off_does_not_appear(tmp_path):
 
 def test_what_is_forgotten_does_not_stand_in_the_file_any_more(store):
     secret = b"the plan of the vault"
-    store.add(Result(ONE, b"", secret, b"", secret))
-    store.add(Result(TWO, b"", b"stays"), TEXTS)
+    store.add(Result(ONE, b"", secret, b"", secret), TEXTS[1:])
+    store.add(Result(TWO, b"", b"stays"), [text for text in TEXTS if text != TEXTS[1]])
     assert secret in store.path.read_bytes()
-    kept = [text_digest(text) for text in TEXTS if text != TEXTS[1]]
-    assert store.retain([(TWO, kept)]) == (1, 1)
+    assert store.retain([TWO, key_of("unknown")]) == (1, 1)
     assert secret not in store.path.read_bytes()
     assert list(store.heads([ONE, TWO])) == [TWO]
     assert store.text(text_digest(TEXTS[2])) == TEXTS[2]

@@ -50,7 +50,8 @@ def test_what_was_written_is_read_again(make_repository, survey_of):
     assert candidate.message.strip() == "Start both at two"
     assert [(change.path, change.status) for change in candidate.changes] == [(b"a.py", "M"), (b"b.py", "M")]
     assert candidate.changes[0].after == entry.blob
-    rejected = {commit.id: reason for commit, reason in survey.rejected()}
+    assert list(survey.signatures()) == [(second, entry.time, grace[1])]
+    rejected = dict(survey.rejected())
     assert first in rejected
     assert all(rejected.values())
     assert {"grace hopper", "ada byron"} == {name for name, _ in survey.people() if name}
@@ -174,5 +175,5 @@ def test_a_commit_that_touches_what_is_left_out_is_no_candidate(make_repository,
     kept = builder.commit({"b.py": "other = 2\n" * 20}, "Start the others at two")
     survey = survey_of(builder.path, **{name: value for name, value in settings.items() if name == "filters"})
     assert [commit.id for commit in survey.candidates()] == [kept]
-    reasons = {commit.id: reason for commit, reason in survey.rejected()}
+    reasons = dict(survey.rejected())
     assert reasons[left_out].startswith("touches a file that is left out: ")

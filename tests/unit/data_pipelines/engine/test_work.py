@@ -63,6 +63,15 @@ def test_inputs_of_a_killed_build_do_not_stay(tmp_path):
         assert work.new_stage("read") != stage
 
 
+def test_the_store_of_another_version_does_not_stay(tmp_path):
+    work = work_of(tmp_path, tmp_path / "out")
+    work.folder.mkdir(parents=True)
+    for path in (work.store, work.store.with_name("store-1.db")):
+        path.write_bytes(b"texts")
+    with locked(work):
+        assert list(work.folder.glob("store*")) == [work.store]
+
+
 def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path):
     old = os.umask(0)
     try:
