@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from finetune.families.base import Family, Sentinels, Unsupported
+from finetune.families.base import Family, Sentinels, Supported
 
 FULL_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR_ATTENTION = ("in_proj_qkv", "in_proj_z", "out_proj")
@@ -43,8 +43,6 @@ QWEN3_5 = Family(
         "<|file_sep|>",
         "<|repo_name|>",
     ),
-    packing=Unsupported(
-        "rows that share a sequence leak the recurrent state across their border without kernels that reset it"
-    ),
+    packing=Supported(),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

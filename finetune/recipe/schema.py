@@ -81,8 +81,14 @@ class TrainSection(Section):
         default=1.0, gt=0, le=100, description="Passes over the rows; max_steps wins where both are set."
     )
     max_steps: int | None = Field(default=None, ge=1, description="Optimiser steps. None: as epochs says.")
-    micro_batch: int = Field(default=1, ge=1, le=1024, description="Rows in one forward pass.")
+    micro_batch: int = Field(
+        default=1, ge=1, le=1024, description="Rows in one forward pass, or what these could hold where rows are packed."
+    )
     accumulation: int = Field(default=16, ge=1, le=4096, description="Forward passes in one optimiser step.")
+    packing: bool = Field(
+        default=True,
+        description="Whole rows share a sequence, kept apart exactly; off, with a notice, where a proof at start fails.",
+    )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         default="paged_adamw_8bit", description="paged_adamw_8bit keeps its state off a full card."
     )
