@@ -48,13 +48,14 @@ def read_shape(folder: Path, *, targets: Sequence[str], rank: int) -> ModelShape
 
 def meta_model(folder: Path) -> Any:
     """The text model of a folder's config.json in bfloat16, without memory behind its weights."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config.get_text_config(), dtype=torch.bfloat16)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as cause:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, StrictDataclassError) as cause:
         raise BaseModelError(f"No model can be built from {folder / 'config.json'}: {cause}.", HINT) from cause
 
 
@@ -93,7 +94,7 @@ def _map_key(name: str, parameter: nn.Parameter, owner: nn.Module) -> tuple[str,
     if parameter.dim() == 3 and "experts" in name.split("."):
         # Fused experts: (experts, outputs, inputs), or the last two the other way round in some families
         experts, outputs, inputs = parameter.shape
-        return name.split(".")[-1], inputs, outputs, experts
+        return "experts." + name.rpartition(".")[2], inputs, outputs, experts
     return None
 
 

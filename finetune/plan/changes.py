@@ -13,6 +13,7 @@ ROW_STEP, LEAST_ROW = 256, 512
 LEAST_RANK = 4
 # Many cards share the weights only; each keeps its own activations and buffers
 SHARED_SHARE = 0.85
+MOST_CARDS = 16
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Carrier:
-    """A number of cards whose memory together holds the base and leaves room for the work."""
+    """A number of cards whose memory together holds the base and leaves room for the work.
+
+    quantization is that of the base on them: "nf4" or "none".
+    """
 
     cards: int
     name: str
-    weights: str
+    quantization: str
 
 
 def peak(shape: ModelShape, work: Workload) -> int:
@@ -81,15 +85,24 @@ def _excess(found: Sequence[Phase], card: Card) -> int:
 
 
 def carriers(shape: ModelShape, work: Workload) -> tuple[Carrier, ...]:
-    """How many cards of each kind hold the base, in 4 and in 16 bit; only the kinds that need at most 16."""
-    found = []
-    for quantization, label in ((Quantization.NF4, "4-bit"), (Quantization.NONE, "16-bit")):
-        weights = sum(item.size for item in base_items(shape, replace(work, quantization=quantization)))
-        for card in CARDS:
-            count = -(-weights // int(card.usable_bytes * SHARED_SHARE))
-            if count <= 16:
-                found.append(Carrier(count, card.name, label))
+    """Single cards on which the workload fits as it is, and how many of each kind share the base in 16 bit.
+
+    Kinds of which more than 16 are needed are left out. A base in 4 bit is not shared: bitsandbytes' packed weights
+    come out of FSDP2 with wrong bits (bitsandbytes issue 1945).
+    """
+    found = [Carrier(1, card.name, str(work.quantization)) for card in CARDS if peak(shape, work) <= card.usable_bytes]
+    weights = weight_bytes(shape, work, Quantization.NONE)
+    for card in CARDS:
+        count = max(2, -(-weights // int(card.usable_bytes * SHARED_SHARE)))
+        if count <= MOST_CARDS:
+            found.append(Carrier(count, card.name, str(Quantization.NONE)))
     return tuple(found)
+
+
+def weight_bytes(shape: ModelShape, work: Workload, quantization: Quantization) -> int:
+    """What the base takes in this quantization, its embedding included."""
+    loaded = replace(work, quantization=quantization)
+    return sum(item.size for item in base_items(shape, loaded, loading=True))
 
 
 Proposal = tuple[Workload, tuple[str, ...], str]

@@ -78,7 +78,7 @@ class Phase:
 def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     """Loading, the first and the longest step, evaluation, and saving, in this order."""
     base, adapter = base_items(shape, work), adapter_items(shape, work)
-    weights, gradients, states = adapter
+    weights, gradients, _ = adapter
     buffer = dequantised(shape, work)
     context = Item("CUDA context and libraries", CONTEXT_BYTES)
     step = step_items(shape, work)

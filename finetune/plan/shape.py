@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class LinearMaps:
     """count equal tensors of one name, each holding `experts` matrices of outputs x inputs; a token uses `active`.
 
-    name is the last part of the module's name, such as "q_proj"; of a fused expert tensor, the parameter's name. A
-    dense map has experts = active = 1.
+    name is the last part of the module's name, such as "q_proj"; of a fused expert tensor, "experts." and the
+    parameter's name. A dense map has experts = active = 1.
     """
 
     name: str

@@ -41,16 +41,13 @@ def training_flops(
     """
     forwards = 2 if checkpointing else 1
     active = sum(maps.active_parameters for maps in shape.maps)
-    adapter = sum(
-        rank * (maps.inputs + maps.outputs) * maps.active * maps.count for maps in shape.adapted(targets)
-    )
+    adapter = sum(rank * (maps.inputs + maps.outputs) * maps.active * maps.count for maps in shape.adapted(targets))
     return Flops(
         body=PER_WEIGHT * active * (forwards + 1),
         head=PER_WEIGHT * shape.vocabulary_parameters * 3,
         adapter=PER_WEIGHT * adapter * (forwards + TRAINED_BACKWARD),
         attention=sum(_attention(layer, row_tokens) for layer in shape.layers) * (forwards + ATTENTION_BACKWARD),
-        linear_attention=sum(layer.state_flops * layer.count for layer in shape.layers)
-        * (forwards + STATE_BACKWARD),
+        linear_attention=sum(layer.state_flops * layer.count for layer in shape.layers) * (forwards + STATE_BACKWARD),
     )
 
 

@@ -58,10 +58,14 @@ def train(
 
 
 class DryRun(Contract):
-    """What a recipe would do. counts are rows by task; num_tokens is what training would read, padding left out."""
+    """What a recipe would do. counts are rows by task; num_rows and num_tokens are what training would read.
+
+    A row that is read twice counts twice; padding is left out.
+    """
 
     counts: dict[str, int]
     num_heldout: int
+    num_rows: int
     num_tokens: int
     num_loss_tokens: int
     num_steps: int
@@ -97,6 +101,7 @@ def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     return DryRun(
         counts=rows.counts(),
         num_heldout=len(rows.heldout),
+        num_rows=len(rows.order.indices),
         num_tokens=sum(rows.step_tokens),
         num_loss_tokens=sum(rows.train[index].num_loss_tokens for index in rows.order.indices),
         num_steps=rows.order.num_steps,
@@ -175,7 +180,9 @@ class _Job:
         """Load, render, train, export, register."""
         section = self.resolved.base
         note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
-        base = load_base(Path(section.path), quantization=section.quantization)
+        base = load_base(
+            Path(section.path), quantization=section.quantization, embedding_on_host=section.embedding_on_host
+        )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
         _tell_reasons(rows.reasons)
         self.run.update(steps_total=rows.order.num_steps)
@@ -243,7 +250,8 @@ class _Job:
         if not rows.heldout:
             return
         pairs = [(row.input_ids, row.labels) for row in rows.heldout]
-        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer))
+        batch_rows = self.resolved.evaluate.batch_rows
+        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
         found = heldout_loss(rows.heldout, losses)
         note(f"Held-out sample at step {step}: {found.bits_per_byte:.3f} bits per byte, loss {found.loss:.3f}")
         self.tracker.metrics(step, {"eval/loss": found.loss, "eval/bits_per_byte": found.bits_per_byte})

@@ -19,6 +19,7 @@ from finetune.contracts.errors import RunError
 from finetune.model.lora import TRAINED_ADAPTER, cast_trainables
 from finetune.recipe.schema import TrainSection
 from finetune.render.rows import TokenRow
+from finetune.terminal.output import note
 from finetune.train.checkpoints import Checkpoint, CheckpointStore
 from finetune.train.interrupt import StopRequest
 from finetune.train.order import RowOrder
@@ -166,6 +167,15 @@ def token_dataset(rows: Sequence[TokenRow]) -> datasets.Dataset:
     )
 
 
+def _checkpointing_arguments(section: TrainSection, device: str) -> dict[str, bool] | None:
+    if not section.activation_offload:
+        return None
+    if device == "cpu":
+        note("train.activation_offload changes nothing on a CPU: what is saved is in host memory anyway.")
+        return None
+    return {"offload": True}
+
+
 def training_arguments(section: TrainSection, *, num_steps: int, device: str, folder: Path) -> SFTConfig:
     """The recipe's train section in SFTConfig's words. Rows are given whole: nothing is cut, packed or reordered."""
     return SFTConfig(
@@ -178,6 +188,7 @@ def training_arguments(section: TrainSection, *, num_steps: int, device: str, fo
         weight_decay=section.weight_decay,
         max_grad_norm=section.max_grad_norm,
         activation_checkpointing=section.activation_checkpointing,
+        activation_checkpointing_kwargs=_checkpointing_arguments(section, device),
         seed=section.seed,
         logging_steps=section.log_every_steps,
         logging_first_step=True,
