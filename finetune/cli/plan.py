@@ -51,10 +51,10 @@ def plan(
     rows, notes = _rows(resolved, home)
     shape = read_shape(Path(resolved.base.path), targets=resolved.lora.targets, rank=resolved.lora.rank)
     made = make_plan(
-        resolved.name,
         shape,
         workload(resolved),
         place,
+        recipe=resolved.name,
         num_tokens=rows.num_tokens if rows else None,
         mean_row=rows.num_tokens / rows.num_rows if rows else None,
         notes=notes,

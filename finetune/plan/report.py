@@ -11,6 +11,7 @@ from finetune.plan.memory import Phase, Workload, checkpoint_bytes, host_bytes, 
 from finetune.plan.shape import ModelShape
 from finetune.plan.speed import HIGH_UTILISATION, LOW_UTILISATION, Flops, tokens_per_second, training_flops
 
+SMALL_BASE = 1_000_000_000
 # How a figure was come by. Nothing here is measured: a run on the card compares its peak with the plan.
 Basis = Literal["calculated"]
 CALCULATED: Basis = "calculated"
@@ -109,16 +110,19 @@ class Plan(Contract):
 
 
 def make_plan(
-    recipe: str,
     shape: ModelShape,
     work: Workload,
     card: Card,
     *,
+    recipe: str,
     num_tokens: int | None = None,
     mean_row: float | None = None,
     notes: Sequence[str] = (),
 ) -> Plan:
-    """Plan a workload. num_tokens and mean_row are the dataset's, None without one: rows count as of the longest."""
+    """Plan a workload. recipe is its name.
+
+    num_tokens and mean_row are the dataset's, None without one: rows count as of the longest then.
+    """
     found = phases(shape, work)
     fits = all(phase.peak <= card.usable_bytes for phase in found)
     changes = () if fits else changes_that_fit(shape, work, card)
@@ -217,6 +221,8 @@ def _notes(shape: ModelShape, work: Workload, card: Card) -> list[str]:
         )
     if card.peak_tflops is None:
         found.append("The speed of this card is not known: name one, such as --card 4090, for the time.")
+    elif shape.parameters < SMALL_BASE:
+        found.append("The share of the peak is that of bases of billions of parameters; small ones wait for the CPU.")
     if any(maps.experts > 1 for maps in shape.maps):
         found.append("Fused experts are counted in the quantization of the recipe.")
     return found

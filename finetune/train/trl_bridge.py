@@ -167,7 +167,8 @@ def token_dataset(rows: Sequence[TokenRow]) -> datasets.Dataset:
     )
 
 
-def _checkpointing_arguments(section: TrainSection, device: str) -> dict[str, bool] | None:
+def checkpointing_arguments(section: TrainSection, *, device: str) -> dict[str, bool] | None:
+    """The library's arguments of activation checkpointing, None for its own. On a CPU, a note says why it gets none."""
     if not section.activation_offload:
         return None
     if device == "cpu":
@@ -188,7 +189,7 @@ def training_arguments(section: TrainSection, *, num_steps: int, device: str, fo
         weight_decay=section.weight_decay,
         max_grad_norm=section.max_grad_norm,
         activation_checkpointing=section.activation_checkpointing,
-        activation_checkpointing_kwargs=_checkpointing_arguments(section, device),
+        activation_checkpointing_kwargs=checkpointing_arguments(section, device=device),
         seed=section.seed,
         logging_steps=section.log_every_steps,
         logging_first_step=True,
