@@ -88,3 +88,8 @@ def test_single_cards_carry_the_recipe_as_it_is(shape: ModelShape, work: Workloa
     assert {row.name for row in found if row.cards == 1} == {
         "3090", "4090", "5090", "A100-40GB", "L40S", "A100-80GB", "H100", "H200"
     }  # fmt: skip
+
+
+def test_a_change_that_helps_no_phase_that_is_too_large_is_passed_over(shape: ModelShape, work: Workload) -> None:
+    # only generated text is too much, and that keeps no checkpoints
+    assert settings(shape, replace(work, new_tokens=68_000)) == ["base.embedding_on_host=true"]
