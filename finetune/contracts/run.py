@@ -78,8 +78,9 @@ class RunLayout:
 
 
 class RunState(Contract):
-    """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute. packed: whether rows share
-    sequences, None before that is known.
+    """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute.
+
+    packed: whether rows share sequences, None before that is known.
     """
 
     schema_version: Literal[1] = 1

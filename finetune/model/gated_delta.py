@@ -51,8 +51,8 @@ def chunk_gated_delta_rule(
     query, key: [batch, tokens, key heads, key size]; value: [batch, tokens, value heads, value size]; g (log decay,
     at most 0) and beta: [batch, tokens, value heads]; initial_state: [batch, value heads, key size, value size].
     Returns the output [batch, tokens, value heads, value size] in query's dtype, and the final state (float32) or None.
-    `cu_seqlens` [rows + 1] holds where the rows of a packed sequence begin, and its end: each begins with an empty state.
-    Raises ValueError for packed rows in a batch or with a state from before.
+    `cu_seqlens` [rows + 1] holds where the rows of a packed sequence begin, and its end: each begins with an empty
+    state. Raises ValueError for packed rows in a batch or with a state from before.
     """
     cu_seqlens = kwargs.get("cu_seqlens")
     if cu_seqlens is not None and (query.shape[0] != 1 or initial_state is not None):
@@ -173,9 +173,9 @@ def causal_conv1d(
 ) -> torch.Tensor:
     """The depthwise causal convolution as shifted multiply-adds; the library's signature and result.
 
-    hidden_states: [batch, channels, tokens]; weight: [channels, kernel]; `seq_idx` [batch, tokens] numbers the rows of a
-    packed sequence, of which none sees another. Channels are summed in the layout the projection wrote them in (tokens
-    outer), which saves the two transposed copies that conv1d makes.
+    hidden_states: [batch, channels, tokens]; weight: [channels, kernel]; `seq_idx` [batch, tokens] numbers the rows of
+    a packed sequence, of which none sees another. Channels are summed in the layout the projection wrote them in
+    (tokens outer), which saves the two transposed copies that conv1d makes.
     """
     seq_idx = kwargs.get("seq_idx")
     num_tokens, kernel = hidden_states.shape[-1], weight.shape[-1]

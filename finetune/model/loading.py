@@ -13,8 +13,10 @@ from finetune.contracts.io import digest_file, digest_text
 from finetune.families.base import Family
 from finetune.families.registry import family_for
 from finetune.model.gated_delta import use_fast_delta_rule
+from finetune.model.host_embedding import move_embedding_to_host
 from finetune.model.identity import HINT, TOKENIZER_NAME, read_identity
 from finetune.model.quiet import quiet_libraries
+from finetune.terminal.output import note
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,14 @@ class LoadedBase:
     tokenizer_digest: str
 
 
-def load_base(path: Path, *, quantization: Quantization, device: str = "auto") -> LoadedBase:
+def load_base(
+    path: Path, *, quantization: Quantization, device: str = "auto", embedding_on_host: bool = False
+) -> LoadedBase:
     """Load the base in the folder path. device is "cpu", "cuda" or "auto": cuda if there is one.
 
-    Raises BaseModelError for a folder that is missing, damaged or not of a known family, MachineError for a GPU that
-    is absent or has no bfloat16.
+    embedding_on_host frees the GPU of the embedding; on a CPU it changes nothing, and a note says so. Raises
+    BaseModelError for a folder that is missing, damaged or not of a known family, MachineError for a GPU that is absent
+    or has no bfloat16.
     """
     place = choose_device(device)
     identity = read_identity(path)
@@ -52,6 +57,8 @@ def load_base(path: Path, *, quantization: Quantization, device: str = "auto") -
 
     audit_modules(model, family, quantization)
     use_fast_delta_rule(model)
+    if embedding_on_host:
+        _free_gpu_of_embedding(model, place)
     return LoadedBase(
         model=model,
         tokenizer=tokenizer,
@@ -62,6 +69,15 @@ def load_base(path: Path, *, quantization: Quantization, device: str = "auto") -
         chat_template_digest=digest_text(tokenizer.chat_template or ""),
         tokenizer_digest=digest_file(path / TOKENIZER_NAME),
     )
+
+
+def _free_gpu_of_embedding(model: Any, device: str) -> None:
+    if device == "cpu":
+        note("base.embedding_on_host changes nothing on a CPU: the embedding is in host memory anyway.")
+        return
+    freed = move_embedding_to_host(model)
+    torch.cuda.empty_cache()
+    note(f"The embedding is in host memory: {freed / 2**30:.2f} GiB of the GPU are free for longer rows.")
 
 
 def choose_device(device: str) -> str:

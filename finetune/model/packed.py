@@ -1,4 +1,4 @@
-"""Rows that share one sequence, exactly: the tensors that keep them apart, and the proof that the loaded model obeys."""
+"""Rows that share one sequence, exactly: the tensors that keep them apart, and the proof that a loaded model obeys."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,9 @@ class PackingProof:
     def problem(self) -> str:
         """What is beyond that which rounding explains, "" when nothing is."""
         if max(self.logits, self.gradients) > TOLERANCE:
-            return f"packed rows differ from separate ones by {self.logits:.1%} (logits), {self.gradients:.1%} (gradients)"
+            return (
+                f"packed rows differ from separate ones by {self.logits:.1%} (logits), {self.gradients:.1%} (gradients)"
+            )
         if max(self.moved_logits, self.moved_gradients) > ISOLATION_TOLERANCE:
             return (
                 "a packed row depends on the row before it:"

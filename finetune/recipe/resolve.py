@@ -49,6 +49,7 @@ class ResolvedBase(Section):
     model_type: str
     quantization: Quantization
     keep_16bit: tuple[str, ...]
+    embedding_on_host: bool = False
 
 
 class ResolvedLora(Section):
@@ -96,6 +97,7 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
             model_type=model_type,
             quantization=recipe.base.quantization,
             keep_16bit=family.keep_16bit,
+            embedding_on_host=recipe.base.embedding_on_host,
         ),
         "data": recipe.data,
         "lora": ResolvedLora(
@@ -114,10 +116,11 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
 
 
 def base_folder(path: str) -> Path:
-    """The absolute folder of a base model; "embedded" is the one inside this package."""
+    """The absolute folder of a base model, or of its config.json; "embedded" is the one inside this package."""
     if path == EMBEDDED_BASE:
         return Path(__file__).resolve().parent.parent / "embedded" / "base"
-    return Path(path).expanduser().resolve()
+    found = Path(path).expanduser().resolve()
+    return found.parent if found.name == "config.json" and found.is_file() else found
 
 
 def read_model_type(folder: Path) -> str:

@@ -52,9 +52,8 @@ def plan_order(
     """The order for rows of these lengths (tokens), each seen weights[i] times an epoch.
 
     A weight of 1.5 shows a row once, and half of such rows a second time, another half in each epoch. pass_tokens is
-    what a forward pass holds of rows that share its sequence, at least the longest row; with None the micro_batch rows of
-    a pass have about the same length. Which passes make a step is random. A pass is not filled beyond what a window of
-    rows gives, so that rows stay well mixed.
+    what a forward pass holds of rows that share its sequence, at least the longest row; with None the micro_batch rows
+    of a pass have about the same length. Which passes make a step is random.
     """
     assert lengths and len(lengths) == len(weights)
     mixer = random.Random(f"{section.seed}:batches")  # noqa: S311

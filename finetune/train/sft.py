@@ -68,10 +68,14 @@ def train(
 
 
 class DryRun(Contract):
-    """What a recipe would do. counts are rows by task; num_tokens is what training would read, padding left out."""
+    """What a recipe would do. counts are rows by task; num_rows and num_tokens are what training would read.
+
+    A row that is read twice counts twice; padding is left out.
+    """
 
     counts: dict[str, int]
     num_heldout: int
+    num_rows: int
     num_tokens: int
     num_loss_tokens: int
     num_steps: int
@@ -109,6 +113,7 @@ def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     return DryRun(
         counts=rows.counts(),
         num_heldout=len(rows.heldout),
+        num_rows=len(order.indices),
         num_tokens=sum(order.step_tokens(row_lengths(rows.train))),
         num_loss_tokens=sum(rows.train[index].num_loss_tokens for index in order.indices),
         num_steps=order.num_steps,
@@ -187,7 +192,9 @@ class _Job:
         """Load, render, train, export, register."""
         section = self.resolved.base
         note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
-        base = load_base(Path(section.path), quantization=section.quantization)
+        base = load_base(
+            Path(section.path), quantization=section.quantization, embedding_on_host=section.embedding_on_host
+        )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
         _tell_reasons(rows.reasons)
         model = attach(base, self.resolved.lora, seed=self.resolved.train.seed)
@@ -210,15 +217,13 @@ class _Job:
         packed, before = self.resolved.train.packing and not problem, self.run.state.packed
         if before is not None and packed != before:
             raise RunError(
-                f"The run {self.run.state.run_id} began with rows {'packed' if before else 'apart'}; on this machine they"
-                f" would be {'packed' if packed else 'apart'}, in another order.",
+                f"The run {self.run.state.run_id} began with rows {'packed' if before else 'apart'}; here they would"
+                f" be {'packed' if packed else 'apart'}, in another order.",
                 "Go on where it began, with the same packages; or start a new run: finetune train RECIPE",
             )
         return packed
 
-    def _train(
-        self, model: Any, base: LoadedBase, rows: PreparedRows, *, order: RowOrder
-    ) -> TrainingFigures | None:
+    def _train(self, model: Any, base: LoadedBase, rows: PreparedRows, *, order: RowOrder) -> TrainingFigures | None:
         store = self._store(base)
         checkpoint = store.newest() if self.resumed else None
         start_at = self._start_at(checkpoint)
@@ -275,7 +280,8 @@ class _Job:
         if not rows.heldout:
             return
         pairs = [(row.input_ids, row.labels) for row in rows.heldout]
-        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer))
+        batch_rows = self.resolved.evaluate.batch_rows
+        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
         found = heldout_loss(rows.heldout, losses)
         note(f"Held-out sample at step {step}: {found.bits_per_byte:.3f} bits per byte, loss {found.loss:.3f}")
         self.tracker.metrics(step, {"eval/loss": found.loss, "eval/bits_per_byte": found.bits_per_byte})

@@ -20,6 +20,7 @@ from finetune.model.lora import TRAINED_ADAPTER, cast_trainables
 from finetune.model.packed import packed_inputs
 from finetune.recipe.schema import TrainSection
 from finetune.render.rows import TokenRow
+from finetune.terminal.output import note
 from finetune.train.checkpoints import Checkpoint, CheckpointStore
 from finetune.train.interrupt import StopRequest
 from finetune.train.order import RowOrder
@@ -188,6 +189,16 @@ def packed_batch(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return packed_inputs(list(zip(entry["input_ids"], entry["labels"], strict=True)))
 
 
+def checkpointing_arguments(section: TrainSection, *, device: str) -> dict[str, bool] | None:
+    """The library's arguments of activation checkpointing, None for its own. On a CPU, a note says why it gets none."""
+    if not section.activation_offload:
+        return None
+    if device == "cpu":
+        note("train.activation_offload changes nothing on a CPU: what is saved is in host memory anyway.")
+        return None
+    return {"offload": True}
+
+
 def training_arguments(
     section: TrainSection, *, num_steps: int, device: str, folder: Path, packed: bool = False
 ) -> SFTConfig:
@@ -204,6 +215,7 @@ def training_arguments(
         weight_decay=section.weight_decay,
         max_grad_norm=section.max_grad_norm,
         activation_checkpointing=section.activation_checkpointing,
+        activation_checkpointing_kwargs=checkpointing_arguments(section, device=device),
         seed=section.seed,
         logging_steps=section.log_every_steps,
         logging_first_step=True,

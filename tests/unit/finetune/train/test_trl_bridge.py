@@ -67,7 +67,9 @@ def build(
     if packed:
         order = RowOrder(PACKS[: section.accumulation], section.accumulation, packed=True)
     else:
-        passes = [tuple(range(start, min(8, start + section.micro_batch))) for start in range(0, 8, section.micro_batch)]
+        passes = [
+            tuple(range(start, min(8, start + section.micro_batch))) for start in range(0, 8, section.micro_batch)
+        ]
         order = RowOrder(tuple(passes), section.accumulation)
     with quiet_libraries():
         from finetune.train.trl_bridge import LoopParts, build_trainer
@@ -168,3 +170,53 @@ def test_rows_are_taken_whole_in_the_given_order(tiny_base: Path, rows: tuple[To
     assert found == [(row.input_ids, row.labels) for row in rows[:8]]
     assert all((batch["labels"][batch["attention_mask"] == 0] == -100).all() for batch in batches)
     assert not trainer.args.packing and not trainer.padding_free
+
+
+def test_offloaded_checkpoints_change_no_gradient_and_are_one_hidden_state_a_layer(
+    tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, but that host memory is not pinned, which only a GPU can do."""
+    from transformers import modeling_utils
+
+    from finetune.train import trl_bridge
+
+    moved: list[tuple[int, ...]] = []
+
+    class Counted(torch.autograd.graph.saved_tensors_hooks):
+        def __init__(self, *, pin_memory: bool, device_type: str) -> None:
+            assert pin_memory
+
+            def pack(tensor: torch.Tensor) -> torch.Tensor:
+                moved.append(tuple(tensor.shape))
+                return tensor.clone()
+
+            super().__init__(pack, lambda tensor: tensor)
+
+    monkeypatch.setattr(modeling_utils, "save_on_cpu", Counted)
+    arguments = trl_bridge.checkpointing_arguments
+
+    def as_on_a_gpu(section: TrainSection, *, device: str) -> dict[str, bool] | None:
+        return arguments(section, device="cuda")
+
+    norms = {}
+    for offload in (False, True):
+        if offload:
+            monkeypatch.setattr(trl_bridge, "checkpointing_arguments", as_on_a_gpu)
+        values = {"accumulation": 8, "activation_checkpointing": True, "activation_offload": offload}
+        trainer, _, watcher = build(tiny_base, rows, tmp_path / str(offload), **values)
+        run(trainer)
+        norms[offload] = (watcher.losses[0], watcher.norms[0])
+        assert bool(moved) is offload
+    assert norms[True] == norms[False]
+    hidden = [shape for shape in moved if len(shape) == 3 and shape[-1] == 64]
+    # 4 layers in each of 8 passes
+    assert len(hidden) == 4 * 8
+
+
+def test_offload_on_a_cpu_says_that_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    from finetune.train.trl_bridge import checkpointing_arguments
+
+    section = TrainSection(activation_offload=True)
+    assert checkpointing_arguments(section, device="cpu") is None
+    assert "activation_offload changes nothing on a CPU" in capsys.readouterr().err
+    assert checkpointing_arguments(section, device="cuda") == {"offload": True}
