@@ -91,7 +91,7 @@ def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     base = Path(resolved.base.path)
     family = family_for(resolved.base.model_type)
     tokenizer = load_tokenizer(base)
-    family.check_tokenizer(tokenizer)
+    family = family.for_tokenizer(tokenizer)
     num_trainable = count_trainable(base, resolved.lora)
     rows = prepare_rows(dataset, tokenizer, family, resolved=resolved)
     return DryRun(
