@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import LAYER_TARGETS, NO_PACKING, TARGETS
-from finetune.families.tokens import Sentinels, Supported, TokenForm, Unsupported
+from finetune.families.tokens import Experimental, Sentinels, TokenForm, Unsupported
 
 GEMMA_TOKENS = TokenForm(
     name="Gemma",
@@ -22,7 +22,7 @@ GEMMA_TOKENS = TokenForm(
 CODEGEMMA_TOKENS = replace(
     GEMMA_TOKENS,
     name="CodeGemma",
-    infill=Supported(),
+    infill=Experimental("the form is the published one; it was not tried on the published tokenizer"),
     sentinels=Sentinels(
         fim_prefix="<|fim_prefix|>",
         fim_suffix="<|fim_suffix|>",
@@ -33,7 +33,7 @@ CODEGEMMA_TOKENS = replace(
 )
 
 SOFTCAP = "it caps its logits after the head, which the fused loss and the scoring here leave out"
-NO_TEXT_CLASS = "the library has no way to load its text part alone; text checkpoints of Gemma 3 say gemma3_text"
+NO_TEXT_CLASS = "AutoModelForCausalLM loads it with its vision part"
 
 GEMMA = Family(
     name="gemma",

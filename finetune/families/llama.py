@@ -6,7 +6,7 @@ offered. DeepSeek-Coder's form (prefix, hole, end) is this project's order under
 
 from finetune.families.base import Family
 from finetune.families.dense import LAYER_TARGETS, NO_PACKING, TARGETS
-from finetune.families.tokens import Sentinels, Supported, TokenForm, Unsupported
+from finetune.families.tokens import Experimental, Sentinels, TokenForm, Unsupported
 
 LLAMA3 = TokenForm(
     name="Llama 3",
@@ -23,7 +23,7 @@ DEEPSEEK_CODER = TokenForm(
     document_end="<｜end▁of▁sentence｜>",
     turn_start=None,
     turn_end="<|EOT|>",
-    infill=Supported(),
+    infill=Experimental("the form is the published one; it was not tried on the published tokenizer"),
     sentinels=Sentinels(fim_prefix="<｜fim▁begin｜>", fim_suffix="<｜fim▁hole｜>", fim_middle="<｜fim▁end｜>"),
     infill_stops=("<｜end▁of▁sentence｜>", "<|EOT|>", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
 )

@@ -1,5 +1,7 @@
 """Every family on a tiny random base of its real architecture: 4-bit as it says, every target trained and exported."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import torch
 from finetune.adapters.export import AdapterOrigin, write_adapter
 from finetune.adapters.verify import verify_adapter
 from finetune.contracts.adapter import Quantization
+from finetune.contracts.errors import BaseModelError
 from finetune.families.base import Family
+from finetune.families.llama import LLAMA
+from finetune.families.mixtral import MIXTRAL
 from finetune.families.mixtures import EXPERTS
 from finetune.families.registry import FAMILIES
 from finetune.model.audit import audit_modules
-from finetune.model.loading import LoadedBase, load_base
+from finetune.model.loading import LoadedBase, load_base, load_weights
 from finetune.model.lora import attach, count_trainable, layer_kinds
+from finetune.model.quiet import quiet_libraries
 from finetune.model.scoring import row_losses
 from finetune.recipe.resolve import ResolvedLora, read_text_config
 
@@ -103,3 +109,64 @@ def test_the_largest_preset_trains_exports_and_verifies(family: Family, family_b
     manifest = write_adapter(model, base, lora, origin=origin, folder=tmp_path / "adapter")
     assert verify_adapter(tmp_path / "adapter", folder) == manifest
     assert manifest.targets == lora.targets
+
+
+VISION = {
+    "depth": 1,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 64,
+    "out_hidden_size": 64,
+    "patch_size": 4,
+    "num_position_embeddings": 16,
+}
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_5_moe"])
+def test_a_multimodal_checkpoint_is_loaded_as_its_text_class(name: str, family_base: MakeBase, tmp_path: Path) -> None:
+    """With vision and multi-token prediction on the disk, and the text part's own weights in memory."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    text_folder = family_base(name)
+    text = json.loads((text_folder / "config.json").read_text())
+    with quiet_libraries():
+        config = AutoConfig.for_model(name, text_config=text, vision_config=VISION)
+        whole = AutoModelForImageTextToText.from_config(config).to(torch.bfloat16)
+        whole.save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(text_folder / file, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state["mtp.fc.weight"] = torch.zeros(64, 128, dtype=torch.bfloat16)
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert any("visual" in key for key in state)
+
+    base = load(tmp_path, Quantization.NONE)
+    assert not [key for key, _ in base.model.named_modules() if "visual" in key or "mtp" in key]
+    language = dict(whole.model.language_model.named_parameters())
+    found = dict(base.model.model.named_parameters())
+    assert found.keys() == language.keys()
+    assert all(torch.equal(found[key], language[key]) for key in found)
+    assert (base.family.name, base.identity.model_type) == (name, name)
+    audit_modules(load(tmp_path).model, base.family, Quantization.NF4)
+
+
+def test_a_layer_that_the_family_does_not_know_is_refused(family_base: MakeBase) -> None:
+    base = load(family_base("qwen3"), Quantization.NONE)
+    base.model.model.layers[0].adapter_in = torch.nn.Linear(64, 64, dtype=torch.bfloat16)
+    with pytest.raises(BaseModelError, match=r"layers\.0\.adapter_in is a layer that the family qwen3 does not know"):
+        audit_modules(base.model, base.family, Quantization.NONE)
+
+
+def test_a_fused_tensor_that_the_family_does_not_know_is_refused(family_base: MakeBase) -> None:
+    base = load(family_base("mixtral"), Quantization.NONE)
+    with pytest.raises(BaseModelError, match="experts.gate_up_proj is a layer that the family llama does not know"):
+        audit_modules(base.model, LLAMA, Quantization.NONE)
+
+
+def test_experts_that_stayed_in_16_bits_are_refused(family_base: MakeBase) -> None:
+    model = load_weights(
+        family_base("mixtral"), quantization=Quantization.NF4, device="cpu", keep_16bit=MIXTRAL.keep_16bit
+    )
+    with pytest.raises(BaseModelError, match=r"experts\.gate_up_proj was loaded in 16-bit; this family needs it in 4"):
+        audit_modules(model, MIXTRAL, Quantization.NF4)
