@@ -1,12 +1,13 @@
 """Special tokens are chosen by name from the tokenizer, and held against chat templates as they were published."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from finetune.contracts.dataset import Example, Role, Task
 from finetune.contracts.errors import BaseModelError
 from finetune.families.base import Family
 from finetune.families.gemma import CODEGEMMA_TOKENS, GEMMA_TOKENS
@@ -16,6 +17,7 @@ from finetune.families.qwen_tokens import QWEN2_TOKENS
 from finetune.families.registry import family_for
 from finetune.families.tokens import TokenForm
 from finetune.render.chat import ChatPrompt
+from finetune.render.rows import Renderer
 
 # Published templates come with trl; the package itself is not imported for them.
 PUBLISHED = [
@@ -120,3 +122,18 @@ def test_a_template_that_ends_its_turns_otherwise_is_refused() -> None:
 def test_the_template_decides_where_a_tokenizer_fits_two_forms() -> None:
     tokenizer = tokenizer_of(LLAMA3, more=LLAMA2.names(), template="{{ messages[-1].content }}</s>")
     assert family_for("llama").for_tokenizer(tokenizer).tokens == LLAMA2
+
+
+def test_raw_rows_begin_with_the_start_token_and_end_with_the_end_token(make_example: Callable[..., Example]) -> None:
+    tokenizer = tokenizer_of(CODEGEMMA_TOKENS, template=published("gemma"))
+    renderer = Renderer(tokenizer, family_for("gemma").for_tokenizer(tokenizer), 200)
+    parts = [(Role.PREFIX, "a"), (Role.SUFFIX, "b"), (Role.TARGET, "c")]
+    rows = [
+        renderer.row(make_example(Task.PRETRAIN, [(Role.TARGET, "x = 1")])),
+        renderer.row(make_example(Task.INFILL, parts)),
+    ]
+    for row in rows:
+        assert row is not None
+        assert tokenizer.convert_ids_to_tokens([row.input_ids[0], row.input_ids[-1]]) == ["<bos>", "<eos>"]
+        assert row.labels[0] == -100
+        assert row.input_ids.count(row.input_ids[0]) == 1
