@@ -195,18 +195,20 @@ def causal_conv1d(
 
 
 def use_fast_delta_rule(model: nn.Module) -> int:
-    """Give every Gated DeltaNet layer of a Qwen3.5 model on the CPU these two functions; returns how many changed.
+    """Give each Gated DeltaNet layer of a Qwen3.5 model, dense or not, on the CPU these two; returns how many changed.
 
     The layer's forward looks the functions up as globals of its module, so each layer gets a copy of that same forward
     with the two names rebound; the library itself, and models that were not passed in, stay as they are. A layer whose
     weights are not on the CPU is left alone. Adapters on the layer's projections keep working: they are called through
     the layer's attributes as before.
     """
-    from transformers.models.qwen3_5 import modeling_qwen3_5
+    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
+    from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeGatedDeltaNet
 
+    layers = (Qwen3_5GatedDeltaNet, Qwen3_5MoeGatedDeltaNet)
     num_changed = 0
     for module in model.modules():
-        if isinstance(module, modeling_qwen3_5.Qwen3_5GatedDeltaNet) and module.A_log.device.type == "cpu":
+        if isinstance(module, layers) and module.A_log.device.type == "cpu":
             module.forward = types.MethodType(_rebound_forward(type(module)), module)
             num_changed += 1
     return num_changed

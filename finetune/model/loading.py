@@ -50,8 +50,10 @@ def load_base(
     identity = read_identity(path)
     family = family_for(identity.model_type)
     tokenizer = load_tokenizer(path)
-    family.check_tokenizer(tokenizer)
-    model = load_weights(path, quantization=quantization, device=place, keep_16bit=family.keep_16bit)
+    family = family.for_tokenizer(tokenizer)
+    model = load_weights(
+        path, quantization=quantization, device=place, keep_16bit=family.keep_16bit, experts=family.experts
+    )
     # bitsandbytes may be imported only once libraries are quiet, as load_weights does
     from finetune.model.audit import audit_modules
 
@@ -113,26 +115,34 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def load_weights(path: Path, *, quantization: Quantization, device: str, keep_16bit: Sequence[str]) -> Any:
+def load_weights(
+    path: Path,
+    *,
+    quantization: Quantization,
+    device: str,
+    keep_16bit: Sequence[str],
+    experts: tuple[str, ...] = (),
+) -> Any:
     """The text model of the folder path on device, in bfloat16; under nf4 all linear maps but keep_16bit are 4-bit.
 
-    Raises BaseModelError when the files do not hold every weight that the configuration promises: the library would
-    fill the gap with random numbers.
+    experts are suffixes of fused expert tensors, which are 4-bit then too. Raises BaseModelError when the files do not
+    hold every weight that the configuration promises: the library would fill the gap with random numbers.
     """
     with quiet_libraries():
         from transformers import AutoModelForCausalLM
 
+        options = _quantization_options(keep_16bit, experts) if quantization is Quantization.NF4 else {}
         try:
             model, report = AutoModelForCausalLM.from_pretrained(
                 path,
                 dtype=torch.bfloat16,
-                quantization_config=_quantization_config(keep_16bit) if quantization is Quantization.NF4 else None,
                 device_map={"": device},
                 attn_implementation="sdpa",
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **options,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as cause:
             raise BaseModelError(f"The weights in {path} cannot be loaded: {cause}.", HINT) from cause
@@ -144,14 +154,19 @@ def load_weights(path: Path, *, quantization: Quantization, device: str, keep_16
     return model
 
 
-def _quantization_config(keep_16bit: Sequence[str]) -> Any:
+def _quantization_options(keep_16bit: Sequence[str], experts: tuple[str, ...]) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     # Giving the list replaces the library's default, which is lm_head alone: the list must be whole
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=list(keep_16bit),
-    )
+    nf4: dict[str, Any] = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+        "llm_int8_skip_modules": list(keep_16bit),
+    }
+    if not experts:
+        return {"quantization_config": BitsAndBytesConfig(**nf4)}
+    from finetune.model.experts import METHOD, ExpertsConfig
+
+    return {"quantization_config": ExpertsConfig(experts=experts, **nf4), "experts_implementation": METHOD}

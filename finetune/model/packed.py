@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from finetune.families.base import Experimental, Family, Supported, Unsupported
+from finetune.families.base import Family
+from finetune.families.tokens import Unsupported
 from finetune.model.scoring import IGNORED
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
@@ -83,7 +84,6 @@ def packing_problem(model: Any, family: Family, rows: Sequence[TokenPair]) -> st
     """
     if isinstance(family.packing, Unsupported):
         return family.packing.reason
-    assert isinstance(family.packing, Supported | Experimental)
     device = next(model.parameters()).device
     missing = [name for name in GPU_KERNELS if find_spec(name) is None]
     if device.type == "cuda" and "linear_attention" in family.layer_targets and missing:

@@ -2,9 +2,10 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -105,7 +106,7 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
             alpha=recipe.lora.alpha,
             dropout=recipe.lora.dropout,
             rank_stabilized=recipe.lora.rank_stabilized,
-            targets=_targets(family, preset, loaded.path),
+            targets=_targets(family, preset, loaded.path, config=read_text_config(base_path)),
         ),
         "train": recipe.train,
         "evaluate": recipe.evaluate,
@@ -125,22 +126,33 @@ def base_folder(path: str) -> Path:
 
 def read_model_type(folder: Path) -> str:
     """model_type of a base folder's config.json. Raises BaseModelError with the path when it is missing or damaged."""
+    return str(_read_config(folder)["model_type"])
+
+
+def read_text_config(folder: Path) -> Mapping[str, object]:
+    """What config.json of a base folder says of its text part. Raises BaseModelError as read_model_type does."""
+    config = _read_config(folder)
+    return dict(config.get("text_config") or config)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     config = folder / "config.json"
     hint = "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer."
     try:
-        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        found = json.loads(config.read_text(encoding="utf-8"))
+        model_type = found.get("model_type")
     except FileNotFoundError as cause:
         raise BaseModelError(f"There is no base model in {folder}: config.json is missing.", hint) from cause
     except (OSError, ValueError, AttributeError) as cause:
         raise BaseModelError(f"{config} is damaged: {cause}.", hint) from cause
-    if not isinstance(found, str):
+    if not isinstance(model_type, str):
         raise BaseModelError(f"{config} names no model_type.", hint)
-    return found
+    return dict(found)
 
 
-def _targets(family: Family, preset: str, path: Path) -> tuple[str, ...]:
+def _targets(family: Family, preset: str, path: Path, *, config: Mapping[str, object]) -> tuple[str, ...]:
     if preset in family.targets:
-        return family.targets[preset]
+        return family.targets_of(preset, config)
     near = difflib.get_close_matches(preset, family.targets, n=1)
     known = ", ".join(family.targets)
     problem = f"{path}: lora.targets: {preset!r} is no preset of the family {family.name}; it has {known}"

@@ -10,7 +10,7 @@ from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME, Contract, Rea
 from finetune.contracts.errors import RunError
 from finetune.contracts.io import disk_errors, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
-from finetune.families.base import Unsupported
+from finetune.families.tokens import Unsupported
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach
 from finetune.model.packed import PROOF_ROWS, packing_problem
@@ -105,7 +105,7 @@ def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     base = Path(resolved.base.path)
     family = family_for(resolved.base.model_type)
     tokenizer = load_tokenizer(base)
-    family.check_tokenizer(tokenizer)
+    family = family.for_tokenizer(tokenizer)
     num_trainable = count_trainable(base, resolved.lora)
     rows = prepare_rows(dataset, tokenizer, family, resolved=resolved)
     packed = resolved.train.packing and not isinstance(family.packing, Unsupported)

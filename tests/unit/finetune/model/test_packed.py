@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from finetune.contracts.adapter import Quantization
-from finetune.families.base import Unsupported
 from finetune.families.qwen3_5 import QWEN3_5
+from finetune.families.tokens import Unsupported
 from finetune.model import packed
 from finetune.model.loading import load_base
 from finetune.model.lora import attach
