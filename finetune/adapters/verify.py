@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from finetune.adapters.find import find_adapter, list_adapters
 from finetune.contracts.adapter import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, AdapterManifest
@@ -31,12 +32,16 @@ def _check_config(folder: Path, manifest: AdapterManifest) -> None:
     path = folder / ADAPTER_CONFIG_NAME
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        found = (config["r"], float(config["lora_alpha"]), sorted(config["target_modules"]))
+        found = (config["r"], float(config["lora_alpha"]), _targets(config))
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise AdapterError(f"{path} is damaged: {cause!r}.", HINT) from cause
     expected = (manifest.rank, manifest.alpha, sorted(manifest.targets))
     if found != expected:
         raise AdapterError(f"{path} says rank, alpha and targets are {found}, the manifest {expected}.", HINT)
+
+
+def _targets(config: dict[str, Any]) -> list[str]:
+    return sorted([*config["target_modules"], *(config.get("target_parameters") or ())])
 
 
 def _check_tensors(folder: Path, manifest: AdapterManifest) -> None:

@@ -11,6 +11,7 @@ import finetune
 import finetune.cli.adapter
 import finetune.cli.demo
 import finetune.cli.evaluate
+import finetune.cli.plan
 import finetune.cli.recipe
 import finetune.cli.runs
 import finetune.cli.train
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command("demo", epilog=finetune.cli.demo.EXAMPLES)(finetune.cli.demo.demo)
 app.add_typer(data_pipelines.cli.app, name="data")
 app.add_typer(finetune.cli.recipe.app, name="recipe")
+app.command("plan", epilog=finetune.cli.plan.EXAMPLES)(finetune.cli.plan.plan)
 app.command("train", epilog=finetune.cli.train.EXAMPLES)(finetune.cli.train.train)
 app.command("evaluate", epilog=finetune.cli.evaluate.EXAMPLES)(finetune.cli.evaluate.evaluate)
 app.add_typer(finetune.cli.adapter.app, name="adapter")

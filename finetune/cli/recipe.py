@@ -22,8 +22,9 @@ def list_recipes(
     folder: Annotated[Path, typer.Option("--folder", help="Folder that is searched.")] = Path("recipes"),
     json: Json = False,
 ) -> None:
-    """List the recipes in a folder, with what each is for."""
+    """List the recipes in a folder, with what each is for, and the model families that there are."""
     from finetune.contracts.errors import InputError
+    from finetune.families.registry import FAMILIES
     from finetune.recipe.load import load_recipe
     from finetune.terminal.output import emit, table
 
@@ -31,14 +32,20 @@ def list_recipes(
         raise InputError(f"{folder} is no folder.", "Name the folder of your recipes with --folder.")
     paths = sorted(path for path in folder.rglob("*.yaml") if "data" not in path.relative_to(folder).parts[:-1])
     recipes = [(path, load_recipe(path).recipe) for path in paths]
+    shown = table([(str(path), recipe.description) for path, recipe in recipes], header=("recipe", "what it is for"))
+    families = [(family.name, family.models, ", ".join(family.targets)) for family in FAMILIES]
     emit(
         {
             "recipes": [
                 {"path": str(path), "name": recipe.name, "description": recipe.description} for path, recipe in recipes
-            ]
+            ],
+            "families": [
+                {"name": family.name, "model_types": family.model_types, "presets": tuple(family.targets)}
+                for family in FAMILIES
+            ],
         },
         as_json=json,
-        text=table([(str(path), recipe.description) for path, recipe in recipes], header=("recipe", "what it is for")),
+        text=f"{shown}\n\n{table(families, header=('family', 'bases', 'lora.targets'))}",
     )
 
 
@@ -49,11 +56,14 @@ def list_recipes(
 )
 def show(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None:  # noqa: B006
     """Print every value of a recipe with its origin: the file, --set, the family or a default."""
+    from finetune.recipe.capabilities import recipe_notes
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
-    from finetune.terminal.output import emit, table
+    from finetune.terminal.output import emit, note, table
 
     resolved = resolve(load_recipe(recipe, set_))
+    for line in recipe_notes(resolved):
+        note(line)
     rows = [(row.key, row.value, str(row.origin)) for row in resolved.origins]
     emit(resolved.model_dump(mode="json"), as_json=json, text=table(rows, header=("key", "value", "from")))
 
@@ -65,12 +75,18 @@ def show(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None: 
 )
 def validate(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None:  # noqa: B006
     """Check a recipe; all mistakes at once, each with its line. Exit code 3 when there are any."""
+    from finetune.recipe.capabilities import recipe_notes
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit
 
     resolved = resolve(load_recipe(recipe, set_))
-    emit({"recipe": str(recipe), "valid": True, "digest": resolved.digest()}, as_json=json, text=f"{recipe} is valid.")
+    notes = recipe_notes(resolved)
+    emit(
+        {"recipe": str(recipe), "valid": True, "digest": resolved.digest(), "notes": notes},
+        as_json=json,
+        text="\n".join([f"{recipe} is valid.", *notes]),
+    )
 
 
 @app.command(

@@ -78,7 +78,10 @@ class RunLayout:
 
 
 class RunState(Contract):
-    """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute."""
+    """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute.
+
+    packed: whether rows share sequences, None before that is known.
+    """
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -90,4 +93,5 @@ class RunState(Contract):
     status: Literal["running", "finished", "failed", "interrupted"]
     steps_done: int
     steps_total: int
+    packed: bool | None = None
     adapter_id: str | None = None

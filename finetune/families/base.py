@@ -1,48 +1,14 @@
 """Family: what the rest of the project must know of a line of models, as data."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Protocol
 
 from finetune.contracts.adapter import FamilyFacts
 from finetune.contracts.errors import BaseModelError
-
-
-@dataclass(frozen=True)
-class Supported:
-    """Works and is tested."""
-
-
-@dataclass(frozen=True)
-class Experimental:
-    """Works with a reservation that the user is told."""
-
-    note: str
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """Does not work; the reason is part of the refusal."""
-
-    reason: str
-
-
-Capability = Supported | Experimental | Unsupported
-
-
-class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that rendering uses."""
-
-    def encode(self, text: str, *, add_special_tokens: bool = ..., split_special_tokens: bool = ...) -> list[int]: ...
-
-    def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
-
-    def get_vocab(self) -> dict[str, int]: ...
-
-    def get_added_vocab(self) -> dict[str, int]: ...
+from finetune.families.tokens import Capability, Sentinels, TokenForm, Tokenizer, Unsupported, choose_form
 
 
 @dataclass(frozen=True)
@@ -54,38 +20,79 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Sentinels:
-    """Names of the special tokens by which the family fills in the middle and joins files of a repository."""
-
-    fim_prefix: str
-    fim_suffix: str
-    fim_middle: str
-    repo_name: str | None
-    file_sep: str | None
-
-
-@dataclass(frozen=True)
 class Family:
     """One line of models.
 
-    model_types: values of config.json's model_type. targets: presets of module suffixes that carry an adapter.
-    layer_targets: for each kind of layer, the suffixes of its linear maps, so that an uncovered kind can be told.
-    keep_16bit: module suffixes that must not be quantised. document_end ends raw rows, turn_end ends chat turns.
-    infill_stops: tokens at which an infill answer ends. packing: whether rows may share a sequence.
+    models says in words which those are; model_types are values of config.json's model_type. targets: presets of module
+    suffixes that carry an adapter, the default first. layer_targets: for each kind of layer, the suffixes of its linear
+    maps, so that an uncovered kind can be told. keep_16bit: suffixes of linear maps that must not be quantised.
+    tokens: the special tokens; other_tokens: what else tokenizers of these model types were published with.
+    experts: suffixes of fused expert tensors (experts, out, in), targets like the others; mixture: how far they are
+    served. packing: whether rows may share a sequence. refused: model types near to these that are not supported, with
+    the reason. untrained: kinds of layer that no preset can reach, with the reason. absent: targets that a base of
+    this text configuration does not have.
     """
 
     name: str
+    models: str
     model_types: tuple[str, ...]
     targets: Mapping[str, tuple[str, ...]]
     layer_targets: Mapping[str, tuple[str, ...]]
     keep_16bit: tuple[str, ...]
-    sentinels: Sentinels | None
-    document_end: str
-    turn_start: str
-    turn_end: str
-    infill_stops: tuple[str, ...]
+    tokens: TokenForm
     packing: Capability
+    other_tokens: tuple[TokenForm, ...] = ()
+    experts: tuple[str, ...] = ()
+    mixture: Capability | None = None
     chat_template_kwargs: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    untrained: Mapping[str, Unsupported] = field(default_factory=lambda: MappingProxyType({}))
+    absent: Callable[[Mapping[str, object]], frozenset[str]] = lambda config: frozenset()
+
+    @property
+    def sentinels(self) -> Sentinels | None:
+        """Names of the infill tokens; None where this base cannot fill in."""
+        return self.tokens.sentinels
+
+    @property
+    def document_end(self) -> str:
+        """The token that ends a raw row."""
+        return self.tokens.document_end
+
+    @property
+    def turn_end(self) -> str:
+        """The token that ends a chat turn."""
+        return self.tokens.turn_end
+
+    @property
+    def infill_stops(self) -> tuple[str, ...]:
+        """Tokens at which an infill answer ends."""
+        return self.tokens.infill_stops
+
+    def for_tokenizer(self, tokenizer: Tokenizer) -> "Family":
+        """This family with the special tokens that tokenizer holds.
+
+        Raises BaseModelError naming what is missing, or a chat template that ends its turns otherwise.
+        """
+        forms = (self.tokens, *self.other_tokens)
+        chosen = choose_form(forms, tokenizer, family=self.name, template_kwargs=self.chat_template_kwargs)
+        return replace(self, tokens=chosen, other_tokens=())
+
+    def targets_of(self, preset: str, config: Mapping[str, object]) -> tuple[str, ...]:
+        """Module suffixes of a preset that a base with this text configuration has. Raises KeyError if unknown."""
+        absent = self.absent(config)
+        return tuple(target for target in self.targets[preset] if target not in absent)
+
+    def is_quantised(self, parameter: str) -> bool:
+        """Whether nf4 holds the parameter of this full name in 4 bits: the weights of targets, and fused experts."""
+        module, _, leaf = parameter.rpartition(".")
+        suffixes = {suffix for kind in self.layer_targets.values() for suffix in kind}
+        return parameter.endswith(self.experts) or (leaf == "weight" and module.rpartition(".")[2] in suffixes)
+
+    def opening(self) -> list[Piece]:
+        """What stands before the text of a raw row."""
+        start = self.tokens.document_start
+        return [Piece(start, sentinel=True)] if start else []
 
     def infill_pieces(self, prefix: str, suffix: str, context: Sequence[tuple[str, str]] = ()) -> list[Piece]:
         """The prompt that asks for the text between prefix and suffix, in prefix-suffix-middle order.
@@ -93,13 +100,14 @@ class Family:
         context holds (path, text) of other files; with it the repository form is used. Raises BaseModelError when the
         family cannot fill in.
         """
-        if self.sentinels is None:
+        names, infill = self.tokens.sentinels, self.tokens.infill
+        if names is None:
+            reason = infill.reason if isinstance(infill, Unsupported) else "it has no infill tokens"
             raise BaseModelError(
-                f"The family {self.name} has no infill tokens.",
-                "Use a base that was trained to fill in, or drop the task infill.",
+                f"This base of the family {self.name} cannot fill in: {reason}.",
+                "Use a base that was trained to fill in, or set data.tasks.infill and data.tasks.repo_infill to 0.",
             )
-        names = self.sentinels
-        pieces: list[Piece] = []
+        pieces = self.opening()
         for path, text in context:
             if names.file_sep:
                 pieces += [Piece(names.file_sep, sentinel=True), Piece(f"{path}\n{text}")]
@@ -133,28 +141,9 @@ class Family:
             fim_suffix=names.fim_suffix if names else None,
             fim_middle=names.fim_middle if names else None,
             infill_stops=self.infill_stops,
-            chat_stops=(self.turn_end, self.document_end),
+            chat_stops=tuple(dict.fromkeys((self.turn_end, self.document_end))),
             thinking=bool(self.chat_template_kwargs.get("enable_thinking", False)),
         )
-
-    def special_tokens(self) -> tuple[str, ...]:
-        """Every token name that this family's rows rely on."""
-        names = self.sentinels
-        infill = (names.fim_prefix, names.fim_suffix, names.fim_middle) if names else ()
-        joins = tuple(name for name in (names.repo_name, names.file_sep) if name) if names else ()
-        return tuple(
-            dict.fromkeys((self.document_end, self.turn_start, self.turn_end, *infill, *joins, *self.infill_stops))
-        )
-
-    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Assert that each special token is one id here. Raises BaseModelError naming those that are not."""
-        vocabulary = tokenizer.get_vocab()
-        missing = [name for name in self.special_tokens() if name not in vocabulary]
-        if missing:
-            raise BaseModelError(
-                f"The tokenizer lacks {', '.join(missing)}, which the family {self.name} relies on.",
-                "Take the tokenizer that was published with this base model.",
-            )
 
 
 def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[int]:

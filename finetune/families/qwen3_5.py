@@ -1,15 +1,25 @@
-"""Qwen3.5 and 3.6 dense: three Gated DeltaNet layers to one of gated full attention, text class only."""
+"""Qwen3.5, 3.6 and 3.8 dense: three Gated DeltaNet layers to one of gated full attention, text class only.
+
+The published checkpoints are multimodal; the text class reads their language part and leaves vision and multi-token
+prediction on the disk.
+"""
 
 from types import MappingProxyType
 
-from finetune.families.base import Family, Sentinels, Unsupported
+from finetune.families.base import Family
+from finetune.families.qwen_tokens import QWEN_TOKENS
+from finetune.families.tokens import Supported
 
 FULL_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR_ATTENTION = ("in_proj_qkv", "in_proj_z", "out_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 
+# in_proj_a and in_proj_b set decay and beta of the recurrence: 48 outputs, nothing to save in 4 bit
+GATES = ("in_proj_a", "in_proj_b")
+
 QWEN3_5 = Family(
     name="qwen3_5",
+    models="Qwen3.5, Qwen3.6 and Qwen3.8, dense",
     model_types=("qwen3_5", "qwen3_5_text"),
     targets=MappingProxyType(
         {
@@ -21,30 +31,8 @@ QWEN3_5 = Family(
     layer_targets=MappingProxyType(
         {"full_attention": FULL_ATTENTION, "linear_attention": LINEAR_ATTENTION, "mlp": MLP}
     ),
-    # in_proj_a and in_proj_b set decay and beta of the recurrence: 48 outputs, nothing to save in 4 bit
-    keep_16bit=("lm_head", "in_proj_a", "in_proj_b"),
-    sentinels=Sentinels(
-        fim_prefix="<|fim_prefix|>",
-        fim_suffix="<|fim_suffix|>",
-        fim_middle="<|fim_middle|>",
-        repo_name="<|repo_name|>",
-        file_sep="<|file_sep|>",
-    ),
-    document_end="<|endoftext|>",
-    turn_start="<|im_start|>",
-    turn_end="<|im_end|>",
-    infill_stops=(
-        "<|endoftext|>",
-        "<|im_end|>",
-        "<|fim_prefix|>",
-        "<|fim_suffix|>",
-        "<|fim_middle|>",
-        "<|fim_pad|>",
-        "<|file_sep|>",
-        "<|repo_name|>",
-    ),
-    packing=Unsupported(
-        "rows that share a sequence leak the recurrent state across their border without kernels that reset it"
-    ),
+    keep_16bit=("lm_head", *GATES),
+    tokens=QWEN_TOKENS,
+    packing=Supported(),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -20,6 +20,9 @@ write a full-size gradient for every chunk.
 
 import inspect
 import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -48,11 +51,14 @@ def chunk_gated_delta_rule(
     query, key: [batch, tokens, key heads, key size]; value: [batch, tokens, value heads, value size]; g (log decay,
     at most 0) and beta: [batch, tokens, value heads]; initial_state: [batch, value heads, key size, value size].
     Returns the output [batch, tokens, value heads, value size] in query's dtype, and the final state (float32) or None.
-    Packed rows (`cu_seqlens`) are refused: the state would leak from one row into the next.
+    `cu_seqlens` [rows + 1] holds where the rows of a packed sequence begin, and its end: each begins with an empty
+    state. Raises ValueError for packed rows in a batch or with a state from before.
     """
-    if kwargs.get("cu_seqlens") is not None:
-        raise ValueError("packed rows need flash-linear-attention; without it give each row its own batch entry")
+    cu_seqlens = kwargs.get("cu_seqlens")
+    if cu_seqlens is not None and (query.shape[0] != 1 or initial_state is not None):
+        raise ValueError("packed rows take one batch entry, and no state from before")
     dtype, num_tokens = query.dtype, query.shape[1]
+    layout = _Layout.of(num_tokens, chunk_size, None if cu_seqlens is None else cu_seqlens.tolist())
     groups = value.shape[2] // key.shape[2]
     with torch.autocast(device_type=query.device.type, enabled=False):
         query, key, value, beta, g = (x.float().transpose(1, 2) for x in (query, key, value, beta, g))
@@ -61,19 +67,60 @@ def chunk_gated_delta_rule(
         query = query * query.shape[-1] ** -0.5
         if groups > 1:
             query, key = (x.repeat_interleave(groups, dim=1) for x in (query, key))
-        chunked = _Chunks(query, key, value, g, beta, chunk_size=chunk_size)
+        chunked = _Chunks(query, key, value, g, beta, layout=layout)
         output, state = chunked.run(initial_state)
-    output = output[:, :, :num_tokens].transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
+    output = layout.joined(output).transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
     return output, state if output_final_state else None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where tokens lie in chunks: each row begins with a chunk of its own, and what is left of its last one is padding.
+
+    Padding has key, value, write strength and log decay 0: it neither reads, writes nor fades the state. places gives
+    each token's place, None for one row, whose padding is all at the end. first holds the chunks that begin a row.
+    """
+
+    num_tokens: int
+    chunk_size: int
+    num_chunks: int
+    places: torch.Tensor | None
+    first: frozenset[int]
+
+    @classmethod
+    def of(cls, num_tokens: int, chunk_size: int, borders: Sequence[int] | None) -> "_Layout":
+        """borders: where rows begin, and the end of the last; None for one row."""
+        lengths = [num_tokens] if borders is None else [end - start for start, end in pairwise(borders)]
+        chunks = [-(-length // chunk_size) for length in lengths]
+        starts = [0, *accumulate(chunks)]
+        places = None
+        if len(lengths) > 1:
+            begins = zip(starts[:-1], lengths, strict=True)
+            places = torch.cat([torch.arange(first * chunk_size, first * chunk_size + size) for first, size in begins])
+        return cls(num_tokens, chunk_size, starts[-1], places, frozenset(starts[:-1]))
+
+    def spread(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, heads, tokens, ...] to [batch, heads, chunks, chunk, ...]."""
+        size = self.num_chunks * self.chunk_size
+        if self.places is None:
+            padded = F.pad(x, (*(0, 0) * (x.ndim - 3), 0, size - self.num_tokens))
+        else:
+            padded = x.new_zeros(*x.shape[:2], size, *x.shape[3:]).index_copy(2, self.places.to(x.device), x)
+        return padded.unflatten(2, (self.num_chunks, self.chunk_size))
+
+    def joined(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, heads, padded tokens, size] to [batch, heads, tokens, size]."""
+        if self.places is None:
+            return x[:, :, : self.num_tokens]
+        return x.index_select(2, self.places.to(x.device))
 
 
 class _Chunks:
     """One sequence cut into chunks; shapes are [batch, heads, chunks, chunk, size]."""
 
-    def __init__(self, query: Any, key: Any, value: Any, g: Any, beta: Any, *, chunk_size: int) -> None:
-        pad = -query.shape[2] % chunk_size
-        self.query, self.key, value = (_chunked(F.pad(x, (0, 0, 0, pad)), chunk_size) for x in (query, key, value))
-        g, beta = (F.pad(x, (0, pad)).unflatten(2, (-1, chunk_size)) for x in (g, beta))
+    def __init__(self, query: Any, key: Any, value: Any, g: Any, beta: Any, *, layout: _Layout) -> None:
+        chunk_size, self._first = layout.chunk_size, layout.first
+        self.query, self.key, value, g, beta = (layout.spread(x) for x in (query, key, value, g, beta))
         self.running = g.cumsum(-1)
         upper = torch.ones(chunk_size, chunk_size, dtype=torch.bool, device=g.device).triu(1)
         # Masked before exp: above the diagonal the difference is positive and may overflow.
@@ -108,7 +155,10 @@ class _Chunks:
             state = initial_state.to(added).flatten(0, 1)
         states = []
         # unbind, not indexing: its backward is one stack instead of one full-size zero tensor per chunk.
-        for chunk_map, addition in zip(maps.flatten(0, 1).unbind(1), added.flatten(0, 1).unbind(1), strict=True):
+        both = zip(maps.flatten(0, 1).unbind(1), added.flatten(0, 1).unbind(1), strict=True)
+        for place, (chunk_map, addition) in enumerate(both):
+            if place and place in self._first:
+                state = torch.zeros_like(state)
             states.append(state)
             state = torch.baddbmm(addition, chunk_map, state)
         return torch.stack(states, dim=1).unflatten(0, (batch, heads)), state.unflatten(0, (batch, heads))
@@ -123,14 +173,20 @@ def causal_conv1d(
 ) -> torch.Tensor:
     """The depthwise causal convolution as shifted multiply-adds; the library's signature and result.
 
-    hidden_states: [batch, channels, tokens]; weight: [channels, kernel]. Channels are summed in the layout the
-    projection wrote them in (tokens outer), which saves the two transposed copies that conv1d makes.
+    hidden_states: [batch, channels, tokens]; weight: [channels, kernel]; `seq_idx` [batch, tokens] numbers the rows of
+    a packed sequence, of which none sees another. Channels are summed in the layout the projection wrote them in
+    (tokens outer), which saves the two transposed copies that conv1d makes.
     """
-    if kwargs.get("seq_idx") is not None:
-        raise ValueError("packed rows need causal-conv1d; without it give each row its own batch entry")
+    seq_idx = kwargs.get("seq_idx")
     num_tokens, kernel = hidden_states.shape[-1], weight.shape[-1]
     padded = F.pad(hidden_states.transpose(1, 2).to(weight.dtype), (0, 0, kernel - 1, 0))
-    mixed = sum(padded[:, shift : shift + num_tokens] * weight[:, shift] for shift in range(kernel))
+    shifted = [padded[:, shift : shift + num_tokens] for shift in range(kernel)]
+    if seq_idx is not None:
+        # before the first token no row is numbered -1
+        numbers = F.pad(seq_idx, (kernel - 1, 0), value=-1)
+        same = (numbers[:, shift : shift + num_tokens] == seq_idx for shift in range(kernel))
+        shifted = [part * own[..., None] for part, own in zip(shifted, same, strict=True)]
+    mixed = sum(part * weight[:, shift] for shift, part in enumerate(shifted))
     if bias is not None:
         mixed = mixed + bias
     if activation is not None:
@@ -139,18 +195,20 @@ def causal_conv1d(
 
 
 def use_fast_delta_rule(model: nn.Module) -> int:
-    """Give every Gated DeltaNet layer of a Qwen3.5 model on the CPU these two functions; returns how many changed.
+    """Give each Gated DeltaNet layer of a Qwen3.5 model, dense or not, on the CPU these two; returns how many changed.
 
     The layer's forward looks the functions up as globals of its module, so each layer gets a copy of that same forward
     with the two names rebound; the library itself, and models that were not passed in, stay as they are. A layer whose
     weights are not on the CPU is left alone. Adapters on the layer's projections keep working: they are called through
     the layer's attributes as before.
     """
-    from transformers.models.qwen3_5 import modeling_qwen3_5
+    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
+    from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeGatedDeltaNet
 
+    layers = (Qwen3_5GatedDeltaNet, Qwen3_5MoeGatedDeltaNet)
     num_changed = 0
     for module in model.modules():
-        if isinstance(module, modeling_qwen3_5.Qwen3_5GatedDeltaNet) and module.A_log.device.type == "cpu":
+        if isinstance(module, layers) and module.A_log.device.type == "cpu":
             module.forward = types.MethodType(_rebound_forward(type(module)), module)
             num_changed += 1
     return num_changed
@@ -167,10 +225,6 @@ def _rebound_forward(layer_class: type[nn.Module]) -> types.FunctionType:
     )
     rebound.__kwdefaults__ = original.__kwdefaults__
     return rebound
-
-
-def _chunked(x: torch.Tensor, chunk_size: int) -> torch.Tensor:
-    return x.unflatten(2, (-1, chunk_size))
 
 
 def _unit_length(x: torch.Tensor) -> torch.Tensor:

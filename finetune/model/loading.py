@@ -13,8 +13,10 @@ from finetune.contracts.io import digest_file, digest_text
 from finetune.families.base import Family
 from finetune.families.registry import family_for
 from finetune.model.gated_delta import use_fast_delta_rule
+from finetune.model.host_embedding import move_embedding_to_host
 from finetune.model.identity import HINT, TOKENIZER_NAME, read_identity
 from finetune.model.quiet import quiet_libraries
+from finetune.terminal.output import note
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,30 @@ class LoadedBase:
     tokenizer_digest: str
 
 
-def load_base(path: Path, *, quantization: Quantization, device: str = "auto") -> LoadedBase:
+def load_base(
+    path: Path, *, quantization: Quantization, device: str = "auto", embedding_on_host: bool = False
+) -> LoadedBase:
     """Load the base in the folder path. device is "cpu", "cuda" or "auto": cuda if there is one.
 
-    Raises BaseModelError for a folder that is missing, damaged or not of a known family, MachineError for a GPU that
-    is absent or has no bfloat16.
+    embedding_on_host frees the GPU of the embedding; on a CPU it changes nothing, and a note says so. Raises
+    BaseModelError for a folder that is missing, damaged or not of a known family, MachineError for a GPU that is absent
+    or has no bfloat16.
     """
     place = choose_device(device)
     identity = read_identity(path)
     family = family_for(identity.model_type)
     tokenizer = load_tokenizer(path)
-    family.check_tokenizer(tokenizer)
-    model = load_weights(path, quantization=quantization, device=place, keep_16bit=family.keep_16bit)
+    family = family.for_tokenizer(tokenizer)
+    model = load_weights(
+        path, quantization=quantization, device=place, keep_16bit=family.keep_16bit, experts=family.experts
+    )
     # bitsandbytes may be imported only once libraries are quiet, as load_weights does
     from finetune.model.audit import audit_modules
 
     audit_modules(model, family, quantization)
     use_fast_delta_rule(model)
+    if embedding_on_host:
+        _free_gpu_of_embedding(model, place)
     return LoadedBase(
         model=model,
         tokenizer=tokenizer,
@@ -62,6 +71,15 @@ def load_base(path: Path, *, quantization: Quantization, device: str = "auto") -
         chat_template_digest=digest_text(tokenizer.chat_template or ""),
         tokenizer_digest=digest_file(path / TOKENIZER_NAME),
     )
+
+
+def _free_gpu_of_embedding(model: Any, device: str) -> None:
+    if device == "cpu":
+        note("base.embedding_on_host changes nothing on a CPU: the embedding is in host memory anyway.")
+        return
+    freed = move_embedding_to_host(model)
+    torch.cuda.empty_cache()
+    note(f"The embedding is in host memory: {freed / 2**30:.2f} GiB of the GPU are free for longer rows.")
 
 
 def choose_device(device: str) -> str:
@@ -97,26 +115,34 @@ def load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def load_weights(path: Path, *, quantization: Quantization, device: str, keep_16bit: Sequence[str]) -> Any:
+def load_weights(
+    path: Path,
+    *,
+    quantization: Quantization,
+    device: str,
+    keep_16bit: Sequence[str],
+    experts: tuple[str, ...] = (),
+) -> Any:
     """The text model of the folder path on device, in bfloat16; under nf4 all linear maps but keep_16bit are 4-bit.
 
-    Raises BaseModelError when the files do not hold every weight that the configuration promises: the library would
-    fill the gap with random numbers.
+    experts are suffixes of fused expert tensors, which are 4-bit then too. Raises BaseModelError when the files do not
+    hold every weight that the configuration promises: the library would fill the gap with random numbers.
     """
     with quiet_libraries():
         from transformers import AutoModelForCausalLM
 
+        options = _quantization_options(keep_16bit, experts) if quantization is Quantization.NF4 else {}
         try:
             model, report = AutoModelForCausalLM.from_pretrained(
                 path,
                 dtype=torch.bfloat16,
-                quantization_config=_quantization_config(keep_16bit) if quantization is Quantization.NF4 else None,
                 device_map={"": device},
                 attn_implementation="sdpa",
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **options,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as cause:
             raise BaseModelError(f"The weights in {path} cannot be loaded: {cause}.", HINT) from cause
@@ -128,14 +154,19 @@ def load_weights(path: Path, *, quantization: Quantization, device: str, keep_16
     return model
 
 
-def _quantization_config(keep_16bit: Sequence[str]) -> Any:
+def _quantization_options(keep_16bit: Sequence[str], experts: tuple[str, ...]) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     # Giving the list replaces the library's default, which is lm_head alone: the list must be whole
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=list(keep_16bit),
-    )
+    nf4: dict[str, Any] = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+        "llm_int8_skip_modules": list(keep_16bit),
+    }
+    if not experts:
+        return {"quantization_config": BitsAndBytesConfig(**nf4)}
+    from finetune.model.experts import METHOD, ExpertsConfig
+
+    return {"quantization_config": ExpertsConfig(experts=experts, **nf4), "experts_implementation": METHOD}

@@ -1,4 +1,7 @@
-"""Attach LoRA factors to a base: explicit targets, each of which must match; float32 while they are trained."""
+"""Attach LoRA factors to a base: explicit targets, each of which must match; float32 while they are trained.
+
+A target is the last part of a linear module's name, or of a fused expert tensor's with its module: experts.down_proj.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +25,20 @@ TRAINED_ADAPTER = "default"
 def attach(base: LoadedBase, section: ResolvedLora, *, seed: int = 0) -> Any:
     """Wrap base.model, in place, in a PeftModel with fresh factors, ready to train: A is random by seed, B is 0.
 
-    Raises RecipeError naming the targets that match no linear module.
+    Raises RecipeError naming the targets that match nothing, or dropout on fused experts, which PEFT cannot apply.
     """
-    unmatched = [target for target in section.targets if not matching_modules(base.model, target)]
+    unmatched = [target for target in section.targets if not _matches(base.model, target)]
     if unmatched:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in linear_names(base.model)} - {"lm_head"}))
         raise RecipeError(
             f"lora.targets: no linear module of {base.identity.name} is called {', '.join(unmatched)}.",
             f"Its linear modules are {known}; choose another preset of the family {base.family.name}.",
+        )
+    fused = [target for target in section.targets if matching_tensors(base.model, target)]
+    if fused and section.dropout:
+        raise RecipeError(
+            f"lora.dropout is {section.dropout}, which cannot be applied to {', '.join(fused)}.",
+            "Set lora.dropout to 0, or choose a preset without experts.",
         )
     with quiet_libraries():
         from peft import LoraConfig, get_peft_model
@@ -39,12 +48,17 @@ def attach(base: LoadedBase, section: ResolvedLora, *, seed: int = 0) -> Any:
             lora_alpha=section.alpha,
             lora_dropout=section.dropout,
             use_rslora=section.rank_stabilized,
-            target_modules=list(section.targets),
+            target_modules=[target for target in section.targets if target not in fused],
+            target_parameters=fused or None,
             bias="none",
             task_type="CAUSAL_LM",
         )
+        _reach_packed_experts(config, base.model)
         torch.manual_seed(seed)
         model = get_peft_model(base.model, config, adapter_name=TRAINED_ADAPTER)
+    # PEFT rewrites the targets of some mixtures, as their adapters were named before the library fused the experts
+    found = {*config.target_modules, *(config.target_parameters or ())}
+    assert found == set(section.targets) and not config.rank_pattern, f"PEFT made {found} of {section.targets}"
     # PEFT copies the folder from the model; a path of this machine must not travel with the adapter
     config.base_model_name_or_path = base.identity.name
     cast_trainables(model)
@@ -77,7 +91,9 @@ def count_trainable(path: Path, section: ResolvedLora) -> int:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config.get_text_config())
     modules = [model.get_submodule(name) for target in section.targets for name in matching_modules(model, target)]
-    return sum(section.rank * (module.in_features + module.out_features) for module in modules)
+    tensors = [tensor for target in section.targets for tensor in matching_tensors(model, target)]
+    num_rows = sum(module.in_features + module.out_features for module in modules)
+    return section.rank * (num_rows + sum(len(tensor) * sum(tensor.shape[1:]) for tensor in tensors))
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -90,9 +106,18 @@ def matching_modules(model: nn.Module, target: str) -> list[str]:
     return [name for name in linear_names(model) if name.rpartition(".")[2] == target]
 
 
+def matching_tensors(model: nn.Module, target: str) -> list[torch.Tensor]:
+    """The parameters whose name ends in target, if target names a parameter with its module."""
+    return [part for name, part in model.named_parameters() if "." in target and name.endswith(f".{target}")]
+
+
 def layer_kinds(base: LoadedBase, targets: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Kinds of layer of this base that the targets cover, and those that they leave as they are."""
-    present = _present_kinds(base.family, {name.rpartition(".")[2] for name in _plain_names(base.model)})
+    names = {name.rpartition(".")[2] for name in _plain_names(base.model)}
+    # the wrapper of a fused tensor puts itself between its module and what lies inside
+    parameters = [name.replace(".base_layer", "") for name, _ in base.model.named_parameters()]
+    fused = {target for target in base.family.experts if any(name.endswith(f".{target}") for name in parameters)}
+    present = _present_kinds(base.family, names | fused)
     covered = tuple(kind for kind, suffixes in present.items() if set(suffixes) & set(targets))
     return covered, tuple(kind for kind in present if kind not in covered)
 
@@ -114,6 +139,7 @@ def attach_saved(base: LoadedBase, folder: Path, name: str, *, onto: Any = None)
         config.base_model_name_or_path = base.model.name_or_path
         # PEFT warns when the folder that it reads from the model is not the name that the adapter carries
         config.base_model_name_or_path = None
+        _reach_packed_experts(config, base.model)
         if onto is None:
             model = get_peft_model(base.model, config, adapter_name=name)
         else:
@@ -134,6 +160,21 @@ def detach(model: Any, name: str) -> Any:
         return model.unload()
     model.delete_adapter(name)
     return model
+
+
+def _matches(model: nn.Module, target: str) -> bool:
+    return bool(matching_modules(model, target) or matching_tensors(model, target))
+
+
+def _reach_packed_experts(config: Any, model: nn.Module) -> None:
+    """Let PEFT wrap fused tensors that are packed in 4 bits by the one wrapper that can; others it wraps by itself."""
+    if not config.target_parameters:
+        return
+    from finetune.model.experts import ParamWrapper, is_packed
+
+    leaves = {target.rpartition(".")[2] for target in config.target_parameters}
+    packed = {type(module) for module in model.modules() for leaf in leaves if is_packed(module, leaf)}
+    config._register_custom_module(dict.fromkeys(packed, ParamWrapper))
 
 
 def _check_fit(result: Any, state: dict[str, torch.Tensor], *, folder: Path, name: str) -> None:

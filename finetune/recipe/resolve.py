@@ -2,9 +2,10 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -49,6 +50,7 @@ class ResolvedBase(Section):
     model_type: str
     quantization: Quantization
     keep_16bit: tuple[str, ...]
+    embedding_on_host: bool = False
 
 
 class ResolvedLora(Section):
@@ -96,6 +98,7 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
             model_type=model_type,
             quantization=recipe.base.quantization,
             keep_16bit=family.keep_16bit,
+            embedding_on_host=recipe.base.embedding_on_host,
         ),
         "data": recipe.data,
         "lora": ResolvedLora(
@@ -103,7 +106,7 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
             alpha=recipe.lora.alpha,
             dropout=recipe.lora.dropout,
             rank_stabilized=recipe.lora.rank_stabilized,
-            targets=_targets(family, preset, loaded.path),
+            targets=_targets(family, preset, loaded.path, config=read_text_config(base_path)),
         ),
         "train": recipe.train,
         "evaluate": recipe.evaluate,
@@ -114,30 +117,42 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
 
 
 def base_folder(path: str) -> Path:
-    """The absolute folder of a base model; "embedded" is the one inside this package."""
+    """The absolute folder of a base model, or of its config.json; "embedded" is the one inside this package."""
     if path == EMBEDDED_BASE:
         return Path(__file__).resolve().parent.parent / "embedded" / "base"
-    return Path(path).expanduser().resolve()
+    found = Path(path).expanduser().resolve()
+    return found.parent if found.name == "config.json" and found.is_file() else found
 
 
 def read_model_type(folder: Path) -> str:
     """model_type of a base folder's config.json. Raises BaseModelError with the path when it is missing or damaged."""
+    return str(_read_config(folder)["model_type"])
+
+
+def read_text_config(folder: Path) -> Mapping[str, object]:
+    """What config.json of a base folder says of its text part. Raises BaseModelError as read_model_type does."""
+    config = _read_config(folder)
+    return dict(config.get("text_config") or config)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     config = folder / "config.json"
     hint = "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer."
     try:
-        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        found = json.loads(config.read_text(encoding="utf-8"))
+        model_type = found.get("model_type")
     except FileNotFoundError as cause:
         raise BaseModelError(f"There is no base model in {folder}: config.json is missing.", hint) from cause
     except (OSError, ValueError, AttributeError) as cause:
         raise BaseModelError(f"{config} is damaged: {cause}.", hint) from cause
-    if not isinstance(found, str):
+    if not isinstance(model_type, str):
         raise BaseModelError(f"{config} names no model_type.", hint)
-    return found
+    return dict(found)
 
 
-def _targets(family: Family, preset: str, path: Path) -> tuple[str, ...]:
+def _targets(family: Family, preset: str, path: Path, *, config: Mapping[str, object]) -> tuple[str, ...]:
     if preset in family.targets:
-        return family.targets[preset]
+        return family.targets_of(preset, config)
     near = difflib.get_close_matches(preset, family.targets, n=1)
     known = ", ".join(family.targets)
     problem = f"{path}: lora.targets: {preset!r} is no preset of the family {family.name}; it has {known}"

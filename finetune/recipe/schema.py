@@ -23,6 +23,9 @@ class BaseSection(Section):
     quantization: Quantization = Field(
         default=Quantization.NF4, description="nf4: 4-bit NormalFloat with double quantization; none: 16-bit."
     )
+    embedding_on_host: bool = Field(
+        default=False, description="Keep the embedding in host memory: rows' vectors are gathered there. GPU only."
+    )
 
 
 class TaskWeights(Section):
@@ -81,18 +84,36 @@ class TrainSection(Section):
         default=1.0, gt=0, le=100, description="Passes over the rows; max_steps wins where both are set."
     )
     max_steps: int | None = Field(default=None, ge=1, description="Optimiser steps. None: as epochs says.")
-    micro_batch: int = Field(default=1, ge=1, le=1024, description="Rows in one forward pass.")
+    micro_batch: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Rows in one forward pass, or what these could hold where rows are packed.",
+    )
     accumulation: int = Field(default=16, ge=1, le=4096, description="Forward passes in one optimiser step.")
+    packing: bool = Field(
+        default=True,
+        description="Whole rows share a sequence, kept apart exactly; off, with a note, if a proof at start fails.",
+    )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         default="paged_adamw_8bit", description="paged_adamw_8bit keeps its state off a full card."
     )
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are scaled down to this norm.")
     activation_checkpointing: bool = Field(default=True, description="Recompute activations: slower, much less memory.")
+    activation_offload: bool = Field(
+        default=False, description="Keep what checkpointing saves in host memory meanwhile: 1 to 3 % slower. GPU only."
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     save_every_steps: int = Field(default=50, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest checkpoints that stay on disk.")
     log_every_steps: int = Field(default=5, ge=1)
+
+    @model_validator(mode="after")
+    def _offload_needs_checkpoints(self) -> Self:
+        if self.activation_offload and not self.activation_checkpointing:
+            raise ValueError("activation_offload keeps what activation_checkpointing saves, and that is switched off")
+        return self
 
 
 class EvaluateSection(Section):

@@ -8,23 +8,31 @@ from finetune.families.base import Family, Piece, encode_pieces
 
 # Stands for the user's text while the template is rendered, so that the two can be told apart and encoded differently.
 MARKER = "user-text-4be1c7d2"
+OPENS_REASONING, CLOSES_REASONING = "<think>", "</think>"
+RAW_TASKS_ONLY = "Set data.tasks to 0 for all but infill, repo_infill and pretrain"
 
 
 class ChatPrompt:
     """One user turn and the header of the answer, as the family's chat template has it.
 
-    Raises BaseModelError when the tokenizer has no chat template, or one that does not show the user's text once.
+    Raises BaseModelError when the tokenizer has no chat template, one that does not show the user's text once, or one
+    that opens a reasoning block which the answers of the rows would never close.
     """
 
     def __init__(self, tokenizer: Any, family: Family) -> None:
         if not tokenizer.chat_template:
             raise BaseModelError(
                 "The base model's tokenizer has no chat template.",
-                "Set data.tasks to 0 for all but infill, repo_infill and pretrain, or take the base's own tokenizer.",
+                f"{RAW_TASKS_ONLY}, or take the base's own tokenizer.",
             )
         self._tokenizer = tokenizer
         self._kwargs = dict(family.chat_template_kwargs)
         before, after = self._around(MARKER)
+        if after.count(OPENS_REASONING) > after.count(CLOSES_REASONING):
+            raise BaseModelError(
+                f"The chat template of this base opens each answer with {OPENS_REASONING}; rows hold none of that.",
+                f"{RAW_TASKS_ONLY}, or take a base whose template answers directly.",
+            )
         self._trims = self._around(f"\n {MARKER} \n") == (before, after)
         self._before: list[int] = tokenizer.encode(before, add_special_tokens=False)
         self._after: list[int] = tokenizer.encode(after, add_special_tokens=False)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from finetune.contracts.dataset import Example, Role
-from finetune.families.base import Family, Piece, Tokenizer, encode_pieces
+from finetune.families.base import Family, Piece, encode_pieces
+from finetune.families.tokens import Tokenizer
 
 # A cropped prompt gives the suffix a quarter at most, unless the prefix leaves more room: code is read downwards.
 SUFFIX_SHARE = 4

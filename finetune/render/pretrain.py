@@ -29,13 +29,14 @@ class _Span:
 class Document:
     """The files of a pretrain example: one alone is its text; several stand under their paths in the family's form.
 
-    ids end with the end token. Markers and paths are not learned, nor is the very first token, which has none before.
+    ids begin with the family's start token, if it has one, and end with the end token. Markers and paths are not
+    learned, nor is the very first token, which has none before.
     """
 
     def __init__(self, tokenizer: Any, family: Family, example: Example, *, texts: Sequence[list[int]], end: int):
         files = [part for part in example.segments if part.role is Role.TARGET]
         self._tokenizer = tokenizer
-        self.ids: list[int] = []
+        self.ids: list[int] = encode_pieces(tokenizer, family.opening())
         self._spans: list[_Span] = []
         repo = example.provenance[0].repo if example.provenance else ""
         for place, (part, ids) in enumerate(zip(files, texts, strict=True)):

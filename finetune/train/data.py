@@ -26,12 +26,10 @@ HELDOUT_CANDIDATES = 512
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Everything that is learned from and looked at. num_tokens of each step leave padding out."""
+    """Everything that is learned from and looked at."""
 
     train: tuple[TokenRow, ...]
     heldout: tuple[TokenRow, ...]
-    order: RowOrder
-    step_tokens: tuple[int, ...]
     reasons: tuple[ReasonCount, ...]
 
     def counts(self) -> dict[str, int]:
@@ -66,15 +64,24 @@ def prepare_rows(dataset: OpenDataset, tokenizer: Any, family: Family, *, resolv
             f"{dataset.folder} has no row to learn from in the tasks {', '.join(wanted)}.",
             "See `finetune data stats`; raise data.max_tokens, or give another task a weight in data.tasks.",
         )
-    lengths = [len(row.input_ids) for row in train]
-    order = plan_order(lengths, [weights[row.task] for row in train], resolved.train)
-    return PreparedRows(
-        train=tuple(train),
-        heldout=heldout_rows(dataset, tokenizer, family, data=resolved.data),
-        order=order,
-        step_tokens=tuple(order.step_tokens(lengths)),
-        reasons=renderer.reasons(),
+    heldout = heldout_rows(dataset, tokenizer, family, data=resolved.data)
+    return PreparedRows(train=tuple(train), heldout=heldout, reasons=renderer.reasons())
+
+
+def order_rows(rows: Sequence[TokenRow], resolved: ResolvedRecipe, *, packed: bool) -> RowOrder:
+    """The order of rows that prepare_rows gave; packed: those of a forward pass share one sequence."""
+    weights = task_weights(resolved.data.tasks)
+    return plan_order(
+        row_lengths(rows),
+        [weights[row.task] for row in rows],
+        resolved.train,
+        pass_tokens=resolved.train.micro_batch * resolved.data.max_tokens if packed else None,
     )
+
+
+def row_lengths(rows: Sequence[TokenRow]) -> list[int]:
+    """Tokens of each row."""
+    return [len(row.input_ids) for row in rows]
 
 
 def task_weights(section: TaskWeights) -> Mapping[Task, float]:

@@ -1,8 +1,10 @@
 """In which order rows are learned: decided before the first step, from the seed alone, so that a resumed run agrees."""
 
 import random
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from finetune.recipe.schema import TrainSection
 
@@ -12,47 +14,74 @@ WINDOW_STEPS = 8
 
 @dataclass(frozen=True)
 class RowOrder:
-    """indices names the row to learn at each place; a step takes the next rows_per_step of them."""
+    """passes holds the rows of each forward pass, by number; a step takes the next passes_per_step of them.
 
-    indices: tuple[int, ...]
-    rows_per_step: int
+    packed: the rows of a pass share one sequence; else each has its own, padded to the longest.
+    """
+
+    passes: tuple[tuple[int, ...], ...]
+    passes_per_step: int
+    packed: bool = False
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The row to learn at each place."""
+        return tuple(index for rows in self.passes for index in rows)
 
     @property
     def num_steps(self) -> int:
         """Optimiser steps; the last may have fewer rows."""
-        return -(-len(self.indices) // self.rows_per_step)
+        return -(-len(self.passes) // self.passes_per_step)
+
+    def rows_done(self, steps: int) -> int:
+        """Places of the order that were learned after so many steps."""
+        return sum(len(rows) for rows in self.passes[: steps * self.passes_per_step])
 
     def step_tokens(self, lengths: Sequence[int]) -> list[int]:
         """Tokens of each step, padding not counted."""
-        size = self.rows_per_step
+        size = self.passes_per_step
         return [
-            sum(lengths[index] for index in self.indices[start : start + size])
-            for start in range(0, len(self.indices), size)
+            sum(lengths[index] for rows in self.passes[start : start + size] for index in rows)
+            for start in range(0, len(self.passes), size)
         ]
 
 
-def plan_order(lengths: Sequence[int], weights: Sequence[float], section: TrainSection) -> RowOrder:
+def plan_order(
+    lengths: Sequence[int], weights: Sequence[float], section: TrainSection, *, pass_tokens: int | None = None
+) -> RowOrder:
     """The order for rows of these lengths (tokens), each seen weights[i] times an epoch.
 
-    A weight of 1.5 shows a row once, and half of such rows a second time, another half in each epoch. Rows of a
-    micro-batch have about the same length; which micro-batches make a step is random.
+    A weight of 1.5 shows a row once, and half of such rows a second time, another half in each epoch. pass_tokens is
+    what a forward pass holds of rows that share its sequence, at least the longest row; with None the micro_batch rows
+    of a pass have about the same length. Which passes make a step is random.
     """
     assert lengths and len(lengths) == len(weights)
+    mixer = random.Random(f"{section.seed}:batches")  # noqa: S311
+    if pass_tokens is not None:
+        passes = _packs(lengths, weights, section, pass_tokens=pass_tokens, mixer=mixer)
+        return RowOrder(passes, section.accumulation, packed=True)
     rows_per_step = section.micro_batch * section.accumulation
-    stream: list[int] = []
-    wanted: int | None = None if section.max_steps is None else section.max_steps * rows_per_step
-    epoch = 0
-    while wanted is None or len(stream) < wanted:
-        stream += _epoch(weights, random.Random(f"{section.seed}:epoch:{epoch}"))  # noqa: S311
+    wanted = None if section.max_steps is None else section.max_steps * rows_per_step
+    stream = list(_stream(weights, section, wanted))
+    window = rows_per_step * WINDOW_STEPS
+    groups = [
+        group
+        for start in range(0, len(stream), window)
+        for group in _group(stream[start : start + window], lengths, section.micro_batch, mixer)
+    ]
+    return RowOrder(tuple(groups), section.accumulation)
+
+
+def _stream(weights: Sequence[float], section: TrainSection, wanted: int | None) -> Iterator[int]:
+    """Rows epoch by epoch: wanted of them, or as many as the recipe's epochs have."""
+    given, epoch = 0, 0
+    while wanted is None or given < wanted:
+        rows = _epoch(weights, random.Random(f"{section.seed}:epoch:{epoch}"))  # noqa: S311
         epoch += 1
         if wanted is None and epoch >= section.epochs:
-            wanted = max(1, round(len(stream) * section.epochs / epoch))
-    mixer = random.Random(f"{section.seed}:batches")  # noqa: S311
-    window = rows_per_step * WINDOW_STEPS
-    indices: list[int] = []
-    for start in range(0, wanted, window):
-        indices += _group(stream[start : min(start + window, wanted)], lengths, section.micro_batch, mixer)
-    return RowOrder(tuple(indices), rows_per_step)
+            wanted = max(1, round((given + len(rows)) * section.epochs / epoch))
+        yield from rows if wanted is None else rows[: wanted - given]
+        given += len(rows)
 
 
 def _epoch(weights: Sequence[float], source: random.Random) -> list[int]:
@@ -67,10 +96,57 @@ def _epoch(weights: Sequence[float], source: random.Random) -> list[int]:
     return rows
 
 
-def _group(rows: Sequence[int], lengths: Sequence[int], micro_batch: int, source: random.Random) -> list[int]:
+def _group(
+    rows: Sequence[int], lengths: Sequence[int], micro_batch: int, source: random.Random
+) -> list[tuple[int, ...]]:
     ordered = sorted(rows, key=lambda index: lengths[index])
     whole = len(ordered) - len(ordered) % micro_batch
-    batches = [ordered[start : start + micro_batch] for start in range(0, whole, micro_batch)]
+    batches = [tuple(ordered[start : start + micro_batch]) for start in range(0, whole, micro_batch)]
     source.shuffle(batches)
     # An incomplete micro-batch must stay last, or all that follow would be cut at other places
-    return [index for batch in [*batches, ordered[whole:]] for index in batch]
+    return [*batches, tuple(ordered[whole:])] if whole < len(ordered) else batches
+
+
+def _packs(
+    lengths: Sequence[int], weights: Sequence[float], section: TrainSection, *, pass_tokens: int, mixer: random.Random
+) -> tuple[tuple[int, ...], ...]:
+    assert max(lengths) <= pass_tokens
+    wanted = None if section.max_steps is None else section.max_steps * section.accumulation
+    # with a number of steps the rows have no end; what fills the passes is taken
+    endless = section.model_copy(update={"epochs": float("inf")}) if wanted is not None else section
+    stream = _stream(weights, endless, None)
+    window = section.accumulation * WINDOW_STEPS * pass_tokens
+    passes: list[tuple[int, ...]] = []
+    while (wanted is None or len(passes) < wanted) and (rows := list(_take(stream, lengths, window))):
+        packs = pack(rows, lengths, pass_tokens=pass_tokens)
+        mixer.shuffle(packs)
+        passes += packs
+    return tuple(passes[:wanted])
+
+
+def _take(stream: Iterator[int], lengths: Sequence[int], num_tokens: int) -> Iterator[int]:
+    while num_tokens > 0:
+        for index in islice(stream, 1):
+            num_tokens -= lengths[index]
+            yield index
+            break
+        else:
+            return
+
+
+def pack(rows: Sequence[int], lengths: Sequence[int], *, pass_tokens: int) -> list[tuple[int, ...]]:
+    """All rows, none cut, in groups of at most pass_tokens: the longest first, each where it fits most tightly.
+
+    Best fit decreasing, which needs at most 11/9 of the least number of groups (Johnson, 1973).
+    """
+    packs: list[list[int]] = []
+    free: list[tuple[int, int]] = []
+    for index in sorted(rows, key=lambda index: -lengths[index]):
+        found = bisect_left(free, (lengths[index], -1))
+        if found == len(free):
+            free.append((pass_tokens, len(packs)))
+            packs.append([])
+        room, place = free.pop(found)
+        packs[place].append(index)
+        insort(free, (room - lengths[index], place))
+    return [tuple(rows) for rows in packs]

@@ -10,8 +10,10 @@ from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME, Contract, Rea
 from finetune.contracts.errors import RunError
 from finetune.contracts.io import disk_errors, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.families.tokens import Unsupported
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach
+from finetune.model.packed import PROOF_ROWS, packing_problem
 from finetune.model.quiet import quiet_libraries
 from finetune.model.scoring import row_losses
 from finetune.recipe.resolve import ResolvedRecipe
@@ -22,8 +24,16 @@ from finetune.tracking.base import RunStatus, Tracker
 from finetune.tracking.card import DATA_REPORT, DATASET_FOLDER, run_card
 from finetune.tracking.summary import TrainingFigures, run_summary
 from finetune.train.checkpoints import Checkpoint, CheckpointStore, Subject
-from finetune.train.data import PreparedRows, dataset_folder, heldout_loss, prepare_rows
+from finetune.train.data import (
+    PreparedRows,
+    dataset_folder,
+    heldout_loss,
+    order_rows,
+    prepare_rows,
+    row_lengths,
+)
 from finetune.train.interrupt import stop_on_signal
+from finetune.train.order import RowOrder
 from finetune.train.reporting import Reporter
 from finetune.train.run_folder import RunFolder, find_run, new_run_id, read_state, run_recipe
 
@@ -58,10 +68,14 @@ def train(
 
 
 class DryRun(Contract):
-    """What a recipe would do. counts are rows by task; num_tokens is what training would read, padding left out."""
+    """What a recipe would do. counts are rows by task; num_rows and num_tokens are what training would read.
+
+    A row that is read twice counts twice; padding is left out.
+    """
 
     counts: dict[str, int]
     num_heldout: int
+    num_rows: int
     num_tokens: int
     num_loss_tokens: int
     num_steps: int
@@ -91,15 +105,18 @@ def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     base = Path(resolved.base.path)
     family = family_for(resolved.base.model_type)
     tokenizer = load_tokenizer(base)
-    family.check_tokenizer(tokenizer)
+    family = family.for_tokenizer(tokenizer)
     num_trainable = count_trainable(base, resolved.lora)
     rows = prepare_rows(dataset, tokenizer, family, resolved=resolved)
+    packed = resolved.train.packing and not isinstance(family.packing, Unsupported)
+    order = order_rows(rows.train, resolved, packed=packed)
     return DryRun(
         counts=rows.counts(),
         num_heldout=len(rows.heldout),
-        num_tokens=sum(rows.step_tokens),
-        num_loss_tokens=sum(rows.train[index].num_loss_tokens for index in rows.order.indices),
-        num_steps=rows.order.num_steps,
+        num_rows=len(order.indices),
+        num_tokens=sum(order.step_tokens(row_lengths(rows.train))),
+        num_loss_tokens=sum(rows.train[index].num_loss_tokens for index in order.indices),
+        num_steps=order.num_steps,
         num_trainable=num_trainable,
         reasons=rows.reasons,
     )
@@ -175,18 +192,38 @@ class _Job:
         """Load, render, train, export, register."""
         section = self.resolved.base
         note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
-        base = load_base(Path(section.path), quantization=section.quantization)
+        base = load_base(
+            Path(section.path), quantization=section.quantization, embedding_on_host=section.embedding_on_host
+        )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
         _tell_reasons(rows.reasons)
-        self.run.update(steps_total=rows.order.num_steps)
         model = attach(base, self.resolved.lora, seed=self.resolved.train.seed)
-        figures = self._train(model, base, rows)
-        self._look_at_heldout(model, base, rows, step=rows.order.num_steps)
+        order = order_rows(rows.train, self.resolved, packed=self._packs(model, base, rows))
+        self.run.update(steps_total=order.num_steps, packed=order.packed)
+        figures = self._train(model, base, rows, order=order)
+        self._look_at_heldout(model, base, rows, step=order.num_steps)
         manifest = self._export(model, base)
         self._describe(base, manifest, figures)
         return manifest
 
-    def _train(self, model: Any, base: LoadedBase, rows: PreparedRows) -> TrainingFigures | None:
+    def _packs(self, model: Any, base: LoadedBase, rows: PreparedRows) -> bool:
+        """Whether rows share a sequence: as the recipe wants and the proof allows, and as the run began."""
+        problem = ""
+        if self.resolved.train.packing:
+            pairs = [(row.input_ids, row.labels) for row in rows.train[:PROOF_ROWS]]
+            problem = packing_problem(model, base.family, pairs)
+            if problem:
+                note(f"Rows do not share sequences: {problem}.")
+        packed, before = self.resolved.train.packing and not problem, self.run.state.packed
+        if before is not None and packed != before:
+            raise RunError(
+                f"The run {self.run.state.run_id} began with rows {'packed' if before else 'apart'}; here they would"
+                f" be {'packed' if packed else 'apart'}, in another order.",
+                "Go on where it began, with the same packages; or start a new run: finetune train RECIPE",
+            )
+        return packed
+
+    def _train(self, model: Any, base: LoadedBase, rows: PreparedRows, *, order: RowOrder) -> TrainingFigures | None:
         store = self._store(base)
         checkpoint = store.newest() if self.resumed else None
         start_at = self._start_at(checkpoint)
@@ -195,7 +232,7 @@ class _Job:
         with (
             quiet_libraries(),
             stop_on_signal() as stop,
-            Progress("Training", rows.order.num_steps, start_at=start_at) as progress,
+            Progress("Training", order.num_steps, start_at=start_at) as progress,
         ):
             # Importing trl is loud, and it is the last thing that is needed
             from finetune.train.trl_bridge import LoopParts, build_trainer, run_loop
@@ -203,7 +240,7 @@ class _Job:
             reporter = Reporter(
                 self.tracker,
                 progress,
-                step_tokens=rows.step_tokens,
+                step_tokens=order.step_tokens(row_lengths(rows.train)),
                 on_saved=lambda step: self.run.update(steps_done=step),
                 start_at=start_at,
             )
@@ -211,14 +248,14 @@ class _Job:
                 model,
                 base.tokenizer,
                 rows.train,
-                order=rows.order,
+                order=order,
                 section=self.resolved.train,
                 device=base.device,
                 parts=LoopParts(store=store, watcher=reporter, stop=stop),
             )
             steps_done = run_loop(trainer, checkpoint)
         self.run.update(steps_done=steps_done)
-        if steps_done < rows.order.num_steps:
+        if steps_done < order.num_steps:
             raise KeyboardInterrupt
         return reporter.figures(steps_done)
 
@@ -243,7 +280,8 @@ class _Job:
         if not rows.heldout:
             return
         pairs = [(row.input_ids, row.labels) for row in rows.heldout]
-        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer))
+        batch_rows = self.resolved.evaluate.batch_rows
+        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
         found = heldout_loss(rows.heldout, losses)
         note(f"Held-out sample at step {step}: {found.bits_per_byte:.3f} bits per byte, loss {found.loss:.3f}")
         self.tracker.metrics(step, {"eval/loss": found.loss, "eval/bits_per_byte": found.bits_per_byte})

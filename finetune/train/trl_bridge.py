@@ -1,7 +1,7 @@
 """TRL's SFTTrainer with this project's rows, order, checkpoints and reporting. The only file that imports trl."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from trl import SFTConfig, SFTTrainer
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
 from finetune.contracts.errors import RunError
 from finetune.model.lora import TRAINED_ADAPTER, cast_trainables
+from finetune.model.packed import packed_inputs
 from finetune.recipe.schema import TrainSection
 from finetune.render.rows import TokenRow
+from finetune.terminal.output import note
 from finetune.train.checkpoints import Checkpoint, CheckpointStore
 from finetune.train.interrupt import StopRequest
 from finetune.train.order import RowOrder
@@ -54,7 +56,8 @@ class BridgedTrainer(SFTTrainer):
         cast_trainables(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return self.row_order.indices
+        order = self.row_order
+        return range(len(order.passes)) if order.packed else order.indices
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -74,8 +77,7 @@ class BridgedTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
-        rows_done = min(len(self.row_order.indices), step * self.row_order.rows_per_step)
-        self.parts.store.save(step, rows_done=rows_done, write=self._write_checkpoint)
+        self.parts.store.save(step, rows_done=self.row_order.rows_done(step), write=self._write_checkpoint)
         self.parts.watcher.saved(step)
 
     def _write_checkpoint(self, folder: Path) -> None:
@@ -142,8 +144,11 @@ def build_trainer(
         section=section,
         parts=parts,
         model=model,
-        args=training_arguments(section, num_steps=order.num_steps, device=device, folder=parts.store.root),
-        train_dataset=token_dataset(rows),
+        args=training_arguments(
+            section, num_steps=order.num_steps, device=device, folder=parts.store.root, packed=order.packed
+        ),
+        train_dataset=pack_dataset(rows, order) if order.packed else token_dataset(rows),
+        data_collator=packed_batch if order.packed else None,
         processing_class=tokenizer,
     )
     trainer.remove_callback(PrinterCallback)
@@ -166,18 +171,51 @@ def token_dataset(rows: Sequence[TokenRow]) -> datasets.Dataset:
     )
 
 
-def training_arguments(section: TrainSection, *, num_steps: int, device: str, folder: Path) -> SFTConfig:
-    """The recipe's train section in SFTConfig's words. Rows are given whole: nothing is cut, packed or reordered."""
+def pack_dataset(rows: Sequence[TokenRow], order: RowOrder) -> datasets.Dataset:
+    """One entry for each forward pass: its rows as they are, a list of each column."""
+    feature = datasets.Sequence(datasets.Sequence(datasets.Value("int32")))
+    return datasets.Dataset.from_dict(
+        {
+            "input_ids": [[rows[index].input_ids for index in chosen] for chosen in order.passes],
+            "labels": [[rows[index].labels for index in chosen] for chosen in order.passes],
+        },
+        features=datasets.Features({"input_ids": feature, "labels": feature}),
+    )
+
+
+def packed_batch(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The tensors of the one entry of pack_dataset that a forward pass takes."""
+    (entry,) = entries
+    return packed_inputs(list(zip(entry["input_ids"], entry["labels"], strict=True)))
+
+
+def checkpointing_arguments(section: TrainSection, *, device: str) -> dict[str, bool] | None:
+    """The library's arguments of activation checkpointing, None for its own. On a CPU, a note says why it gets none."""
+    if not section.activation_offload:
+        return None
+    if device == "cpu":
+        note("train.activation_offload changes nothing on a CPU: what is saved is in host memory anyway.")
+        return None
+    return {"offload": True}
+
+
+def training_arguments(
+    section: TrainSection, *, num_steps: int, device: str, folder: Path, packed: bool = False
+) -> SFTConfig:
+    """The recipe's train section in SFTConfig's words. Rows are given whole, and in order: nothing is cut or packed by
+    the library, which sees a pass of packed rows as one.
+    """
     return SFTConfig(
         output_dir=str(folder),
         max_steps=num_steps,
-        per_device_train_batch_size=section.micro_batch,
+        per_device_train_batch_size=1 if packed else section.micro_batch,
         gradient_accumulation_steps=section.accumulation,
         learning_rate=section.learning_rate,
         optim=(CPU_OPTIMIZERS if device == "cpu" else OPTIMIZERS)[section.optimizer],
         weight_decay=section.weight_decay,
         max_grad_norm=section.max_grad_norm,
         activation_checkpointing=section.activation_checkpointing,
+        activation_checkpointing_kwargs=checkpointing_arguments(section, device=device),
         seed=section.seed,
         logging_steps=section.log_every_steps,
         logging_first_step=True,

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import finetune
+from finetune.cli.families import families_page
 from finetune.cli.reference import command_reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,12 @@ def test_readme_names_each_folder_once_and_each_exists():
 def test_the_command_reference_is_up_to_date():
     assert (ROOT / "docs" / "cli.md").read_text() == command_reference(), (
         "run: .venv/bin/python -m finetune.cli.reference"
+    )
+
+
+def test_the_page_of_families_is_up_to_date():
+    assert (ROOT / "docs" / "families.md").read_text() == families_page(), (
+        "run: .venv/bin/python -m finetune.cli.families"
     )
 
 

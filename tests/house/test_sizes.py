@@ -76,6 +76,8 @@ def long_chains(names: list[str]) -> list[str]:
 # Called by a library, in the library's way: docs/decisions/003.
 PRESCRIBED = {
     ("finetune/embedded/forward.py", "forward"): "torch.autograd.Function",
+    ("finetune/model/activations.py", "forward"): "torch.autograd.Function",
+    ("finetune/model/experts.py", "packed_experts_forward"): "transformers",
     ("finetune/model/gated_delta.py", "chunk_gated_delta_rule"): "transformers",
     ("finetune/model/gated_delta.py", "causal_conv1d"): "transformers",
     ("finetune/train/trl_bridge.py", "on_log"): "transformers.TrainerCallback",

@@ -1,8 +1,10 @@
-"""A tiny random base of the family qwen3_5 with a byte tokenizer, in a folder as a user would have it."""
+"""Tiny random bases, of the family qwen3_5 or another, with a byte tokenizer, in a folder as a user would have it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,11 +23,13 @@ from finetune.contracts.dataset import (
 )
 from finetune.contracts.io import digest_file, digest_text, write_json
 from finetune.contracts.run import Home
+from finetune.families.base import Family
+from finetune.families.registry import FAMILIES
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import ResolvedRecipe, resolve
 from finetune.tracking.base import RunCard, RunStatus
 
-CONFIG = Path(__file__).parents[2] / "assets" / "families" / "qwen3_5.json"
+CONFIGS = Path(__file__).parents[2] / "assets" / "families"
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content | trim + '<|im_end|>\\n' }}"
@@ -49,8 +53,10 @@ SPECIAL = (
 )
 
 
-def save_byte_tokenizer(folder: Path) -> None:
-    """A tokenizer with one token per byte and the family's special tokens."""
+def save_byte_tokenizer(
+    folder: Path, special: Sequence[str] = SPECIAL, *, template: str = CHAT_TEMPLATE, end: str = SPECIAL[0]
+) -> None:
+    """A tokenizer with one token per byte and the special tokens, of which end ends a text."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -59,28 +65,56 @@ def save_byte_tokenizer(folder: Path) -> None:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     inner.decoder = decoders.ByteLevel()
     # As in the published tokenizers: only these three are special, so "special tokens off" does not cover the others
-    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL[:3]])
-    inner.add_tokens([AddedToken(name, special=False, normalized=False) for name in SPECIAL[3:]])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
-    tokenizer.chat_template = CHAT_TEMPLATE
+    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special[:3]])
+    inner.add_tokens([AddedToken(name, special=False, normalized=False) for name in special[3:]])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=end, pad_token=end)
+    tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
 
 
 def save_tiny_base(folder: Path, seed: int = 0) -> Path:
-    """Random weights of the tiny configuration, with its tokenizer."""
+    """Random weights of the tiny qwen3_5 configuration, with its tokenizer."""
+    save_tiny_weights(folder, json.loads((CONFIGS / "qwen3_5.json").read_text()), seed=seed)
+    save_byte_tokenizer(folder)
+    return folder
+
+
+def save_tiny_weights(folder: Path, config: Mapping[str, Any], *, seed: int = 0) -> None:
+    """Random weights of the text class that the installed library has for config."""
     import torch
 
     from finetune.model.quiet import quiet_libraries
 
     with quiet_libraries():
-        from transformers import AutoModelForCausalLM
-        from transformers.models.qwen3_5 import Qwen3_5TextConfig
+        from transformers import AutoConfig, AutoModelForCausalLM
 
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(Qwen3_5TextConfig(**json.loads(CONFIG.read_text())))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
         model.to(torch.bfloat16).save_pretrained(folder)
-        save_byte_tokenizer(folder)
-    return folder
+
+
+def plain_template(family: Family) -> str:
+    """A chat template in the family's own tokens: <start>role, content <end>."""
+    start, end = family.tokens.turn_start or "", family.turn_end
+    return (
+        "{%- for message in messages %}{{- '" + start + "' + message.role + '\\n' + message.content | trim + '" + end
+        + "\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '" + start + "assistant\\n' }}{%- endif %}"
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def family_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Read-only: the folder of a tiny base of the named family, made once."""
+
+    @cache
+    def make(name: str) -> Path:
+        (family,) = (family for family in FAMILIES if family.name == name)
+        folder = tmp_path_factory.mktemp("families") / name
+        save_tiny_weights(folder, json.loads((CONFIGS / f"{name}.json").read_text()))
+        save_byte_tokenizer(folder, family.tokens.names(), template=plain_template(family), end=family.document_end)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

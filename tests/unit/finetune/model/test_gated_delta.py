@@ -1,5 +1,7 @@
 """The fast delta rule gives the library's results, forward, backward, from a state, and inside a model."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -83,16 +85,53 @@ def test_the_convolution_is_conv1d_cut_to_the_past():
     )
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments"),
-    [
-        (chunk_gated_delta_rule, {**draw(4), "cu_seqlens": torch.tensor([0, 4])}),
-        (causal_conv1d, {"hidden_states": torch.zeros(1, 2, 4), "weight": torch.zeros(2, 4), "seq_idx": 0}),
-    ],
-)
-def test_packed_rows_are_refused(function, arguments):
+BORDERS = [0, 1, 33, 65, 90]
+
+
+def one_row(tensors: dict[str, torch.Tensor], start: int, end: int) -> dict[str, torch.Tensor]:
+    return {name: value[:, start:end] for name, value in tensors.items()}
+
+
+def test_packed_rows_are_those_rows_alone():
+    tensors = {name: value[:1] for name, value in draw(90).items()}
+    cuts = torch.tensor(BORDERS)
+    packed, state = chunk_gated_delta_rule(
+        **tensors, cu_seqlens=cuts, output_final_state=True, use_qk_l2norm_in_kernel=True
+    )
+    alone = [step_by_step(**one_row(tensors, start, end)) for start, end in pairwise(BORDERS)]
+    torch.testing.assert_close(packed, torch.cat([output for output, _ in alone], dim=1), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(state, alone[-1][1], atol=1e-4, rtol=1e-3)
+
+
+def test_gradients_of_packed_rows_are_those_of_rows_alone():
+    fast, slow = ({name: value[:1].clone().requires_grad_() for name, value in draw(90).items()} for _ in range(2))
+    packed, _ = chunk_gated_delta_rule(**fast, cu_seqlens=torch.tensor(BORDERS), use_qk_l2norm_in_kernel=True)
+    packed.square().sum().backward()
+    for start, end in pairwise(BORDERS):
+        step_by_step(**one_row(slow, start, end))[0].square().sum().backward()
+    for name in fast:
+        torch.testing.assert_close(fast[name].grad, slow[name].grad, atol=1e-3, rtol=1e-2)
+
+
+def test_the_convolution_does_not_look_into_the_row_before():
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 6, 9), torch.randn(6, 4)
+    owners = torch.tensor([[0, 0, 0, 0, 0, 1, 2, 2, 2]])
+    packed = causal_conv1d(x, weight, activation="silu", seq_idx=owners)
+    alone = [causal_conv1d(x[..., start:end], weight, activation="silu") for start, end in ((0, 5), (5, 6), (6, 9))]
+    torch.testing.assert_close(packed, torch.cat(alone, dim=-1))
+
+
+def test_packed_rows_take_one_batch_entry_and_no_state():
+    cuts = torch.tensor([0, 2, 4])
     with pytest.raises(ValueError, match="packed rows"):
-        function(**arguments)
+        chunk_gated_delta_rule(**draw(4), cu_seqlens=cuts)
+    with pytest.raises(ValueError, match="packed rows"):
+        chunk_gated_delta_rule(
+            **one_row({name: value[:1] for name, value in draw(4).items()}, 0, 4),
+            cu_seqlens=cuts,
+            initial_state=torch.zeros(1, 4, 16, 16),
+        )
 
 
 def test_a_model_gives_the_same_logits_with_and_without(tiny_base):

@@ -81,3 +81,16 @@ def test_a_recipe_with_nothing_to_learn_is_refused(tmp_path, base):
     with pytest.raises(RecipeError) as caught:
         load_recipe(write(tmp_path, f"name: x\nbase: {{path: {base}}}\n{zero}\n"))
     assert "nothing to learn from" in caught.value.problems[0]
+
+
+def test_a_config_file_means_its_folder(tmp_path, base):
+    path = write(tmp_path, f"name: x\nbase: {{path: {base / 'config.json'}}}\n")
+    assert resolve(load_recipe(path)).base.path == str(base)
+
+
+def test_offload_without_checkpoints_is_refused(tmp_path, base):
+    path = write(tmp_path, f"name: x\nbase: {{path: {base}}}\ntrain: {{activation_offload: true}}\n")
+    assert resolve(load_recipe(path)).train.activation_offload
+    with pytest.raises(RecipeError, match="1 mistake") as caught:
+        load_recipe(path, ["train.activation_checkpointing=false"])
+    assert "activation_offload keeps what activation_checkpointing saves" in caught.value.problems[0]

@@ -82,7 +82,7 @@ def test_chat_prompt_equals_the_whole_template(renderer: Renderer, make_example:
     assert list(row.input_ids[: len(prompt)]) == prompt
 
 
-@pytest.mark.parametrize("sentinel", [*QWEN3_5.special_tokens(), "<think>", "</think>", "<|fim_pad|>"])
+@pytest.mark.parametrize("sentinel", [*QWEN3_5.tokens.names(), "<think>", "</think>", "<|fim_pad|>"])
 def test_sentinels_in_user_text_never_become_special(renderer: Renderer, make_example: Make, sentinel: str) -> None:
     code = f'S = "{sentinel}"'
     (token,) = renderer.tokenizer.encode(sentinel, add_special_tokens=False)

@@ -99,7 +99,8 @@ def test_several_files_stand_under_the_markers_of_the_family_and_only_their_text
 
 def test_a_family_without_markers_has_lines_with_the_path(tokenizer: Any) -> None:
     assert QWEN3_5.sentinels is not None
-    plain = replace(QWEN3_5, sentinels=replace(QWEN3_5.sentinels, repo_name=None, file_sep=None))
+    sentinels = replace(QWEN3_5.tokens.sentinels, repo_name=None, file_sep=None)
+    plain = replace(QWEN3_5, tokens=replace(QWEN3_5.tokens, sentinels=sentinels))
     renderer = Renderer(tokenizer, plain, max_tokens=512)
     (row,) = renderer.rows(pretrain(FILES))
     texts = [text for _, text in FILES]

@@ -12,7 +12,7 @@ from finetune.families.qwen3_5 import QWEN3_5
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.render.dataset import open_dataset
 from finetune.render.rows import TokenRow
-from finetune.train.data import HELDOUT_TOKENS, heldout_loss, heldout_rows, prepare_rows
+from finetune.train.data import HELDOUT_TOKENS, heldout_loss, heldout_rows, order_rows, prepare_rows, row_lengths
 
 Resolved = Callable[..., ResolvedRecipe]
 
@@ -21,14 +21,18 @@ def test_a_task_of_weight_0_is_left_out(resolved_tiny: Resolved, tiny_dataset: P
     resolved = resolved_tiny("data.tasks.docstring=0", "data.tasks.infill=3", "train.max_steps=null")
     rows = prepare_rows(open_dataset(tiny_dataset), tiny_tokenizer, QWEN3_5, resolved=resolved)
     assert rows.counts() == {"infill": 8, "pretrain": 8}
-    assert len(rows.order.indices) == 3 * 8 + 8
+    assert len(order_rows(rows.train, resolved, packed=False).indices) == 3 * 8 + 8
     assert {row.task for row in rows.heldout} == {Task.INFILL, Task.PRETRAIN}
 
 
 def test_step_tokens_leave_padding_out(resolved_tiny: Resolved, tiny_dataset: Path, tiny_tokenizer: Any) -> None:
-    rows = prepare_rows(open_dataset(tiny_dataset), tiny_tokenizer, QWEN3_5, resolved=resolved_tiny())
-    assert len(rows.step_tokens) == rows.order.num_steps == 4
-    assert sum(rows.step_tokens) == sum(len(rows.train[index].input_ids) for index in rows.order.indices)
+    resolved = resolved_tiny()
+    rows = prepare_rows(open_dataset(tiny_dataset), tiny_tokenizer, QWEN3_5, resolved=resolved)
+    for packed in (False, True):
+        order = order_rows(rows.train, resolved, packed=packed)
+        tokens = order.step_tokens(row_lengths(rows.train))
+        assert len(tokens) == order.num_steps == 4
+        assert sum(tokens) == sum(len(rows.train[index].input_ids) for index in order.indices)
 
 
 def test_the_held_out_sample_is_small_and_fixed(

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from finetune.recipe.schema import TrainSection
-from finetune.train.order import plan_order
+from finetune.train.order import pack, plan_order
 
 LENGTHS = [10 * (1 + index % 7) for index in range(60)]
 
@@ -59,3 +59,34 @@ def test_the_seed_decides_the_order() -> None:
 
 def test_a_weight_below_one_never_leaves_nothing() -> None:
     assert len(plan_order([10], [0.001], section()).indices) == 1
+
+
+def test_packing_shows_each_row_once_and_overfills_nothing() -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section(), pass_tokens=100)
+    assert order.packed and sorted(order.indices) == list(range(60))
+    assert max(sum(LENGTHS[index] for index in rows) for rows in order.passes) <= 100
+    assert order.num_steps == -(-len(order.passes) // 2)
+    assert order.rows_done(1) == len(order.passes[0]) + len(order.passes[1])
+
+
+def test_packing_fills_passes() -> None:
+    packs = pack(range(60), LENGTHS, pass_tokens=100)
+    assert len(packs) == -(-sum(LENGTHS) // 100)
+
+
+def test_packed_steps_are_as_many_as_asked_for() -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section(max_steps=20), pass_tokens=100)
+    assert (order.num_steps, len(order.passes)) == (20, 40)
+    counts = Counter(order.indices)
+    assert max(counts.values()) - min(counts.values()) <= 2
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(2, 120), (0.5, 30)])
+def test_epochs_count_packed_rows(epochs: float, rows: int) -> None:
+    assert len(plan_order(LENGTHS, [1.0] * 60, section(epochs=epochs), pass_tokens=100).indices) == rows
+
+
+def test_packs_of_a_step_are_not_the_longest_rows_first() -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section(), pass_tokens=70)
+    sizes = [len(rows) for rows in order.passes]
+    assert sizes != sorted(sizes)

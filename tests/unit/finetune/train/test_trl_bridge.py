@@ -1,4 +1,4 @@
-"""What the bridge makes of TRL: float32 factors, the loss per learned token of a whole step, no packing."""
+"""What the bridge makes of TRL: float32 factors, the loss per learned token of a whole step, packing that is exact."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +28,9 @@ LORA = ResolvedLora(
 )
 
 
+PACKS = ((0, 5, 2), (7, 1), (3, 4, 6))
+
+
 class Watcher:
     """Keeps the figures of each step."""
 
@@ -52,14 +55,22 @@ def rows(resolved_tiny: Callable[..., Any], tiny_tokenizer: Any, tiny_dataset: P
     return found.train
 
 
-def build(base: Path, rows: tuple[TokenRow, ...], folder: Path, **values: object) -> tuple[Any, Any, Watcher]:
+def build(
+    base: Path, rows: tuple[TokenRow, ...], folder: Path, *, packed: bool = False, **values: object
+) -> tuple[Any, Any, Watcher]:
     section = TrainSection.model_validate(
         {"max_steps": 1, "optimizer": "adamw", "activation_checkpointing": False, "log_every_steps": 1, **values}
     )
     loaded = load_base(base, quantization=Quantization.NF4, device="cpu")
     model = attach(loaded, LORA, seed=3)
     watcher = Watcher()
-    order = RowOrder(tuple(range(8)), section.micro_batch * section.accumulation)
+    if packed:
+        order = RowOrder(PACKS[: section.accumulation], section.accumulation, packed=True)
+    else:
+        passes = [
+            tuple(range(start, min(8, start + section.micro_batch))) for start in range(0, 8, section.micro_batch)
+        ]
+        order = RowOrder(tuple(passes), section.accumulation)
     with quiet_libraries():
         from finetune.train.trl_bridge import LoopParts, build_trainer
 
@@ -107,6 +118,39 @@ def test_accumulation_and_batches_give_the_same_step(
     assert found[2] == pytest.approx(found[0], rel=2e-2)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_rows_give_the_step_of_separate_ones(
+    tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path, checkpointing: bool
+) -> None:
+    found = []
+    for packed, accumulation in ((False, 8), (True, 3)):
+        trainer, _, watcher = build(
+            tiny_base,
+            rows,
+            tmp_path / str(packed),
+            packed=packed,
+            micro_batch=1,
+            accumulation=accumulation,
+            activation_checkpointing=checkpointing,
+            max_grad_norm=1e9,
+        )
+        run(trainer)
+        found.append((watcher.losses[0], watcher.norms[0]))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-2)
+
+
+def test_packed_batches_hold_whole_rows(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
+    trainer, _, _ = build(tiny_base, rows, tmp_path, packed=True, accumulation=3)
+    batches = list(trainer.get_train_dataloader())
+    assert len(batches) == 3
+    for batch, chosen in zip(batches, PACKS, strict=True):
+        assert batch["input_ids"][0].tolist() == [token for index in chosen for token in rows[index].input_ids]
+        assert batch["labels"][0].tolist() == [label for index in chosen for label in rows[index].labels]
+        assert batch["cu_seq_lens_q"].tolist()[-1] == sum(len(rows[index].input_ids) for index in chosen)
+        assert "attention_mask" not in batch
+
+
 def test_the_loss_is_the_mean_over_learned_tokens(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
     trainer, model, watcher = build(tiny_base, rows, tmp_path, micro_batch=2, accumulation=4)
     expected = sum(row_losses(model, [(row.input_ids, row.labels) for row in rows[:8]], pad_token=0))
@@ -126,3 +170,53 @@ def test_rows_are_taken_whole_in_the_given_order(tiny_base: Path, rows: tuple[To
     assert found == [(row.input_ids, row.labels) for row in rows[:8]]
     assert all((batch["labels"][batch["attention_mask"] == 0] == -100).all() for batch in batches)
     assert not trainer.args.packing and not trainer.padding_free
+
+
+def test_offloaded_checkpoints_change_no_gradient_and_are_one_hidden_state_a_layer(
+    tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, but that host memory is not pinned, which only a GPU can do."""
+    from transformers import modeling_utils
+
+    from finetune.train import trl_bridge
+
+    moved: list[tuple[int, ...]] = []
+
+    class Counted(torch.autograd.graph.saved_tensors_hooks):
+        def __init__(self, *, pin_memory: bool, device_type: str) -> None:
+            assert pin_memory
+
+            def pack(tensor: torch.Tensor) -> torch.Tensor:
+                moved.append(tuple(tensor.shape))
+                return tensor.clone()
+
+            super().__init__(pack, lambda tensor: tensor)
+
+    monkeypatch.setattr(modeling_utils, "save_on_cpu", Counted)
+    arguments = trl_bridge.checkpointing_arguments
+
+    def as_on_a_gpu(section: TrainSection, *, device: str) -> dict[str, bool] | None:
+        return arguments(section, device="cuda")
+
+    norms = {}
+    for offload in (False, True):
+        if offload:
+            monkeypatch.setattr(trl_bridge, "checkpointing_arguments", as_on_a_gpu)
+        values = {"accumulation": 8, "activation_checkpointing": True, "activation_offload": offload}
+        trainer, _, watcher = build(tiny_base, rows, tmp_path / str(offload), **values)
+        run(trainer)
+        norms[offload] = (watcher.losses[0], watcher.norms[0])
+        assert bool(moved) is offload
+    assert norms[True] == norms[False]
+    hidden = [shape for shape in moved if len(shape) == 3 and shape[-1] == 64]
+    # 4 layers in each of 8 passes
+    assert len(hidden) == 4 * 8
+
+
+def test_offload_on_a_cpu_says_that_it_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    from finetune.train.trl_bridge import checkpointing_arguments
+
+    section = TrainSection(activation_offload=True)
+    assert checkpointing_arguments(section, device="cpu") is None
+    assert "activation_offload changes nothing on a CPU" in capsys.readouterr().err
+    assert checkpointing_arguments(section, device="cuda") == {"offload": True}

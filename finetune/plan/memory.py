@@ -1,0 +1,217 @@
+"""Memory of a training run on one card, itemised by phase. Every figure is calculated; nothing is loaded."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from finetune.contracts.adapter import Quantization
+from finetune.plan.shape import Activations, LayerShape, LinearMaps, ModelShape
+
+BF16, FP32 = 2, 4
+# bitsandbytes, NF4 with double quantization: 4 bits per weight; one scale per 64 weights, held in 8 bits; one float32
+# scale per 256 of those, and one float32 offset for each tensor.
+NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256
+# bitsandbytes, 8-bit AdamW: two states of one byte and a float32 maximum per 256 numbers in each; tensors below 4,096
+# numbers keep float32 states (optim/optimizer.py, min_8bit_size).
+ADAM8_BLOCK, ADAM8_SMALLEST = 256, 4096
+# A CUDA context with cuBLAS and the kernels that are loaded; between 0.4 and 0.9 GiB on drivers of 2024 to 2026
+CONTEXT_BYTES = int(0.70 * 2**30)
+# A 4-bit matrix is written out in bfloat16 before it is multiplied, and the next one before the last is freed
+DEQUANTISED_COPIES = 2
+# trl/kernels/chunked_logprob.py: tokens x entries of the vocabulary that exist at once in the fused head
+TILE_TOKENS, TILE_ENTRIES = 4096, 32_768
+# finetune/model/scoring.py: positions whose logits exist at once (16 bit, 32 bit, and their log-softmax)
+SCORED_POSITIONS, SCORED_BYTES = 512, BF16 + FP32 + FP32
+EVALUATION = "evaluation"
+# Offloaded checkpoints: the layer at hand's and the one on its way
+OFFLOADED_STAY = 2
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a recipe asks of the card. row_tokens: of the longest row; eval_rows: scored or generated at once.
+
+    keep_16bit and targets are last parts of module names. fast_kernels: whether linear attention has its fused kernels.
+    """
+
+    quantization: Quantization
+    keep_16bit: tuple[str, ...]
+    targets: tuple[str, ...]
+    rank: int
+    optimizer: str
+    row_tokens: int
+    micro_batch: int
+    accumulation: int
+    checkpointing: bool
+    offload: bool
+    embedding_on_host: bool
+    eval_rows: int
+    new_tokens: int
+    fast_kernels: bool = True
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one forward pass whose rows are all of the longest."""
+        return self.row_tokens * self.micro_batch
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that takes memory. size is in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is on the card at the worst moment of a phase."""
+
+    name: str
+    items: tuple[Item, ...]
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        return sum(item.size for item in self.items)
+
+
+def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
+    """Loading, the first and the longest step, evaluation, and saving, in this order."""
+    base, adapter = base_items(shape, work), adapter_items(shape, work)
+    weights, gradients, _ = adapter
+    buffer = dequantised(shape, work)
+    context = Item("CUDA context and libraries", CONTEXT_BYTES)
+    step = step_items(shape, work)
+    # Optimiser states are made when the first step ends. Tensors are quantised on the card, one after the other, and
+    # the embedding moves to the host only once all are there.
+    loading = base_items(shape, work, loading=True)
+    whole = Item("one matrix before it is quantised", _largest(_quantised(shape, work)) * BF16)
+    return (
+        Phase("load", _present([*loading, whole, context])),
+        Phase("first step", _present([*base, weights, gradients, buffer, context, *step])),
+        Phase("longest step", _present([*base, *adapter, buffer, context, *step])),
+        Phase(EVALUATION, _present([*base, *adapter, buffer, context, *evaluation_items(shape, work)])),
+        Phase("save", _present([*base, *adapter, context])),
+    )
+
+
+def base_items(shape: ModelShape, work: Workload, *, loading: bool = False) -> list[Item]:
+    """The weights of the base; loading is the moment before the embedding goes to the host."""
+    quantised = _quantised(shape, work)
+    plain = shape.map_parameters - sum(maps.parameters for maps in quantised) + shape.other_parameters
+    embedding = 0 if work.embedding_on_host and not loading else shape.vocabulary_parameters * BF16
+    return [
+        Item("base, 4-bit", sum(nf4_bytes(maps.tensor_parameters) * maps.count for maps in quantised)),
+        Item("base, kept in 16 bit", plain * BF16),
+        Item("embedding", embedding),
+        Item("head", 0 if shape.tied else shape.vocabulary_parameters * BF16),
+    ]
+
+
+def nf4_bytes(parameters: int) -> int:
+    """Bytes of one tensor in NF4 with double quantization."""
+    scales = -(-parameters // NF4_BLOCK)
+    return -(-parameters // 2) + scales + -(-scales // NF4_NESTED_BLOCK) * FP32 + FP32
+
+
+def adapter_items(shape: ModelShape, work: Workload) -> list[Item]:
+    """The adapter in float32: weights, gradients, optimiser states."""
+    numbers = shape.adapter_parameters(work.targets, work.rank)
+    states = sum(
+        optimizer_bytes(tensor, work.optimizer) * maps.count
+        for maps in shape.adapted(work.targets)
+        for tensor in maps.adapter_tensors(work.rank)
+    )
+    return [
+        Item("adapter weights", numbers * FP32),
+        Item("adapter gradients", numbers * FP32),
+        Item("optimiser states", states),
+    ]
+
+
+def optimizer_bytes(numbers: int, optimizer: str) -> int:
+    """Bytes of both states of AdamW for a tensor; what is paged counts as on the card, where it is when used."""
+    if optimizer == "adamw" or numbers < ADAM8_SMALLEST:
+        return numbers * 2 * FP32
+    return numbers * 2 + 2 * FP32 * -(-numbers // ADAM8_BLOCK)
+
+
+def dequantised(shape: ModelShape, work: Workload) -> Item:
+    """Where 4-bit matrices are written out to be multiplied."""
+    return Item("dequantised matrices", _largest(_quantised(shape, work)) * BF16 * DEQUANTISED_COPIES)
+
+
+def step_items(shape: ModelShape, work: Workload) -> list[Item]:
+    """What the tokens of one forward and backward pass take, at the worst moment."""
+    tokens = work.step_tokens
+    live = max(_activations(layer, work).backward for layer in shape.layers)
+    kept = shape.hidden * BF16 * shape.num_layers
+    if not work.checkpointing:
+        # What the live layer saved is among what all layers keep, so only its gradients come on top
+        kept = round(sum(_activations(layer, work).saved * layer.count for layer in shape.layers))
+        live = max(_activations(layer, work).backward - _activations(layer, work).saved for layer in shape.layers)
+    elif work.offload:
+        kept = shape.hidden * BF16 * OFFLOADED_STAY
+    # The loss and a layer's backward do not meet: the larger counts
+    return [
+        Item("layer checkpoints" if work.checkpointing else "activations of all layers", kept * tokens),
+        Item("live layer in backward, or loss tiles", max(round(live * tokens), loss_bytes(shape, tokens))),
+        mask_item(work.micro_batch, work.row_tokens),
+    ]
+
+
+def loss_bytes(shape: ModelShape, tokens: int) -> int:
+    """The fused head's tile of logits, and the gradient of the last hidden states in 32 and in 16 bit."""
+    tile = min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_ENTRIES) * BF16
+    return tile + tokens * shape.hidden * (FP32 + BF16)
+
+
+def mask_item(rows: int, row_tokens: int) -> Item:
+    """Rows of unlike length need a mask of tokens x tokens each: a byte, and a 16-bit bias for the kernel."""
+    return Item("attention mask", 0 if rows == 1 else rows * row_tokens**2 * (1 + BF16))
+
+
+def evaluation_items(shape: ModelShape, work: Workload) -> list[Item]:
+    """Scoring or generating for eval_rows of the longest rows, nothing kept for backward."""
+    tokens = work.eval_rows * work.row_tokens
+    live = round(max(_activations(layer, work).forward for layer in shape.layers) * tokens)
+    positions = min(tokens, SCORED_POSITIONS) * shape.vocabulary * SCORED_BYTES
+    # Scoring holds the last hidden states twice: all of them, and those that are learned
+    scoring = positions + 2 * tokens * shape.hidden * BF16
+    cache = work.eval_rows * (work.row_tokens + work.new_tokens) * shape.cache_bytes if work.new_tokens else 0
+    return [
+        Item("live layer in forward, or scores", max(live, scoring)),
+        Item("keys and values of generated text", cache),
+        mask_item(work.eval_rows, work.row_tokens),
+    ]
+
+
+def host_bytes(shape: ModelShape, work: Workload) -> int:
+    """Pinned memory of the host: offloaded checkpoints, and the embedding where it lives there."""
+    checkpoints = shape.hidden * BF16 * shape.num_layers * work.step_tokens
+    embedding = shape.vocabulary_parameters * BF16
+    return (checkpoints if work.checkpointing and work.offload else 0) + (embedding if work.embedding_on_host else 0)
+
+
+def checkpoint_bytes(shape: ModelShape, work: Workload) -> int:
+    """What one checkpoint takes on disk: the adapter and its optimiser states."""
+    weights, _, states = adapter_items(shape, work)
+    return weights.size + states.size
+
+
+def _activations(layer: LayerShape, work: Workload) -> Activations:
+    return layer.fast if work.fast_kernels else layer.plain
+
+
+def _quantised(shape: ModelShape, work: Workload) -> tuple[LinearMaps, ...]:
+    if work.quantization is Quantization.NONE:
+        return ()
+    return tuple(maps for maps in shape.maps if maps.name not in work.keep_16bit)
+
+
+def _largest(maps: Iterable[LinearMaps]) -> int:
+    return max((part.tensor_parameters for part in maps), default=0)
+
+
+def _present(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(item for item in items if item.size)
