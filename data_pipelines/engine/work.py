@@ -1,6 +1,5 @@
 """The folder in which a dataset is made: what earlier builds found, the key, and a lock against a second build."""
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from data_pipelines.engine.store import STORE_NAME
 from finetune.contracts.errors import MachineError
-from finetune.contracts.io import digest_text, disk_errors, sync_folder
+from finetune.contracts.io import digest_text, disk_errors, sole_writer, sync_folder
 
 KEY_NAME = "redaction.key"
 KEY_BYTES = 32
@@ -98,14 +97,10 @@ def locked(work: Work) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     # it holds redacted code, but names of persons and messages of commits as they are
     work.folder.chmod(0o700)
-    handle = os.open(work.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            raise MachineError(
-                f"Another build of this dataset is at work in {work.folder}.", "Wait for it to end, then build again."
-            ) from cause
+    busy = MachineError(
+        f"Another build of this dataset is at work in {work.folder}.", "Wait for it to end, then build again."
+    )
+    with sole_writer(work.folder / LOCK_NAME, busy):
         # of a build that was killed: they hold the key, and texts that nothing was taken out of
         for stage in work.stages.iterdir():
             shutil.rmtree(stage, ignore_errors=True)
@@ -113,8 +108,6 @@ def locked(work: Work) -> Iterator[None]:
         for store in set(work.folder.glob("store-*.db")) - {work.store}:
             store.unlink()
         yield
-    finally:
-        os.close(handle)
 
 
 def own_key(data_folder: Path) -> bytes:

@@ -1,6 +1,7 @@
 """Writes that survive a crash, and digests: temporary file, fsync, rename; SHA-256 of bytes, files and folders."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from finetune.contracts.errors import InputError, MachineError
+from finetune.contracts.errors import InputError, MachineError, PlatformError
 
 CHUNK_BYTES = 1 << 20
 # temporary files and folders are born private; what is published is readable like any file of the user
@@ -120,6 +121,23 @@ def _swap(scratch: Path, target: Path) -> None:
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
     sync_folder(target.parent)
+
+
+@contextmanager
+def sole_writer(lock: Path, busy: PlatformError) -> Iterator[None]:
+    """Hold the lock file while the block runs, so that one process writes; raises busy when another holds it.
+
+    The system lets go of it when the process ends, however it ends; the empty file stays.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            raise busy from cause
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(path: Path) -> None:

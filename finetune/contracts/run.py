@@ -60,6 +60,11 @@ class RunLayout:
         return self.root / "tracking.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one process that trains here."""
+        return self.root / "run.lock"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -1,9 +1,13 @@
-"""Checkpoints that are whole or not there: written aside, then renamed; each file's digest checked before use."""
+"""Checkpoints that are whole or not there: written aside, then renamed; each file's digest checked before use.
+
+One process writes: the run folder's lock is held by it.
+"""
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +15,24 @@ from pydantic import Field
 
 from finetune.contracts.adapter import FileDigest
 from finetune.contracts.dataset import Contract
-from finetune.contracts.errors import InputError, RunError
+from finetune.contracts.errors import InputError, MachineError, RunError
 from finetune.contracts.io import digest_file, new_folder, read_model, write_json
 from finetune.terminal.output import note
 
 RECORD_NAME = "checkpoint.json"
 HINT = "The checkpoint before it is used instead; remove this folder if you like."
+# without one of these the library would go on with a fresh optimizer, schedule or random state, and say nothing
+TRAINER_FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+)
+# another version may hold its state otherwise, or round otherwise
+LIBRARIES = ("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl")
+# beside the size of the checkpoint before: its records, and what else writes to the disk meanwhile
+SPARE_BYTES = 16 << 20
 
 
 class Subject(Contract):
@@ -29,12 +45,16 @@ class Subject(Contract):
 
 
 class CheckpointRecord(Contract):
-    """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned."""
+    """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned.
 
-    schema_version: Literal[1] = 1
+    libraries are the versions that wrote it, "name version".
+    """
+
+    schema_version: Literal[2] = 2
     subject: Subject
     step: int = Field(ge=0)
     rows_done: int = Field(ge=0)
+    libraries: tuple[str, ...]
     files: tuple[FileDigest, ...]
 
 
@@ -47,25 +67,33 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay."""
+    """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay.
 
-    def __init__(self, root: Path, subject: Subject, *, keep: int) -> None:
+    needs are the files that a checkpoint must hold.
+    """
+
+    def __init__(self, root: Path, subject: Subject, *, keep: int, needs: Sequence[str] = TRAINER_FILES) -> None:
         self.root = root
         self.subject = subject
         self._keep = keep
+        self._needs = frozenset(needs)
 
     def save(self, step: int, *, rows_done: int, write: Callable[[Path], None]) -> Path:
         """Let write fill an empty folder, seal it, and only then remove what is too old.
 
-        Raises MachineError when the disk is full; the checkpoints that were there stay.
+        Raises MachineError when the disk is full or has less room than the checkpoint before took; those that were
+        there stay.
         """
         target = self.root / f"step-{step:06d}"
+        self._clear_scratch()
+        self._check_room()
         with new_folder(target) as scratch:
             write(scratch)
             record = CheckpointRecord(
                 subject=self.subject,
                 step=step,
                 rows_done=rows_done,
+                libraries=installed(),
                 files=tuple(
                     FileDigest(name=path.name, bytes=path.stat().st_size, sha256=digest_file(path))
                     for path in sorted(scratch.iterdir())
@@ -91,6 +119,23 @@ class CheckpointStore:
                 note(f"{error.message} {HINT}")
         return None
 
+    def _clear_scratch(self) -> None:
+        """Delete what a killed process had begun to write."""
+        for scratch in self.root.glob(".step-*"):
+            shutil.rmtree(scratch)
+
+    def _check_room(self) -> None:
+        folders = self._folders()
+        if not folders:
+            return
+        needed = sum(path.stat().st_size for path in folders[-1].iterdir()) + SPARE_BYTES
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            raise MachineError(
+                f"A checkpoint needs {needed / 1e6:,.0f} MB on the disk of {self.root}; {free / 1e6:,.0f} MB are free.",
+                f"Free some, then: finetune train --resume {self.subject.run_id}",
+            )
+
     def _folders(self) -> list[Path]:
         """Checkpoint folders, oldest first."""
         if not self.root.is_dir():
@@ -99,6 +144,8 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
+        for name in sorted(self._needs - {entry.name for entry in record.files}):
+            raise DamagedCheckpoint(f"{folder} holds no {name}.", HINT)
         for entry in record.files:
             path = folder / entry.name
             if not path.is_file():
@@ -112,7 +159,18 @@ class CheckpointStore:
                     f"{folder} was made with another {name.replace('_', ' ')}: {found[:12]}, not {expected[:12]}.",
                     "Start a new run: finetune train RECIPE",
                 )
+        for was, now in zip(record.libraries, installed(), strict=True):
+            if was != now:
+                raise RunError(
+                    f"{folder} was written by {was}; here is {now}.",
+                    f"Install {was.replace(' ', '==')} and go on; or start a new run: finetune train RECIPE",
+                )
         return record
+
+
+def installed() -> tuple[str, ...]:
+    """The libraries that a checkpoint depends on, with their versions."""
+    return tuple(f"{name} {version(name)}" for name in LIBRARIES)
 
 
 class DamagedCheckpoint(InputError):

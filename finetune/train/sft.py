@@ -8,7 +8,7 @@ from finetune.adapters.export import AdapterOrigin, publish_adapter, write_adapt
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME, Contract, ReasonCount
 from finetune.contracts.errors import RunError
-from finetune.contracts.io import disk_errors, write_json
+from finetune.contracts.io import disk_errors, sole_writer, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.families.tokens import Unsupported
 from finetune.model.loading import LoadedBase, load_base
@@ -48,23 +48,33 @@ def train(
     KeyboardInterrupt. Raises PlatformErrors for all that is wrong with recipe, base, dataset, run or disk.
     """
     if resume is None:
-        run, dataset = _begin(resolved, home, run_id or new_run_id(resolved.name))
+        layout, dataset = _new_layout(resolved, home, run_id or new_run_id(resolved.name))
     else:
-        resolved = run_recipe(home, resume)
-        run, dataset = _reopen(find_run(home, resume))
-    job = _Job(resolved=resolved, home=home, tracker=tracker, run=run, dataset=dataset, resumed=resume is not None)
+        layout, resolved = find_run(home, resume), run_recipe(home, resume)
+    busy = RunError(f"Another process trains in {layout.root}.", "Wait for it to end, or stop it with Ctrl-C.")
+    with sole_writer(layout.lock, busy):
+        if resume is None:
+            run = _begin(resolved, layout, dataset)
+        else:
+            run, dataset = _reopen(layout)
+        return _work(
+            _Job(resolved=resolved, home=home, tracker=tracker, run=run, dataset=dataset, resumed=resume is not None)
+        )
+
+
+def _work(job: "_Job") -> RunState:
     try:
         job.open_tracker()
         manifest = job.work()
     except KeyboardInterrupt:
         job.close("interrupted")
-        note(f"Interrupted. Go on with: finetune train --resume {run.state.run_id}")
+        note(f"Interrupted. Go on with: finetune train --resume {job.run.state.run_id}")
         raise
     except BaseException:
         job.close("failed")
         raise
     job.close("finished", adapter_id=manifest.adapter_id)
-    return run.state
+    return job.run.state
 
 
 class DryRun(Contract):
@@ -122,14 +132,20 @@ def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     )
 
 
-def _begin(resolved: ResolvedRecipe, home: Home, run_id: str) -> tuple[RunFolder, OpenDataset]:
+def _new_layout(resolved: ResolvedRecipe, home: Home, run_id: str) -> tuple[RunLayout, OpenDataset]:
     dataset = open_dataset(dataset_folder(resolved))
     layout = RunLayout(home.runs.resolve() / run_id)
     if layout.root.exists():
         raise RunError(f"{layout.root} exists already.", "Start again: a new run gets a new id.")
+    with disk_errors(layout.root):
+        layout.root.mkdir(parents=True)
+    return layout, dataset
+
+
+def _begin(resolved: ResolvedRecipe, layout: RunLayout, dataset: OpenDataset) -> RunFolder:
     write_json(layout.resolved_recipe, resolved)
     state = RunState(
-        run_id=run_id,
+        run_id=layout.root.name,
         recipe_name=resolved.name,
         base_path=resolved.base.path,
         dataset_path=str(dataset.folder),
@@ -141,7 +157,7 @@ def _begin(resolved: ResolvedRecipe, home: Home, run_id: str) -> tuple[RunFolder
     )
     run = RunFolder(layout, state)
     run.update()
-    return run, dataset
+    return run
 
 
 def _reopen(layout: RunLayout) -> tuple[RunFolder, OpenDataset]:

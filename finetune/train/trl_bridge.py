@@ -15,7 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
 
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
-from finetune.contracts.errors import RunError
+from finetune.contracts.errors import MachineError, RunError
 from finetune.model.lora import TRAINED_ADAPTER, cast_trainables
 from finetune.model.packed import packed_inputs
 from finetune.recipe.schema import TrainSection
@@ -28,6 +28,7 @@ from finetune.train.reporting import StepWatcher
 from finetune.train.schedule import rate_share
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+NOT_FINITE_HINT = "Lower train.learning_rate, or raise train.warmup_share; checkpoints from before this step are whole."
 # There is nothing to page out of a CPU's own memory
 CPU_OPTIMIZERS = {**OPTIMIZERS, "paged_adamw_8bit": "adamw_bnb_8bit"}
 
@@ -101,14 +102,18 @@ class _LoopCallback(TrainerCallback):
         self._trainer = trainer
         self._save_every_steps = save_every_steps
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        loss, step = self._trainer.step_loss, state.global_step + 1
+        if not math.isfinite(loss):
+            raise RunError(f"The loss is {loss} at step {step}.", NOT_FINITE_HINT)
+        gradients = [part.grad for part in self._trainer.model.parameters() if part.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            # the step would make the factors not finite, and a checkpoint might be written before a loss tells of it
+            raise RunError(f"The gradient is not finite at step {step}.", NOT_FINITE_HINT)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loss, self._trainer.step_loss = self._trainer.step_loss, 0.0
         step = state.global_step
-        if not math.isfinite(loss):
-            raise RunError(
-                f"The loss is {loss} at step {step}.",
-                "Lower train.learning_rate, or raise train.warmup_share; checkpoints from before this step are whole.",
-            )
         parts = self._trainer.parts
         parts.watcher.step_done(step, loss)
         if parts.stop.requested:
@@ -158,7 +163,13 @@ def build_trainer(
 
 def run_loop(trainer: BridgedTrainer, resume: Checkpoint | None) -> int:
     """Train to the end, or until somebody asks to stop; returns the steps done in all."""
-    trainer.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+    except torch.OutOfMemoryError as cause:
+        raise MachineError(
+            f"The GPU's memory did not suffice for step {trainer.state.global_step + 1}: {str(cause).splitlines()[0]}",
+            "`finetune plan RECIPE` shows what takes how much, and what to change. Nothing was changed for you.",
+        ) from cause
     return int(trainer.state.global_step)
 
 

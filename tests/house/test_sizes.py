@@ -80,6 +80,7 @@ PRESCRIBED = {
     ("finetune/model/experts.py", "packed_experts_forward"): "transformers",
     ("finetune/model/gated_delta.py", "chunk_gated_delta_rule"): "transformers",
     ("finetune/model/gated_delta.py", "causal_conv1d"): "transformers",
+    ("finetune/train/trl_bridge.py", "on_pre_optimizer_step"): "transformers.TrainerCallback",
     ("finetune/train/trl_bridge.py", "on_log"): "transformers.TrainerCallback",
 }
 

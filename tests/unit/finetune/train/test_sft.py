@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from finetune.contracts.adapter_files import read_adapter
-from finetune.contracts.errors import DatasetError, PlatformError, RunError, UsageError
+from finetune.contracts.errors import DatasetError, MachineError, PlatformError, RunError, UsageError
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.train.run_folder import run_recipe
@@ -263,6 +263,58 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     with pytest.raises(RunError, match="The loss is nan at step 3"):
         train(resolved_tiny(), home, tracker)
     assert [path.name for path in only_run(home).checkpoints.iterdir()] == ["step-000002"]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_its_step(
+    resolved_tiny: Resolved, home: Home, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.train.trl_bridge import BridgedTrainer
+
+    original = BridgedTrainer.training_step
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        if self.state.global_step == 1:
+            next(part for part in self.model.parameters() if part.grad is not None).grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(BridgedTrainer, "training_step", broken)
+    with pytest.raises(RunError, match="The gradient is not finite at step 2"):
+        train(resolved_tiny("train.save_every_steps=1"), home, tracker)
+    assert [path.name for path in only_run(home).checkpoints.iterdir()] == ["step-000001"]
+
+
+def test_a_full_gpu_changes_nothing_by_itself(
+    resolved_tiny: Resolved, home: Home, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from finetune.train.trl_bridge import BridgedTrainer
+
+    calls = []
+
+    def full(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(self.args.per_device_train_batch_size)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(BridgedTrainer, "training_step", full)
+    with pytest.raises(MachineError, match="did not suffice for step 1: CUDA out of memory"):
+        train(resolved_tiny(), home, tracker)
+    assert len(calls) == 1
+    assert (read_run(home).status, tracker.status) == ("failed", "failed")
+
+
+def test_a_second_process_is_kept_out_of_a_run(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
+    seen = []
+
+    def second() -> None:
+        with pytest.raises(RunError, match="Another process trains in") as caught:
+            train(resolved_tiny(), home, type(tracker)(), resume=read_run(home).run_id)
+        seen.append(caught.value)
+
+    stop_after(tracker, 2, second)
+    assert train(resolved_tiny(), home, tracker).status == "finished"
+    assert len(seen) == 1
 
 
 def test_a_dry_run_counts_and_writes_nothing(resolved_tiny: Resolved, home: Home) -> None:
