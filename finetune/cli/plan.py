@@ -17,7 +17,6 @@ EXAMPLES = (
     "Examples: `finetune plan recipes/qwen3_6/27b-qlora-24gb.yaml --card 4090`, "
     "`finetune plan my.yaml --set base.path=/models/Qwen3.6-27B/config.json --card 24GiB --json`."
 )
-EXIT_DOES_NOT_FIT = 4
 
 
 def plan(
@@ -39,6 +38,7 @@ def plan(
 
     Exit code 4 when it does not fit, with the changes that make it fit.
     """
+    from finetune.contracts.errors import MachineError
     from finetune.model.shape import read_shape
     from finetune.plan.report import make_plan
     from finetune.plan.text import plan_text
@@ -62,11 +62,13 @@ def plan(
     emit(made.model_dump(mode="json"), as_json=json, text=plan_text(made, str(recipe)))
     if not made.fits:
         note(f"Error: {made.recipe} needs {made.peak_gib:.2f} GiB and {place.name} has {made.card.usable_gib:.2f}.")
-        raise typer.Exit(EXIT_DOES_NOT_FIT)
+        raise typer.Exit(MachineError.exit_code)
 
 
 def workload(resolved: "ResolvedRecipe") -> "Workload":
     """What a recipe asks of a card."""
+    from finetune.families.registry import family_for
+    from finetune.families.tokens import Unsupported
     from finetune.plan.memory import Workload
 
     train, evaluate = resolved.train, resolved.evaluate
@@ -78,6 +80,7 @@ def workload(resolved: "ResolvedRecipe") -> "Workload":
         optimizer=train.optimizer,
         row_tokens=resolved.data.max_tokens,
         micro_batch=train.micro_batch,
+        packed=train.packing and not isinstance(family_for(resolved.base.model_type).packing, Unsupported),
         accumulation=train.accumulation,
         checkpointing=train.activation_checkpointing,
         offload=train.activation_offload,

@@ -16,7 +16,6 @@ and 706 in one of Gated DeltaNet without the kernel.
 """
 
 import inspect
-import types
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,13 +26,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from finetune.model.gated_delta import CONVOLUTION, DELTA_RULE, rebind_forward
 from finetune.plan.shape import Activations
 
 # Multiples of every chunk length; long enough for what does not grow with them to drop out of the difference
 SHORT_ROW, LONG_ROW = 512, 1024
 CHUNK = 64
 ATTENTION_NAME = "planned"
-DELTA_RULE, CONVOLUTION = "torch_chunk_gated_delta_rule", "causal_conv1d_fn"
 
 
 def measure_layers(
@@ -175,23 +174,13 @@ def _fused_kernels(model: Any) -> Iterator[None]:
     for module in model.modules():
         code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
         if code is not None and DELTA_RULE in code.co_names:
-            module.forward = types.MethodType(_rebound(type(module)), module)
+            rebind_forward(module, {DELTA_RULE: _delta_rule, CONVOLUTION: _convolution})
             changed.append(module)
     try:
         yield
     finally:
         for module in changed:
             del module.forward
-
-
-def _rebound(kind: type[nn.Module]) -> types.FunctionType:
-    original = inspect.unwrap(kind.forward)
-    names = {DELTA_RULE: _delta_rule, CONVOLUTION: _convolution}
-    made = types.FunctionType(
-        original.__code__, {**original.__globals__, **names}, original.__name__, original.__defaults__
-    )
-    made.__kwdefaults__ = original.__kwdefaults__
-    return made
 
 
 def _delta_rule(query: Any, key: Any, value: Any, *, g: Any, beta: Any, **kwargs: Any) -> tuple[Any, None]:

@@ -20,7 +20,7 @@ write a full-size gradient for every chunk.
 
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -32,6 +32,8 @@ from torch.nn import functional as F
 # Measured on an AVX-512 CPU at 256 to 1024 tokens: 32 beats 16 and 64, as work inside a chunk grows with its length.
 CHUNK_TOKENS = 32
 L2_NORM_EPS = 1e-6
+# what a layer's forward calls the two functions that are replaced here
+DELTA_RULE, CONVOLUTION = "torch_chunk_gated_delta_rule", "causal_conv1d_fn"
 
 
 def chunk_gated_delta_rule(
@@ -209,14 +211,18 @@ def use_fast_delta_rule(model: nn.Module) -> int:
     num_changed = 0
     for module in model.modules():
         if isinstance(module, layers) and module.A_log.device.type == "cpu":
-            module.forward = types.MethodType(_rebound_forward(type(module)), module)
+            rebind_forward(module, {DELTA_RULE: chunk_gated_delta_rule, CONVOLUTION: causal_conv1d})
             num_changed += 1
     return num_changed
 
 
-def _rebound_forward(layer_class: type[nn.Module]) -> types.FunctionType:
+def rebind_forward(layer: nn.Module, names: Mapping[str, Callable[..., Any]]) -> None:
+    """Give this layer a copy of its class's forward that finds these functions under the names of its module's own.
+
+    Raises RuntimeError when the forward calls nothing by one of the names.
+    """
+    layer_class = type(layer)
     original = inspect.unwrap(layer_class.forward)
-    names = {"torch_chunk_gated_delta_rule": chunk_gated_delta_rule, "causal_conv1d_fn": causal_conv1d}
     missing = names.keys() - set(original.__code__.co_names)
     if missing:
         raise RuntimeError(f"{layer_class.__name__}.forward no longer calls {sorted(missing)}; see gated_delta.py")
@@ -224,7 +230,7 @@ def _rebound_forward(layer_class: type[nn.Module]) -> types.FunctionType:
         original.__code__, {**original.__globals__, **names}, original.__name__, original.__defaults__
     )
     rebound.__kwdefaults__ = original.__kwdefaults__
-    return rebound
+    layer.forward = types.MethodType(rebound, layer)
 
 
 def _unit_length(x: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,9 @@ from finetune.contracts.adapter_files import check_base, read_adapter
 from finetune.contracts.errors import AdapterError, RecipeError
 from finetune.families.base import Family
 from finetune.model.loading import LoadedBase
-from finetune.model.packing import forbid_packing
 from finetune.model.quiet import quiet_libraries
+from finetune.model.shape import meta_model
+from finetune.model.weight_layout import forbid_packing
 from finetune.recipe.resolve import ResolvedLora
 
 TRAINED_ADAPTER = "default"
@@ -85,11 +86,7 @@ def cast_trainables(model: nn.Module) -> int:
 def count_trainable(path: Path, section: ResolvedLora) -> int:
     """Numbers that an adapter of this section would train over the base in the folder path; no weights are read."""
     with quiet_libraries():
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config.get_text_config())
+        model = meta_model(path)
     modules = [model.get_submodule(name) for target in section.targets for name in matching_modules(model, target)]
     tensors = [tensor for target in section.targets for tensor in matching_tensors(model, target)]
     num_rows = sum(module.in_features + module.out_features for module in modules)

@@ -22,6 +22,8 @@ TILE_TOKENS, TILE_ENTRIES = 4096, 32_768
 # finetune/model/scoring.py: positions whose logits exist at once (16 bit, 32 bit, and their log-softmax)
 SCORED_POSITIONS, SCORED_BYTES = 512, BF16 + FP32 + FP32
 EVALUATION = "evaluation"
+# of each pair of tokens: a byte, and a 16-bit bias for the kernel
+MASK, MASK_BYTES = "attention mask", 1 + BF16
 # Offloaded checkpoints: the layer at hand's and the one on its way
 OFFLOADED_STAY = 2
 
@@ -30,7 +32,8 @@ OFFLOADED_STAY = 2
 class Workload:
     """What a recipe asks of the card. row_tokens: of the longest row; eval_rows: scored or generated at once.
 
-    keep_16bit and targets are last parts of module names. fast_kernels: whether linear attention has its fused kernels.
+    packed: the rows of a forward pass share one sequence, as long as micro_batch of the longest. keep_16bit and targets
+    are last parts of module names. fast_kernels: whether linear attention has its fused kernels.
     """
 
     quantization: Quantization
@@ -40,6 +43,7 @@ class Workload:
     optimizer: str
     row_tokens: int
     micro_batch: int
+    packed: bool
     accumulation: int
     checkpointing: bool
     offload: bool
@@ -156,7 +160,8 @@ def step_items(shape: ModelShape, work: Workload) -> list[Item]:
     return [
         Item("layer checkpoints" if work.checkpointing else "activations of all layers", kept * tokens),
         Item("live layer in backward, or loss tiles", max(round(live * tokens), loss_bytes(shape, tokens))),
-        mask_item(work.micro_batch, work.row_tokens),
+        # packed rows are kept apart by a mask over the one sequence, padded ones by a mask for each
+        packed_mask_item(work.step_tokens) if work.packed else mask_item(work.micro_batch, work.row_tokens),
     ]
 
 
@@ -167,8 +172,13 @@ def loss_bytes(shape: ModelShape, tokens: int) -> int:
 
 
 def mask_item(rows: int, row_tokens: int) -> Item:
-    """Rows of unlike length need a mask of tokens x tokens each: a byte, and a 16-bit bias for the kernel."""
-    return Item("attention mask", 0 if rows == 1 else rows * row_tokens**2 * (1 + BF16))
+    """Rows of unlike length need a mask of tokens x tokens each; one row alone needs none."""
+    return Item(MASK, 0 if rows == 1 else rows * row_tokens**2 * MASK_BYTES)
+
+
+def packed_mask_item(tokens: int) -> Item:
+    """A sequence of several rows needs a mask of tokens x tokens."""
+    return Item(MASK, tokens**2 * MASK_BYTES)
 
 
 def evaluation_items(shape: ModelShape, work: Workload) -> list[Item]:

@@ -1,6 +1,7 @@
 """A plan as text for a person."""
 
 from finetune.plan.report import Plan, PlannedTime
+from finetune.plan.speed import HIGH_UTILISATION, LOW_UTILISATION
 from finetune.terminal.output import table
 
 
@@ -73,7 +74,8 @@ def _time(time: PlannedTime) -> list[str]:
     slow, fast = time.tokens_per_second
     long, short = time.hours_per_million_tokens
     lines.append(
-        f"{slow:,.0f} to {fast:,.0f} tokens/s at 35 to 50 % of the card's peak (calculated): "
+        f"{slow:,.0f} to {fast:,.0f} tokens/s at {LOW_UTILISATION * 100:.0f} to {HIGH_UTILISATION * 100:.0f} % of the "
+        "card's peak (calculated): "
         f"{short:.2f} to {long:.2f} hours per million tokens."
     )
     if time.hours is not None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from finetune.contracts.adapter import FileDigest
+from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME, FileDigest
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import InputError, MachineError, RunError
 from finetune.contracts.io import digest_file, new_folder, read_model, write_json
@@ -23,7 +23,7 @@ RECORD_NAME = "checkpoint.json"
 HINT = "The checkpoint before it is used instead; remove this folder if you like."
 # without one of these the library would go on with a fresh optimizer, schedule or random state, and say nothing
 TRAINER_FILES = (
-    "adapter_model.safetensors",
+    ADAPTER_WEIGHTS_NAME,
     "optimizer.pt",
     "scheduler.pt",
     "rng_state.pth",

@@ -99,7 +99,7 @@ def test_text_names_phases_changes_and_the_next_command(capsys: pytest.CaptureFi
     assert "Every figure is calculated" in printed.out
     assert f"Type: finetune plan {RECIPE} --card 4090 --set train.activation_offload=true" in printed.out
     assert "tokens/s at 35 to 50 % of the card's peak" in printed.out
-    assert "needs 26." in printed.err
+    assert "needs 27.1" in printed.err
 
 
 def test_an_unknown_card_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

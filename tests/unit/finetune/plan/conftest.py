@@ -60,6 +60,7 @@ def work() -> Workload:
         optimizer="paged_adamw_8bit",
         row_tokens=4096,
         micro_batch=1,
+        packed=False,
         accumulation=16,
         checkpointing=True,
         offload=False,

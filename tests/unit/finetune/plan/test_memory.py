@@ -98,6 +98,13 @@ def test_rows_of_a_batch_need_a_mask(shape: ModelShape, work: Workload) -> None:
     assert sizes(shape, replace(work, micro_batch=2), "longest step")["attention mask"] == 2 * 4096**2 * 3
 
 
+def test_packed_rows_need_a_mask_over_their_one_sequence(shape: ModelShape, work: Workload) -> None:
+    packed = replace(work, packed=True)
+    assert sizes(shape, packed, "longest step")["attention mask"] == 4096**2 * 3
+    assert sizes(shape, replace(packed, micro_batch=2), "longest step")["attention mask"] == 8192**2 * 3
+    assert "attention mask" not in sizes(shape, packed, "evaluation")
+
+
 def test_a_checkpoint_on_disk_is_the_adapter_and_its_states(shape: ModelShape, work: Workload) -> None:
     numbers = shape.adapter_parameters(work.targets, work.rank)
     assert numbers * 6 < checkpoint_bytes(shape, work) < numbers * 6.05
