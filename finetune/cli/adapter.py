@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import finetune.cli.merge
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
     from finetune.contracts.adapter import AdapterManifest
 
-app = typer.Typer(help="Adapters: list, inspect, verify, export.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Adapters: list, inspect, verify, export, merge.", no_args_is_help=True, rich_markup_mode=None)
 Which = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter's id or folder, or the run that made it.")]
 
 
@@ -55,19 +56,31 @@ def inspect(adapter: Which, home: HomeFolder = DEFAULT_HOME, json: Json = False)
 @app.command(
     "verify",
     epilog="Examples: `finetune adapter verify embedded-1f0c9a2b3d4e`, "
-    "`finetune adapter verify ./adapter --base /models/Qwen3.6-27B`.",
+    "`finetune adapter verify ./adapter --base /models/Qwen3.6-27B`, `finetune adapter verify /models/ours`.",
 )
 def verify(
-    adapter: Which,
+    adapter: Annotated[
+        str,
+        typer.Argument(
+            metavar="ADAPTER|MERGED", help="An adapter's id, folder or run, or the folder of a merged model."
+        ),
+    ],
     base: Annotated[Path | None, typer.Option(help="Check that it was made for the base in this folder, too.")] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Check every file of an adapter against its manifest. Exit code 3 when one differs."""
+    """Check every file of an adapter or a merged model against its manifest. Exit code 3 when one differs.
+
+    With --base, and always for a merged model, the reference text is scored again by what the files hold.
+    """
     from finetune.adapters.verify import find_adapter, verify_adapter
+    from finetune.contracts.merge import MERGE_MANIFEST_NAME
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
+    if (Path(adapter) / MERGE_MANIFEST_NAME).is_file():
+        _verify_merged(Path(adapter), base, json=json)
+        return
     folder = find_adapter(Home(home.absolute()), adapter)
     manifest = verify_adapter(folder, base)
     also = f" and made for {manifest.base.name} in {base}" if base else ""
@@ -100,6 +113,30 @@ def export(
         {"adapter": manifest.adapter_id, "folder": str(out.absolute())},
         as_json=json,
         text=f"{manifest.adapter_id} is in {out}.",
+    )
+
+
+app.command("merge", epilog=finetune.cli.merge.EXAMPLES)(finetune.cli.merge.merge)
+
+
+def _verify_merged(folder: Path, base: Path | None, *, json: bool) -> None:
+    from finetune.adapters.merge_check import verify_merged
+    from finetune.contracts.errors import UsageError
+    from finetune.terminal.output import emit
+
+    if base is not None:
+        raise UsageError(f"{folder} is a merged model, which needs no base.", "Leave --base out.")
+    manifest, check = verify_merged(folder)
+    scored = f"{check.worst:.4f} nat off at most" if check else "not scored: no room in memory, then or now"
+    emit(
+        {
+            "adapter": manifest.adapter_id,
+            "folder": str(folder.absolute()),
+            "valid": True,
+            "check": check.model_dump(mode="json") if check else None,
+        },
+        as_json=json,
+        text=f"{folder} is whole: {len(manifest.files)} files as its manifest says; its reference text is {scored}.",
     )
 
 

@@ -14,6 +14,7 @@ from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
 from finetune.contracts.adapter_files import check_base, read_adapter
 from finetune.contracts.errors import AdapterError, RecipeError
 from finetune.families.base import Family
+from finetune.model.adapter_keys import text_state
 from finetune.model.loading import LoadedBase
 from finetune.model.quiet import quiet_libraries
 from finetune.model.shape import meta_model
@@ -142,7 +143,7 @@ def attach_saved(base: LoadedBase, folder: Path, name: str, *, onto: Any = None)
         else:
             model = onto
             model.add_adapter(name, config)
-        state = load_file(folder / ADAPTER_WEIGHTS_NAME)
+        state = text_state(load_file(folder / ADAPTER_WEIGHTS_NAME), manifest)
         result = set_peft_model_state_dict(model, state, adapter_name=name)
     _check_fit(result, state, folder=folder, name=name)
     config.base_model_name_or_path = base.identity.name
