@@ -78,6 +78,8 @@ def read_back(
         effect=expected.effect,
     )
     require(check, folder)
+    if found == expected.without:
+        raise AdapterError(f"The merged model in {folder} scores its reference text as the base does.", MERGE_HINT)
     return MergeCandidate(form=form, bits_per_byte=bits, check=check)
 
 

@@ -10,7 +10,7 @@ from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 if TYPE_CHECKING:
     from finetune.adapters.merge_check import Judge
     from finetune.contracts.adapter import AdapterManifest
-    from finetune.contracts.merge import MergeManifest
+    from finetune.contracts.merge import MergeCheck, MergeManifest
     from finetune.contracts.run import Home
 
 EXAMPLES = (
@@ -67,7 +67,6 @@ def _judge(home: "Home", manifest: "AdapterManifest", *, base: Path, dataset: Pa
 def _text(merged: "MergeManifest", out: Path) -> str:
     from finetune.terminal.output import table
 
-    check = merged.chosen.check
     rows = [
         ("merged model", str(out)),
         ("adapter", merged.adapter_id),
@@ -75,13 +74,15 @@ def _text(merged: "MergeManifest", out: Path) -> str:
         ("because", merged.reason),
         ("tensors changed", f"{merged.num_changed:,}"),
         ("as in the base", f"{merged.num_kept:,}"),
-        (
-            "read back",
-            f"{check.worst:.4f} nat off at most on the reference text, which the adapter moves by {check.effect:.3f}"
-            if check
-            else "not done: no room in memory",
-        ),
+        ("read back", _check_text(merged.chosen.check)),
     ]
     if merged.left_out:
         rows.append(("left out", ", ".join(merged.left_out)))
     return table(rows)
+
+
+def _check_text(check: "MergeCheck | None") -> str:
+    if check is None:
+        return "not done: no room in memory"
+    weak = ", too little to tell it from the base" if check.is_weak else ""
+    return f"{check.worst:.3f} nat off at most on the reference text; the adapter moves it by {check.effect:.3f}{weak}"

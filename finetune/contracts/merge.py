@@ -42,6 +42,11 @@ class MergeCheck(Contract):
     effect: float = Field(ge=0)
 
     @property
+    def is_weak(self) -> bool:
+        """Whether the adapter moves the text too little for the comparison to tell it from its base."""
+        return self.effect < 2 * self.tolerance
+
+    @property
     def worst(self) -> float:
         """The largest difference, in nats."""
         return max(abs(a - b) for a, b in zip(self.expected, self.found, strict=True))

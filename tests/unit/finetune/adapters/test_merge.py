@@ -180,6 +180,15 @@ def test_a_merge_that_does_something_else_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_merge_without_effect_is_refused(
+    tiny_base: Path, make_adapter: MakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter so small that leaving its sum out is within the tolerance."""
+    monkeypatch.setattr("finetune.adapters.merged_weights.MergedWeights.merged", lambda *args: None)
+    with pytest.raises(AdapterError, match="scores its reference text as the base does"):
+        merge_adapter(make_adapter(tiny_base, spread=0.001), tiny_base, out=tmp_path / "out")
+
+
 def test_another_base_and_a_place_that_is_taken_are_refused(
     tiny_base: Path, other_base: Path, make_adapter: MakeAdapter, tmp_path: Path
 ) -> None:
