@@ -21,7 +21,7 @@ from finetune.contracts.adapter import (
 )
 from finetune.contracts.adapter_files import list_files, read_adapter
 from finetune.contracts.errors import AdapterError, UsageError
-from finetune.contracts.io import digest_file, new_folder, write_json
+from finetune.contracts.io import FILE_MODE, digest_file, new_folder, write_json
 from finetune.contracts.run import Home
 from finetune.families.base import Piece, encode_pieces
 from finetune.model.loading import LoadedBase
@@ -59,9 +59,7 @@ def write_adapter(
     """
     state = adapter_state(model)
     with new_folder(folder) as scratch:
-        from safetensors.torch import save_file
-
-        save_file(state, scratch / ADAPTER_WEIGHTS_NAME, metadata={"format": "pt"})
+        write_weights(scratch, state)
         write_json(scratch / ADAPTER_CONFIG_NAME, adapter_config(model))
         weights = digest_file(scratch / ADAPTER_WEIGHTS_NAME)
         manifest = AdapterManifest(
@@ -88,6 +86,15 @@ def write_adapter(
         )
         write_json(scratch / ADAPTER_MANIFEST_NAME, manifest)
     return manifest
+
+
+def write_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write the tensors of an adapter, readable by whoever serves it: the library makes private files."""
+    from safetensors.torch import save_file
+
+    path = folder / ADAPTER_WEIGHTS_NAME
+    save_file(state, path, metadata={"format": "pt"})
+    path.chmod(FILE_MODE)
 
 
 def adapter_state(model: Any) -> dict[str, torch.Tensor]:
@@ -154,10 +161,15 @@ def copy_adapter(source: Path, out: Path) -> AdapterManifest:
     manifest = read_adapter(source)
     if out.resolve() == source.resolve():
         return manifest
-    if out.exists() and not _same_adapter(out, manifest):
-        raise UsageError(f"{out} exists and holds something else.", "Name a new folder with --out.")
+    check_place(out, manifest)
     _copy(source, out)
     return manifest
+
+
+def check_place(out: Path, manifest: AdapterManifest) -> None:
+    """Raise UsageError unless out is new, empty, or holds this very adapter."""
+    if out.exists() and not _same_adapter(out, manifest):
+        raise UsageError(f"{out} exists and holds something else.", "Name a new folder with --out.")
 
 
 def export_adapter(home: Home, name: str, *, out: Path | None = None) -> AdapterManifest:
@@ -170,6 +182,7 @@ def _copy(source: Path, target: Path) -> None:
     with new_folder(target) as scratch:
         for path in sorted(source.iterdir()):
             shutil.copyfile(path, scratch / path.name)
+            (scratch / path.name).chmod(FILE_MODE)
         read_adapter(scratch)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.adapters.find import find_adapter, list_adapters
-from finetune.contracts.adapter import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, AdapterManifest
+from finetune.contracts.adapter import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, AdapterKeys, AdapterManifest
 from finetune.contracts.adapter_files import HINT, read_adapter
 from finetune.contracts.errors import AdapterError
 
@@ -67,10 +67,19 @@ def _check_tensors(folder: Path, manifest: AdapterManifest) -> None:
 def _check_probe(folder: Path, base: Path, manifest: AdapterManifest) -> None:
     from finetune.model.loading import load_base
     from finetune.model.lora import attach_saved
+    from finetune.model.wrapper import attach_wrapped
+
+    if manifest.keys is AdapterKeys.MULTIMODAL:
+        model = attach_wrapped(base, folder, manifest=manifest, name="verified")
+    else:
+        model = attach_saved(load_base(base, quantization=manifest.quantization), folder, "verified")
+    check_scores(model, folder, manifest)
+
+
+def check_scores(model: Any, folder: Path, manifest: AdapterManifest) -> None:
+    """Raise AdapterError unless the active adapter of a PeftModel, read from folder, scores as its manifest says."""
     from finetune.model.probe import continuation_log_probs
 
-    loaded = load_base(base, quantization=manifest.quantization)
-    model = attach_saved(loaded, folder, "verified")
     probe = manifest.probe
     found = continuation_log_probs(model, probe.token_ids, probe.continuation_ids)
     worst = max(abs(a - b) for a, b in zip(found, probe.adapter_log_probs, strict=True))

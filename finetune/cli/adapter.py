@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import finetune.cli.merge
+from finetune.contracts.export_format import ExportFormat
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
@@ -94,25 +95,33 @@ def verify(
 @app.command(
     "export",
     epilog="Examples: `finetune adapter export embedded-1f0c9a2b3d4e --out /srv/handover`, "
-    "`finetune adapter export embedded-20260102-101500-3f2a --out ./adapter --json`.",
+    "`finetune adapter export ours --out ./ours-vllm --format peft-multimodal --base /models/Qwen3.6-27B`.",
 )
 def export(
     adapter: Which,
     out: Annotated[Path, typer.Option(help="New folder that receives the adapter.")],
+    form: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="peft-multimodal: names for engines that load the multimodal class of the base."),
+    ] = ExportFormat.PEFT,
+    base: Annotated[
+        Path | None, typer.Option(help="Load this base with what was written, and compare scores with training's.")
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Copy a verified adapter, whole, to a new folder."""
-    from finetune.adapters.export import copy_adapter
+    """Copy a verified adapter, whole, to a new folder; or write it as another engine needs it."""
+    from finetune.adapters.variants import export_as
     from finetune.adapters.verify import find_adapter
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
-    manifest = copy_adapter(find_adapter(Home(home.absolute()), adapter), out)
+    manifest = export_as(form, find_adapter(Home(home.absolute()), adapter), out=out, base=base)
+    scored = "its scores are those of training" if base else "not scored: --base was not given"
     emit(
-        {"adapter": manifest.adapter_id, "folder": str(out.absolute())},
+        {"adapter": manifest.adapter_id, "folder": str(out.absolute()), "format": form.value, "scored": bool(base)},
         as_json=json,
-        text=f"{manifest.adapter_id} is in {out}.",
+        text=f"{manifest.adapter_id} is in {out}; {scored}.",
     )
 
 

@@ -48,6 +48,9 @@ def test_the_folder_says_what_it_is(folder: Path, tiny_base: Path) -> None:
     assert (manifest.base.name, manifest.rank) == ("tiny", 4)
     assert manifest.family.fim_middle == "<|fim_middle|>"
     assert probe_difference(manifest.probe) > 0
+    (run,) = (folder.parents[1] / "runs").iterdir()
+    modes = {path.stat().st_mode & 0o777 for place in (folder, run / "adapter") for path in place.iterdir()}
+    assert modes == {0o644}
 
 
 def test_no_path_of_this_machine_leaves(folder: Path, tiny_base: Path, home: Home, tiny_dataset: Path) -> None:
