@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from finetune.adapters.find import find_adapter
+from finetune.adapters.verify import check_written
 from finetune.contracts.adapter import (
     ADAPTER_CONFIG_NAME,
     ADAPTER_MANIFEST_NAME,
@@ -55,7 +56,8 @@ def write_adapter(
 ) -> AdapterManifest:
     """Export the trained adapter of a PeftModel to folder, replacing it whole or not at all.
 
-    Raises AdapterError when a weight is not finite: such an adapter is of no use to anybody.
+    The files are read back and scored before they have their name. Raises AdapterError when they do not score as the
+    adapter in memory, or when a weight is not finite: such an adapter is of no use to anybody.
     """
     state = adapter_state(model)
     with new_folder(folder) as scratch:
@@ -85,6 +87,7 @@ def write_adapter(
             visibility=origin.visibility,
         )
         write_json(scratch / ADAPTER_MANIFEST_NAME, manifest)
+        check_written(model, base, scratch)
     return manifest
 
 

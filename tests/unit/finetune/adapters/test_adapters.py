@@ -173,6 +173,23 @@ def test_a_lost_publication_is_exported_again_from_the_run(home: Home, folder: P
     assert read_adapter(folder).adapter_id == folder.name
 
 
+@pytest.mark.parametrize("what", ["weights", "alpha"])
+def test_files_that_do_something_else_are_not_published(
+    tiny_base: Path, make_adapter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As if the library had written other numbers, or another scale."""
+    from finetune.adapters import export
+
+    write, config = export.write_weights, export.adapter_config
+    if what == "weights":
+        halved = lambda folder, state: write(folder, {name: part / 2 for name, part in state.items()})  # noqa: E731
+        monkeypatch.setattr(export, "write_weights", halved)
+    else:
+        monkeypatch.setattr(export, "adapter_config", lambda model: {**config(model), "lora_alpha": 80.0})
+    with pytest.raises(AdapterError, match="nat off the adapter in memory"):
+        make_adapter.__wrapped__(tiny_base)
+
+
 def test_weights_that_are_not_finite_are_not_exported(tiny_base: Path, tmp_path: Path) -> None:
     import torch
 
