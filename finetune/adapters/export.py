@@ -14,13 +14,12 @@ from finetune.adapters.find import find_adapter
 from finetune.adapters.verify import check_written
 from finetune.contracts.adapter import (
     ADAPTER_CONFIG_NAME,
-    ADAPTER_MANIFEST_NAME,
     ADAPTER_WEIGHTS_NAME,
     AdapterDigests,
     AdapterManifest,
     ReferenceProbe,
 )
-from finetune.contracts.adapter_files import list_files, read_adapter
+from finetune.contracts.adapter_files import list_files, read_adapter, write_manifest
 from finetune.contracts.errors import AdapterError, UsageError
 from finetune.contracts.io import FILE_MODE, digest_file, new_folder, write_json
 from finetune.contracts.run import Home
@@ -86,7 +85,7 @@ def write_adapter(
             files=list_files(scratch),
             visibility=origin.visibility,
         )
-        write_json(scratch / ADAPTER_MANIFEST_NAME, manifest)
+        manifest = write_manifest(scratch, manifest)
         check_written(model, base, scratch)
     return manifest
 

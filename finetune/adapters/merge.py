@@ -22,6 +22,7 @@ from finetune.contracts.adapter_files import check_base, list_files
 from finetune.contracts.errors import MachineError, UsageError
 from finetune.contracts.io import digest_file, digest_text, disk_errors, new_folder, write_json
 from finetune.contracts.merge import MERGE_MANIFEST_NAME, MergeCandidate, MergeForm, MergeManifest
+from finetune.contracts.seal import sealed
 from finetune.families.registry import family_for
 from finetune.model.factors import read_factors
 from finetune.model.identity import TOKENIZER_NAME, read_identity
@@ -53,7 +54,7 @@ def merge_adapter(folder: Path, base: Path, *, out: Path, judge: Judge | None = 
         found = {form: merge.candidate(scratch / form.value, form, device=device, judge=judge) for form in forms}
         kept = min(forms, key=lambda form: found[form].bits_per_byte or 0.0)
         _keep(scratch, kept)
-        merged = merge.manifest(scratch, tuple(found.values()), kept=kept, judge=judge)
+        merged = sealed(merge.manifest(scratch, tuple(found.values()), kept=kept, judge=judge))
         write_json(scratch / MERGE_MANIFEST_NAME, merged)
     return merged
 

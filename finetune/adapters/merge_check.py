@@ -19,6 +19,7 @@ from finetune.contracts.merge import (
     MergeForm,
     MergeManifest,
 )
+from finetune.contracts.seal import check_seal
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach_saved, detach
 from finetune.model.probe import continuation_log_probs
@@ -119,6 +120,7 @@ def verify_merged(folder: Path) -> tuple[MergeManifest, MergeCheck | None]:
     AdapterError naming the first thing that does not hold.
     """
     manifest = read_model(folder / MERGE_MANIFEST_NAME, MergeManifest, error=AdapterError, hint=MERGE_HINT)
+    check_seal(manifest, folder / MERGE_MANIFEST_NAME, error=AdapterError, hint=MERGE_HINT)
     check_files(folder, manifest.files, what="the merged model", apart=(MERGE_MANIFEST_NAME,), hint=MERGE_HINT)
     then = manifest.chosen.check
     device = device_with_room(sum(entry.bytes for entry in manifest.files))

@@ -6,14 +6,13 @@ from finetune.adapters.export import check_place, copy_adapter, write_weights
 from finetune.adapters.verify import verify_adapter
 from finetune.contracts.adapter import (
     ADAPTER_CONFIG_NAME,
-    ADAPTER_MANIFEST_NAME,
     ADAPTER_WEIGHTS_NAME,
     AdapterKeys,
     AdapterManifest,
 )
-from finetune.contracts.adapter_files import list_files
+from finetune.contracts.adapter_files import list_files, write_manifest
 from finetune.contracts.export_format import ExportFormat
-from finetune.contracts.io import digest_file, new_folder, write_bytes, write_json
+from finetune.contracts.io import digest_file, new_folder, write_bytes
 from finetune.model.adapter_keys import multimodal_state, text_state
 
 
@@ -52,7 +51,7 @@ def export_multimodal(source: Path, out: Path, *, base: Path | None = None) -> A
                 "files": list_files(scratch),
             }
         )
-        write_json(scratch / ADAPTER_MANIFEST_NAME, variant)
+        variant = write_manifest(scratch, variant)
         verify_adapter(scratch, base)
         check_place(out, variant)
     return variant

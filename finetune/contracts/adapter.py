@@ -119,3 +119,4 @@ class AdapterManifest(Contract):
     scores: tuple[Score, ...] = ()
     visibility: tuple[str, ...] = ()
     keys: AdapterKeys = AdapterKeys.TEXT
+    seal: str = ""

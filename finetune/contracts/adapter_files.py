@@ -11,7 +11,8 @@ from finetune.contracts.adapter import (
     FileDigest,
 )
 from finetune.contracts.errors import AdapterError
-from finetune.contracts.io import digest_file, read_model
+from finetune.contracts.io import digest_file, read_model, write_json
+from finetune.contracts.seal import check_seal, sealed
 
 HINT = "Export it again: `finetune adapter export RUN --out DIR`; or copy the whole folder again from its origin."
 
@@ -25,12 +26,27 @@ def list_files(folder: Path, *, but: str = ADAPTER_MANIFEST_NAME) -> tuple[FileD
     )
 
 
+def read_manifest(folder: Path) -> AdapterManifest:
+    """The manifest of folder alone; no other file is looked at. Raises AdapterError when it is missing or altered."""
+    path = folder / ADAPTER_MANIFEST_NAME
+    manifest = read_model(path, AdapterManifest, error=AdapterError, hint=HINT)
+    check_seal(manifest, path, error=AdapterError, hint=HINT)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: AdapterManifest) -> AdapterManifest:
+    """Seal manifest and write it into folder; returns what was written."""
+    found = sealed(manifest)
+    write_json(folder / ADAPTER_MANIFEST_NAME, found)
+    return found
+
+
 def read_adapter(folder: Path) -> AdapterManifest:
     """The manifest of folder after each file's size and SHA-256 were checked.
 
     Raises AdapterError naming the first file that is missing, altered, or not in the manifest.
     """
-    manifest = read_model(folder / ADAPTER_MANIFEST_NAME, AdapterManifest, error=AdapterError, hint=HINT)
+    manifest = read_manifest(folder)
     what = f"the adapter {manifest.adapter_id}"
     check_files(folder, manifest.files, what=what, apart=(ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME))
     return manifest

@@ -92,6 +92,7 @@ class MergeManifest(Contract):
     num_kept: int = Field(ge=0)
     left_out: tuple[str, ...]
     files: tuple[FileDigest, ...]
+    seal: str = ""
 
     @property
     def chosen(self) -> MergeCandidate:

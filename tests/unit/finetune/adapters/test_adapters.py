@@ -10,7 +10,7 @@ import pytest
 from finetune.adapters.export import AdapterOrigin, copy_adapter, export_adapter, probe_difference, write_adapter
 from finetune.adapters.verify import find_adapter, list_adapters, verify_adapter
 from finetune.contracts.adapter import AdapterManifest
-from finetune.contracts.adapter_files import list_files, read_adapter
+from finetune.contracts.adapter_files import list_files, read_adapter, write_manifest
 from finetune.contracts.errors import AdapterError, UsageError
 from finetune.contracts.io import digest_file, write_json
 from finetune.contracts.run import Home
@@ -32,7 +32,7 @@ def folder(home: Home) -> Path:
 def reseal(folder: Path, **changes: Any) -> None:
     """Rewrite the manifest so that its file digests hold again after a change."""
     manifest = AdapterManifest.model_validate_json((folder / "manifest.json").read_bytes())
-    write_json(folder / "manifest.json", manifest.model_copy(update={"files": list_files(folder), **changes}))
+    write_manifest(folder, manifest.model_copy(update={"files": list_files(folder), **changes}))
 
 
 def test_the_folder_says_what_it_is(folder: Path, tiny_base: Path) -> None:
@@ -64,14 +64,14 @@ def test_it_verifies_alone_and_over_its_base(folder: Path, tiny_base: Path) -> N
     assert verify_adapter(folder, None) == verify_adapter(folder, tiny_base) == read_adapter(folder)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
 def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     path = folder / name
     content = path.read_bytes()
     match damage:
         case "cut":
-            path.write_bytes(content[:-1])
+            path.write_bytes(content[:-2])
         case "flipped":
             path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         case _:
