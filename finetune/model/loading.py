@@ -128,18 +128,21 @@ def load_weights(
     device: str,
     keep_16bit: Sequence[str],
     experts: tuple[str, ...] = (),
+    multimodal: bool = False,
 ) -> Any:
     """The text model of the folder path on device, in bfloat16; under nf4 all linear maps but keep_16bit are 4-bit.
 
-    experts are suffixes of fused expert tensors, which are 4-bit then too. Raises BaseModelError when the files do not
-    hold every weight that the configuration promises: the library would fill the gap with random numbers.
+    experts are suffixes of fused expert tensors, which are 4-bit then too. multimodal: the class around the text model.
+    Raises BaseModelError when the files do not hold every weight that the configuration promises: the library would
+    fill the gap with random numbers.
     """
     with quiet_libraries():
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+        kind = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
         options = _quantization_options(keep_16bit, experts) if quantization is Quantization.NF4 else {}
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = kind.from_pretrained(
                 path,
                 dtype=torch.bfloat16,
                 device_map={"": device},
