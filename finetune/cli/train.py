@@ -37,7 +37,7 @@ def train(
     place = Home(home.absolute())
     resolved = _resolve(place, recipe, set_, resume=resume)
     if dry_run:
-        from finetune.train.sft import dry_run as count
+        from finetune.train.dry_run import dry_run as count
 
         forecast = count(resolved, home=place)
         emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())

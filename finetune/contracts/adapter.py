@@ -90,12 +90,14 @@ class AdapterManifest(Contract):
     """Everything that loading, serving and releasing an adapter need to know without asking the run.
 
     adapter_id is <name>-<first 12 digits of the weights digest>; targets are module suffixes that carry an adapter and
-    layer_kinds the kinds of layer they lie in; files covers each file of the folder but the manifest itself.
+    layer_kinds the kinds of layer they lie in; files covers each file of the folder but the manifest itself. step is
+    that of training whose weights these are, None in adapters from before it was written.
     """
 
     schema_version: Literal[1] = 1
     adapter_id: str
     run_id: str
+    step: int | None = Field(default=None, ge=0)
     created_at: int
     base: BaseIdentity
     family: FamilyFacts
