@@ -60,6 +60,11 @@ class RunLayout:
         return self.root / "tracking.jsonl"
 
     @property
+    def sweep(self) -> Path:
+        """sweep.json, in the folder of a sweep, which is no run of its own and has no run.json."""
+        return self.root / "sweep.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that trains here."""
         return self.root / "run.lock"

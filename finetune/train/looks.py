@@ -110,13 +110,14 @@ class Looks:
         found = self.best(until=step)
         return found.step if found else None
 
-    def verdict(self, chosen: Look, steps_done: int) -> str:
-        """What to tell of the look whose weights are exported."""
+    def report(self, chosen: Look, steps_done: int) -> None:
+        """Tell and track the look whose weights are exported."""
         text = f"The adapter is that of step {chosen.step} of {steps_done}: {chosen.bits_per_byte:.3f} bits per byte."
         before = next((look.bits_per_byte for look in self.made if look.step == 0), math.inf)
-        if chosen.bits_per_byte < before:
-            return text
-        return f"{text} It is no better than the base on this sample: lower train.learning_rate, or look at the data."
+        if chosen.bits_per_byte >= before:
+            text += " It is no better than the base on this sample: lower train.learning_rate, or look at the data."
+        self.tell(text)
+        self._tracker.metrics(chosen.step, {"eval/best_bits_per_byte": chosen.bits_per_byte})
 
     def write(self, folder: Path) -> None:
         """Put the looks into the folder of a checkpoint, if training may stop by them."""
@@ -145,7 +146,7 @@ def choose_weights(model: Any, looks: Looks, store: CheckpointStore, *, steps_do
         checkpoint = store.at(look.step)
         if checkpoint is not None:
             load_trained(model, checkpoint.folder)
-            looks.tell(looks.verdict(look, steps_done))
+            looks.report(look, steps_done)
             return Chosen(look.step, look.bits_per_byte)
     raise RunError(
         f"None of the checkpoints in {store.root} that the held-out sample was looked at with is whole.",

@@ -15,7 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
 
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
-from finetune.contracts.errors import MachineError, RunError
+from finetune.contracts.errors import DivergedError, MachineError
 from finetune.model.lora import TRAINED_ADAPTER, cast_trainables, load_trained
 from finetune.model.packed import packed_inputs
 from finetune.recipe.schema import TrainSection
@@ -110,11 +110,11 @@ class _LoopCallback(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loss, step = self._trainer.step_loss, state.global_step + 1
         if not math.isfinite(loss):
-            raise RunError(f"The loss is {loss} at step {step}.", NOT_FINITE_HINT)
+            raise DivergedError(f"The loss is {loss} at step {step}.", NOT_FINITE_HINT)
         gradients = [part.grad for part in self._trainer.model.parameters() if part.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             # the step would make the factors not finite, and a checkpoint might be written before a loss tells of it
-            raise RunError(f"The gradient is not finite at step {step}.", NOT_FINITE_HINT)
+            raise DivergedError(f"The gradient is not finite at step {step}.", NOT_FINITE_HINT)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loss, self._trainer.step_loss = self._trainer.step_loss, 0.0
