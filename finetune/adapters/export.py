@@ -41,12 +41,13 @@ PROBES = (
 
 @dataclass(frozen=True)
 class AdapterOrigin:
-    """What the exported adapter says of where it came from. dataset and recipe are digests."""
+    """What the exported adapter says of where it came from. dataset and recipe are digests, step is of training."""
 
     name: str
     run_id: str
     dataset: str
     recipe: str
+    step: int | None = None
     visibility: tuple[str, ...] = ()
 
 
@@ -66,6 +67,7 @@ def write_adapter(
         manifest = AdapterManifest(
             adapter_id=f"{origin.name}-{weights[:12]}",
             run_id=origin.run_id,
+            step=origin.step,
             created_at=int(time.time()),
             base=base.identity,
             family=base.family.facts(),

@@ -100,11 +100,13 @@ class AdapterManifest(Contract):
 
     adapter_id is <name>-<first 12 digits of the weights digest>; targets are module suffixes that carry an adapter and
     layer_kinds the kinds of layer they lie in; files covers each file of the folder but the manifest and its signature.
+    step is that of training whose weights these are, None in adapters from before it was written.
     """
 
     schema_version: Literal[1] = 1
     adapter_id: str
     run_id: str
+    step: int | None = Field(default=None, ge=0)
     created_at: int
     base: BaseIdentity
     family: FamilyFacts

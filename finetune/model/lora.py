@@ -158,6 +158,15 @@ def attach_state(base_model: Any, state: dict[str, torch.Tensor], *, folder: Pat
     return model
 
 
+def load_trained(model: Any, folder: Path) -> None:
+    """Give the adapter that attach made the weights of a checkpoint's folder, bit for bit."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    result = set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS_NAME), adapter_name=TRAINED_ADAPTER)
+    assert not result.unexpected_keys, result.unexpected_keys
+
+
 def detach(model: Any, name: str) -> Any:
     """Take the adapter name off. Returns the PeftModel while it holds other adapters, else the bare base model."""
     if set(model.peft_config) == {name}:

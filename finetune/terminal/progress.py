@@ -47,6 +47,11 @@ class Progress:
         if time.monotonic() - self._shown_at >= interval:
             self._show()
 
+    def tell(self, text: str) -> None:
+        """Print a line that stays, above the bar where there is one."""
+        self._stream.write(("\r\x1b[K" if self._live else "") + text + "\n")
+        self._show()
+
     def advance(self, steps: int = 1, detail: str = "") -> None:
         """update by a number of steps more."""
         self.update(self.done + steps, detail)

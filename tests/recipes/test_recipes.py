@@ -14,7 +14,8 @@ from finetune.contracts.run import Home
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import Origin, ResolvedRecipe, resolve
 from finetune.recipe.schema import EMBEDDED_BASE
-from finetune.train.sft import dry_run, train
+from finetune.train.dry_run import dry_run
+from finetune.train.sft import train
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if "data" not in path.parts)
