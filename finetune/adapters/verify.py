@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.adapters.find import find_adapter, list_adapters
 from finetune.contracts.adapter import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, AdapterManifest
 from finetune.contracts.adapter_files import HINT, read_adapter
 from finetune.contracts.errors import AdapterError
+
+if TYPE_CHECKING:
+    from finetune.model.loading import LoadedBase
 
 __all__ = ["find_adapter", "list_adapters", "verify_adapter"]
 
@@ -15,16 +18,26 @@ __all__ = ["find_adapter", "list_adapters", "verify_adapter"]
 PROBE_TOLERANCE = 0.1
 
 
-def verify_adapter(folder: Path, base: Path | None) -> AdapterManifest:
+def verify_adapter(
+    folder: Path, base: Path | None, *, copies: Path | None = None, embedding_on_host: bool = False
+) -> AdapterManifest:
     """Check digests, configuration and tensors of folder; with the folder of its base, its reference scores too.
 
+    copies is where a 4-bit copy of the base may lie, None: nowhere; none is written. embedding_on_host is load_base's.
     Raises AdapterError naming the first thing that does not hold, BaseModelError for a damaged base.
     """
     manifest = read_adapter(folder)
     _check_config(folder, manifest)
     _check_tensors(folder, manifest)
     if base is not None:
-        _check_probe(folder, base, manifest)
+        from finetune.model.base_copy import BaseCopies
+        from finetune.model.loading import load_base
+
+        reading = BaseCopies(copies, write=False) if copies else None
+        loaded = load_base(
+            base, quantization=manifest.quantization, embedding_on_host=embedding_on_host, copies=reading
+        )
+        _check_probe(folder, loaded, manifest)
     return manifest
 
 
@@ -64,12 +77,10 @@ def _check_tensors(folder: Path, manifest: AdapterManifest) -> None:
             raise AdapterError(f"{path}: {name} is not finite.", HINT)
 
 
-def _check_probe(folder: Path, base: Path, manifest: AdapterManifest) -> None:
-    from finetune.model.loading import load_base
+def _check_probe(folder: Path, loaded: "LoadedBase", manifest: AdapterManifest) -> None:
     from finetune.model.lora import attach_saved
     from finetune.model.probe import continuation_log_probs
 
-    loaded = load_base(base, quantization=manifest.quantization)
     model = attach_saved(loaded, folder, "verified")
     probe = manifest.probe
     found = continuation_log_probs(model, probe.token_ids, probe.continuation_ids)
