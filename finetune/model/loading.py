@@ -18,6 +18,7 @@ from finetune.model.base_copy import BaseCopies, Loader, load_through_copy
 from finetune.model.copy_store import copy_settings
 from finetune.model.gated_delta import use_fast_delta_rule
 from finetune.model.host_embedding import move_embedding_to_host
+from finetune.model.host_memory import freed_memory_returned
 from finetune.model.identity import HINT, TOKENIZER_NAME, read_model_type
 from finetune.model.quiet import quiet_libraries
 from finetune.terminal.output import note
@@ -154,7 +155,7 @@ def load_weights(
     config.json says what is 4-bit. Raises BaseModelError when the files do not hold every weight that the configuration
     promises: the library would fill the gap with random numbers.
     """
-    with quiet_libraries():
+    with quiet_libraries(), freed_memory_returned():
         from transformers import AutoModelForCausalLM
 
         options = _quantization_options(keep_16bit, experts) if quantization is Quantization.NF4 else {}
