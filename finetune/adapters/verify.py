@@ -21,16 +21,20 @@ PROBE_TOLERANCE = 0.1
 WRITTEN_TOLERANCE = 0.01
 
 
-def verify_adapter(folder: Path, base: Path | None) -> AdapterManifest:
+def verify_adapter(
+    folder: Path, base: Path | None, *, copies: Path | None = None, embedding_on_host: bool = False
+) -> AdapterManifest:
     """Check digests, configuration and tensors of folder; with the folder of its base, its reference scores too.
 
+    copies is where a 4-bit copy of the base may lie, None: nowhere; none is written. embedding_on_host is load_base's.
     Raises AdapterError naming the first thing that does not hold, BaseModelError for a damaged base.
     """
     manifest = read_adapter(folder)
     _check_config(folder, manifest)
     _check_tensors(folder, manifest)
     if base is not None:
-        _check_probe(folder, base, manifest)
+        model = _attached(folder, base, manifest, copies=copies, embedding_on_host=embedding_on_host)
+        check_scores(model, folder, manifest)
     return manifest
 
 
@@ -70,16 +74,24 @@ def _check_tensors(folder: Path, manifest: AdapterManifest) -> None:
             raise AdapterError(f"{path}: {name} is not finite.", HINT)
 
 
-def _check_probe(folder: Path, base: Path, manifest: AdapterManifest) -> None:
+def _attached(
+    folder: Path, base: Path, manifest: AdapterManifest, *, copies: Path | None, embedding_on_host: bool
+) -> Any:
+    """The base of the class whose names the adapter's tensors have, with the adapter over it."""
+    from finetune.model.base_copy import BaseCopies
     from finetune.model.loading import load_base
     from finetune.model.lora import attach_saved
     from finetune.model.wrapper import attach_wrapped
 
     if manifest.keys is AdapterKeys.MULTIMODAL:
-        model = attach_wrapped(base, folder, manifest=manifest, name="verified")
-    else:
-        model = attach_saved(load_base(base, quantization=manifest.quantization), folder, "verified")
-    check_scores(model, folder, manifest)
+        return attach_wrapped(base, folder, manifest=manifest, name="verified")
+    loaded = load_base(
+        base,
+        quantization=manifest.quantization,
+        embedding_on_host=embedding_on_host,
+        copies=BaseCopies(copies, write=False) if copies else None,
+    )
+    return attach_saved(loaded, folder, "verified")
 
 
 def check_written(model: Any, base: "LoadedBase", folder: Path) -> None:

@@ -67,6 +67,9 @@ def verify(
         ),
     ],
     base: Annotated[Path | None, typer.Option(help="Check that it was made for the base in this folder, too.")] = None,
+    embedding_on_host: Annotated[
+        bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+    ] = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -82,8 +85,9 @@ def verify(
     if (Path(adapter) / MERGE_MANIFEST_NAME).is_file():
         _verify_merged(Path(adapter), base, json=json)
         return
-    folder = find_adapter(Home(home.absolute()), adapter)
-    manifest = verify_adapter(folder, base)
+    place = Home(home.absolute())
+    folder = find_adapter(place, adapter)
+    manifest = verify_adapter(folder, base, copies=place.bases, embedding_on_host=embedding_on_host)
     also = f" and made for {manifest.base.name} in {base}" if base else ""
     emit(
         {"adapter": manifest.adapter_id, "folder": str(folder), "valid": True},

@@ -31,6 +31,11 @@ class Home:
         return self.root / "adapters"
 
     @property
+    def bases(self) -> Path:
+        """4-bit copies of large bases."""
+        return self.root / "bases"
+
+    @property
     def tracking_database(self) -> Path:
         return self.root / "mlflow.db"
 

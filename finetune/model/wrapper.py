@@ -9,7 +9,7 @@ from finetune.contracts.errors import BaseModelError
 from finetune.contracts.io import digest_file, digest_text
 from finetune.families.base import Family
 from finetune.families.registry import family_for
-from finetune.model.gated_delta import use_fast_delta_rule
+from finetune.model.delta_layers import use_fast_delta_rule
 from finetune.model.identity import TOKENIZER_NAME, read_identity
 from finetune.model.loading import choose_device, load_tokenizer, load_weights
 from finetune.model.lora import attach_state

@@ -28,6 +28,9 @@ class BaseSection(Section):
     embedding_on_host: bool = Field(
         default=False, description="Keep the embedding in host memory: rows' vectors are gathered there. GPU only."
     )
+    cache: bool = Field(
+        default=True, description="Keep a 4-bit copy of a base above 4 GB in the home, for the next start."
+    )
 
 
 class TaskWeights(Section):

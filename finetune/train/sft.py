@@ -10,6 +10,7 @@ from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME
 from finetune.contracts.errors import RunError
 from finetune.contracts.io import disk_errors, sole_writer, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach
 from finetune.model.packed import PROOF_ROWS, packing_problem
@@ -156,7 +157,10 @@ class _Job:
         section = self.resolved.base
         note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
         base = load_base(
-            Path(section.path), quantization=section.quantization, embedding_on_host=section.embedding_on_host
+            Path(section.path),
+            quantization=section.quantization,
+            embedding_on_host=section.embedding_on_host,
+            copies=BaseCopies(self.home.bases) if section.cache else None,
         )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
         for row in rows.reasons:
