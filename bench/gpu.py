@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from gpu_base import random_base
 from gpu_equal import adapter_on_both
-from gpu_loop import Clock, no_store
+from gpu_loop import Clock, no_store, text_row
 
 from finetune.cli.plan import workload
 from finetune.contracts.errors import MachineError
@@ -117,7 +117,7 @@ def run_stages(bench: Bench, lengths: Sequence[int]) -> None:
     bench.stage("embedding to the host", lambda: to_host(bench))
     for length in lengths:
         bench.stage(f"recipe, {length}", lambda length=length: memory_case(bench, length, offload=True))
-    bench.stage("evaluation, 8192", lambda: evaluation_case(bench, lengths[-2]))
+    bench.stage(f"evaluation, {lengths[-2]}", lambda: evaluation_case(bench, lengths[-2]))
     bench.stage("rows of many lengths, packed", lambda: mixed_case(bench, lengths[-2], packed=True))
     bench.stage("rows of many lengths, apart", lambda: mixed_case(bench, lengths[-2], packed=False))
     if layers:
@@ -307,20 +307,7 @@ def packing(bench: Bench) -> dict[str, Any]:
 def token_rows(bench: Bench, lengths: Sequence[int]) -> list[TokenRow]:
     source = random.Random(0)
     vocabulary = bench.base.model.config.vocab_size
-    rows = []
-    for length in lengths:
-        ids = tuple(source.randrange(vocabulary) for _ in range(length))
-        rows.append(
-            TokenRow(
-                example_id="",
-                task="pretrain",
-                input_ids=ids,
-                labels=(-100, *ids[1:]),
-                num_loss_tokens=length - 1,
-                loss_bytes=length,
-            )
-        )
-    return rows
+    return [text_row([source.randrange(vocabulary) for _ in range(length)]) for length in lengths]
 
 
 def table(results: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gpu_loop import Clock, no_store
+from gpu_loop import Clock, no_store, text_row
 
 from finetune.contracts.adapter import Quantization
 from finetune.embedded import BASE_FOLDER
@@ -74,17 +74,4 @@ def code_rows(base: LoadedBase) -> list[TokenRow]:
     """Rows of ROW_TOKENS from this project's own code, in a fixed order."""
     text = "\n".join(path.read_text() for path in sorted((PLACE / "finetune").rglob("*.py")))
     ids = base.tokenizer(text, add_special_tokens=False)["input_ids"]
-    rows = []
-    for start in range(0, len(ids) - ROW_TOKENS, ROW_TOKENS):
-        part = tuple(ids[start : start + ROW_TOKENS])
-        rows.append(
-            TokenRow(
-                example_id="",
-                task="pretrain",
-                input_ids=part,
-                labels=(-100, *part[1:]),
-                num_loss_tokens=ROW_TOKENS - 1,
-                loss_bytes=ROW_TOKENS,
-            )
-        )
-    return rows
+    return [text_row(ids[start : start + ROW_TOKENS]) for start in range(0, len(ids) - ROW_TOKENS, ROW_TOKENS)]

@@ -2,11 +2,13 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from finetune.contracts.dataset import Task
+from finetune.render.rows import TokenRow
 from finetune.train.checkpoints import CheckpointStore, Subject
 
 
@@ -40,3 +42,15 @@ class NoStore(CheckpointStore):
 def no_store() -> NoStore:
     """A store of no run in particular."""
     return NoStore(Path(tempfile.gettempdir()), Subject(run_id="", base="", dataset="", recipe=""), keep=1)
+
+
+def text_row(ids: Sequence[int]) -> TokenRow:
+    """A row of which every token is learned but the first."""
+    return TokenRow(
+        example_id="",
+        task=Task.PRETRAIN,
+        input_ids=tuple(ids),
+        labels=(-100, *ids[1:]),
+        num_loss_tokens=len(ids) - 1,
+        loss_bytes=len(ids),
+    )
