@@ -65,6 +65,19 @@ class SweepResult(Contract):
         """Runs that ended in an error which another try may not meet."""
         return tuple(row for row in self.rows if row.status == "failed")
 
+    def at_the_edge(self) -> tuple[str, ...]:
+        """Keys of three numbers or more of which the best run has the smallest or the largest."""
+        best = next((row for row in self.rows if row.run_id == self.best), None)
+        if best is None:
+            return ()
+        found = {key: {number(row.settings[key]) for row in self.rows} for key in best.settings}
+        numbers = {key: [value for value in values if value is not None] for key, values in found.items()}
+        return tuple(
+            key
+            for key, values in numbers.items()
+            if len(values) > 2 and number(best.settings[key]) in (min(values), max(values))
+        )
+
     def text(self) -> str:
         """A table of the runs, the best one marked."""
         keys = list(self.rows[0].settings)
@@ -99,6 +112,14 @@ class SweepForecast(Contract):
         total = sum(run.num_tokens for run in self.runs)
         head = table(rows, header=(*keys, "steps", "tokens read", "trainable parameters"))
         return f"{head}\n  {len(rows)} runs, {total:,} tokens read in all. The first of them:\n{self.runs[0].text()}"
+
+
+def number(text: str) -> float | None:
+    """The number that text spells, None for a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def read_sweep(home: Home, sweep_id: str) -> Sweep:

@@ -17,9 +17,9 @@ from finetune.contracts.run import Home, RunLayout
 from finetune.recipe.grid import resolve_grid
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.train import sweep as sweep_module
-from finetune.train.run_folder import read_state
+from finetune.train.run_folder import find_run, read_state
 from finetune.train.sweep import begin_sweep, run_sweep
-from finetune.train.sweep_record import Sweep, SweepResult, read_sweep
+from finetune.train.sweep_record import Sweep, SweepResult, SweepRow, read_sweep
 
 pytestmark = pytest.mark.slow
 RATES = "train.learning_rate=1e-6,5e-3"
@@ -140,6 +140,25 @@ def test_a_run_that_goes_out_of_hand_stops_no_other_and_is_not_repeated(
     assert "diverged" in result.text()
 
 
+def test_a_best_value_at_the_edge_is_told() -> None:
+    def result(key: str, values: Sequence[str], best: int) -> SweepResult:
+        rows = tuple(
+            SweepRow(run_id=str(place), settings={key: value}, status="finished") for place, value in enumerate(values)
+        )
+        return SweepResult(sweep_id="s", best=str(best), rows=rows)
+
+    assert result("lora.rank", ["4", "16", "8"], 1).at_the_edge() == ("lora.rank",)
+    assert result("lora.rank", ["4", "16", "8"], 2).at_the_edge() == ()
+    assert result("lora.rank", ["4", "16"], 1).at_the_edge() == ()
+    assert result("lora.targets", ["a", "b", "c"], 0).at_the_edge() == ()
+
+
+def test_a_sweep_is_no_run(recipe: Path, home: Home) -> None:
+    sweep_id = begin(recipe, home, RATES)
+    with pytest.raises(RunError, match="is a sweep, which has several runs"):
+        find_run(home, sweep_id)
+
+
 def test_what_failed_is_tried_again(
     recipe: Path, home: Home, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +275,7 @@ def test_the_command_interrupted_and_gone_on_with_over_a_real_store(
     sweep = Sweep.model_validate_json(sweep_file.read_bytes())
     assert process.returncode == 130 and out == ""
     assert f"The whole sweep goes on with: finetune train --resume {sweep.sweep_id}\n" in told
-    assert run(["train", "--resume", sweep.sweep_id, "--home", str(home.root), "--json"]) == 0
+    assert run(["train", "--resume", str(sweep_file.parent), "--home", str(home.root), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [row["status"] for row in document["rows"]] == ["finished", "finished"]
     assert document["best"] == f"{sweep.sweep_id}-2"
