@@ -38,6 +38,7 @@ class Sweep(Contract):
 
 class SweepRow(Contract):
     """What one run came to. bits_per_byte is on the held-out sample, with the weights of adapter_step; None: not yet.
+    bits_per_byte_before is the base's.
 
     problem is why it has no adapter, None where it has one or was not begun.
     """
@@ -48,6 +49,7 @@ class SweepRow(Contract):
     steps_done: int = 0
     steps_total: int = 0
     adapter_step: int | None = None
+    bits_per_byte_before: float | None = None
     bits_per_byte: float | None = None
     adapter_id: str | None = None
     problem: str | None = None
@@ -64,6 +66,14 @@ class SweepResult(Contract):
     def failed(self) -> tuple[SweepRow, ...]:
         """Runs that ended in an error which another try may not meet."""
         return tuple(row for row in self.rows if row.status == "failed")
+
+    @property
+    def worse_than_base(self) -> bool:
+        """Whether even the best run needs as many bits per byte as the base, or more."""
+        best = next((row for row in self.rows if row.run_id == self.best), None)
+        if best is None or best.bits_per_byte is None or best.bits_per_byte_before is None:
+            return False
+        return best.bits_per_byte >= best.bits_per_byte_before
 
     def at_the_edge(self) -> tuple[str, ...]:
         """Keys of three numbers or more of which the best run has the smallest or the largest."""
@@ -93,6 +103,9 @@ class SweepResult(Contract):
             )
             for row in self.rows
         ]
+        before = next((row.bits_per_byte_before for row in self.rows if row.bits_per_byte_before is not None), None)
+        if before is not None:
+            rows.insert(0, (*("" for _ in keys), f"{before:.4f}", "0", "", "before training", ""))
         return table(rows, header=header)
 
 
@@ -153,6 +166,7 @@ def _row(home: Home, run: SweepRun, problem: str | None) -> SweepRow:
         steps_done=state.steps_done,
         steps_total=state.steps_total,
         adapter_step=state.adapter_step,
+        bits_per_byte_before=state.bits_per_byte_before,
         bits_per_byte=state.bits_per_byte,
         adapter_id=state.adapter_id,
         problem=run.diverged or problem,

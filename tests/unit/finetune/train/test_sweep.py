@@ -72,6 +72,9 @@ def test_the_best_of_two_is_chosen(recipe: Path, home: Home, trackers: Trackers)
     assert statuses(result) == ["finished", "finished"]
     assert [row.settings["train.learning_rate"] for row in result.rows] == ["1e-6", "5e-3"]
     first, second = (row.bits_per_byte or 0.0 for row in result.rows)
+    before = {row.bits_per_byte_before for row in result.rows}
+    assert len(before) == 1 and not result.worse_than_base
+    assert f"{before.pop():.4f}" in result.text().splitlines()[2]
     assert first > second + 0.1 and result.best == result.rows[1].run_id == f"{sweep_id}-2"
     whole = trackers.made[sweep_id]
     assert whole.status == "finished"
@@ -151,6 +154,16 @@ def test_a_best_value_at_the_edge_is_told() -> None:
     assert result("lora.rank", ["4", "16", "8"], 2).at_the_edge() == ()
     assert result("lora.rank", ["4", "16"], 1).at_the_edge() == ()
     assert result("lora.targets", ["a", "b", "c"], 0).at_the_edge() == ()
+
+
+def test_runs_that_are_all_worse_than_the_base_are_told() -> None:
+    def result(best: float) -> SweepResult:
+        row = SweepRow(
+            run_id="1", settings={"lora.rank": "4"}, status="finished", bits_per_byte_before=1.5, bits_per_byte=best
+        )
+        return SweepResult(sweep_id="s", best="1", rows=(row,))
+
+    assert result(1.5).worse_than_base and not result(1.4).worse_than_base
 
 
 def test_a_sweep_is_no_run(recipe: Path, home: Home) -> None:
