@@ -162,6 +162,7 @@ def _facts(manifest: "AdapterManifest") -> list[tuple[str, str]]:
     return [
         ("adapter", manifest.adapter_id),
         ("run", manifest.run_id),
+        ("step of training", "" if manifest.step is None else f"{manifest.step:,}"),
         ("base", f"{manifest.base.name} ({manifest.base.model_type}), {manifest.base.digest[:12]}"),
         ("rank, alpha", f"{manifest.rank}, {manifest.alpha:g}"),
         ("targets", ", ".join(manifest.targets)),

@@ -50,6 +50,10 @@ def train_sweep(home: "Home", sweep_id: str, *, json: bool) -> None:
     if problem:
         note(problem)
         raise typer.Exit(RunError.exit_code)
+    if result.worse_than_base:
+        note("No run is better than the base on the held-out sample. Lower train.learning_rate, or look at the data.")
+    for key in result.at_the_edge():
+        note(f"The best {key} lies at the edge of its values: a wider sweep may find a better one.")
     note(f"Next: finetune evaluate {result.best}")
 
 

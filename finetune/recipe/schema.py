@@ -127,6 +127,12 @@ class TrainSection(Section):
         ge=1,
         description="Steps between looks at the held-out sample. None: one before the first step, one after the last.",
     )
+    evaluate_tokens: int = Field(
+        default=8192,
+        ge=256,
+        le=1_000_000,
+        description="Tokens of the held-out sample: whole rows until so many are there. More tell finer differences.",
+    )
     stop_after_worse: int | None = Field(
         default=None,
         ge=1,
