@@ -110,9 +110,10 @@ def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None
     from finetune.train.sft import train as train_run
 
     if resume is not None:
-        return train_run(resolved, home, MlflowTracker(home, find_run(home, resume)), resume=resume)
+        tracker = MlflowTracker(home, find_run(home, resume), server=resolved.track.server)
+        return train_run(resolved, home, tracker, resume=resume)
     run_id = new_run_id(resolved.name)
-    tracker = MlflowTracker(home, RunLayout(home.runs.resolve() / run_id))
+    tracker = MlflowTracker(home, RunLayout(home.runs.resolve() / run_id), server=resolved.track.server)
     return train_run(resolved, home, tracker, run_id=run_id)
 
 

@@ -178,6 +178,11 @@ class TrackSection(Section):
     """Where the run is recorded."""
 
     experiment: str = Field(default="finetune", min_length=1, max_length=200, description="MLflow experiment.")
+    server: str | None = Field(
+        default=None,
+        pattern=r"^https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?/?$",
+        description="Address of MLflow's server on this machine. None: the home's own store.",
+    )
     adapter_name: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -271,7 +271,7 @@ def test_the_command_interrupted_and_gone_on_with_over_a_real_store(
     recipe: Path, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C in the first run of the process; the second command does the rest."""
-    from finetune.tracking.mlflow_store import open_client
+    from finetune.tracking.home_store import open_client
 
     words = ["train", str(recipe), "--sweep", RATES, "--home", str(home.root), "--json"]
     start = "from finetune.cli.main import main; main()"
