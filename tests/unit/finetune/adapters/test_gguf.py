@@ -22,6 +22,7 @@ from finetune.model.loading import load_base
 from finetune.model.lora import attach_saved
 from finetune.recipe.resolve import read_text_config
 
+pytestmark = pytest.mark.slow
 MakeBase = Callable[[str], Path]
 MakeAdapter = Callable[..., Path]
 WRITTEN = [family for family in FAMILIES if family.gguf]
@@ -156,7 +157,6 @@ def test_experts_a_missing_base_another_base_and_a_taken_place_are_refused(
         export_gguf(make_adapter(tiny_base), tmp_path, base=tiny_base)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", WRITTEN, ids=lambda family: family.name)
 def test_llama_cpp_scores_as_training_does(
     family, family_base: MakeBase, make_adapter: MakeAdapter, llama: ModuleType, tmp_path: Path
