@@ -91,6 +91,9 @@ class TrainSection(Section):
         description="Rows in one forward pass, or what these could hold where rows are packed.",
     )
     accumulation: int = Field(default=16, ge=1, le=4096, description="Forward passes in one optimiser step.")
+    num_processes: int = Field(
+        default=1, ge=1, le=64, description="Processes that share the passes of each step, a card for each."
+    )
     packing: bool = Field(
         default=True,
         description="Whole rows share a sequence, kept apart exactly; off, with a note, if a proof at start fails.",
@@ -108,6 +111,18 @@ class TrainSection(Section):
     save_every_steps: int = Field(default=50, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest checkpoints that stay on disk.")
     log_every_steps: int = Field(default=5, ge=1)
+
+    @model_validator(mode="after")
+    def _passes_divide(self) -> Self:
+        size, passes = self.num_processes, self.accumulation
+        if passes % size:
+            near = [str(value) for value in (passes - passes % size, passes + size - passes % size) if value]
+            counts = ", ".join(str(count) for count in range(1, min(64, passes) + 1) if passes % count == 0)
+            raise ValueError(
+                f"accumulation {passes} does not divide by num_processes {size}: set accumulation to "
+                f"{' or '.join(near)}, or num_processes to one of {counts}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _offload_needs_checkpoints(self) -> Self:

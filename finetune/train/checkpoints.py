@@ -26,7 +26,6 @@ TRAINER_FILES = (
     ADAPTER_WEIGHTS_NAME,
     "optimizer.pt",
     "scheduler.pt",
-    "rng_state.pth",
     "trainer_state.json",
 )
 # another version may hold its state otherwise, or round otherwise
@@ -47,13 +46,14 @@ class Subject(Contract):
 class CheckpointRecord(Contract):
     """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned.
 
-    libraries are the versions that wrote it, "name version".
+    num_processes trained together; each has a random state. libraries are the versions that wrote it, "name version".
     """
 
     schema_version: Literal[2] = 2
     subject: Subject
     step: int = Field(ge=0)
     rows_done: int = Field(ge=0)
+    num_processes: int = Field(default=1, ge=1)
     libraries: tuple[str, ...]
     files: tuple[FileDigest, ...]
 
@@ -66,17 +66,30 @@ class Checkpoint:
     record: CheckpointRecord
 
 
+def random_state_name(rank: int, num_processes: int) -> str:
+    """The file of a process' random state, by the library's names."""
+    return "rng_state.pth" if num_processes == 1 else f"rng_state_{rank}.pth"
+
+
+def needed_files(num_processes: int) -> tuple[str, ...]:
+    """Names of the files that a checkpoint of so many processes must hold."""
+    return (*TRAINER_FILES, *(random_state_name(rank, num_processes) for rank in range(num_processes)))
+
+
 class CheckpointStore:
     """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay.
 
-    needs are the files that a checkpoint must hold.
+    needs are the files that a checkpoint must hold, None: all that num_processes training processes go on from.
     """
 
-    def __init__(self, root: Path, subject: Subject, *, keep: int, needs: Sequence[str] = TRAINER_FILES) -> None:
+    def __init__(
+        self, root: Path, subject: Subject, *, keep: int, needs: Sequence[str] | None = None, num_processes: int = 1
+    ) -> None:
         self.root = root
         self.subject = subject
         self._keep = keep
-        self._needs = frozenset(needs)
+        self._needs = frozenset(needed_files(num_processes) if needs is None else needs)
+        self._num_processes = num_processes
 
     def save(self, step: int, *, rows_done: int, write: Callable[[Path], None]) -> Path:
         """Let write fill an empty folder, seal it, and only then remove what is too old.
@@ -93,6 +106,7 @@ class CheckpointStore:
                 subject=self.subject,
                 step=step,
                 rows_done=rows_done,
+                num_processes=self._num_processes,
                 libraries=installed(),
                 files=tuple(
                     FileDigest(name=path.name, bytes=path.stat().st_size, sha256=digest_file(path))
@@ -108,7 +122,7 @@ class CheckpointStore:
         """The newest checkpoint that is whole and belongs to this run, None when there is none.
 
         One that is damaged is passed over with a note. Raises RunError for one made from another base, dataset or
-        recipe: going on from it would mix two runs.
+        recipe, or by another number of processes: going on from it would mix two runs.
         """
         for folder in reversed(self._folders()):
             try:
@@ -144,6 +158,11 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
+        if record.num_processes != self._num_processes:
+            raise RunError(
+                f"{folder} was written by {record.num_processes} processes; here are {self._num_processes}.",
+                "Go on with train.num_processes as it was; or start a new run: finetune train RECIPE",
+            )
         for name in sorted(self._needs - {entry.name for entry in record.files}):
             raise DamagedCheckpoint(f"{folder} holds no {name}.", HINT)
         for entry in record.files:
