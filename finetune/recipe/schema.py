@@ -98,6 +98,9 @@ class TrainSection(Section):
         default=True,
         description="Whole rows share a sequence, kept apart exactly; off, with a note, if a proof at start fails.",
     )
+    sharding: Literal["none", "fsdp2"] = Field(
+        default="none", description="none: each process holds the whole base (DDP). fsdp2 is refused, with the reason."
+    )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         default="paged_adamw_8bit", description="paged_adamw_8bit keeps its state off a full card."
     )
@@ -168,3 +171,17 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
     track: TrackSection = TrackSection()
+
+    @model_validator(mode="after")
+    def _whole_base_on_each_card(self) -> Self:
+        if self.train.sharding == "none":
+            return self
+        if self.base.quantization is Quantization.NF4:
+            raise ValueError(
+                "train.sharding: fsdp2 would change the bits of 4-bit weights on their way between cards, without a "
+                "word (bitsandbytes issue 1945); keep sharding none, which holds a 4-bit base on each card"
+            )
+        raise ValueError(
+            "train.sharding: fsdp2 of a 16-bit base is experimental and cannot be used yet: checkpoints and adapters "
+            "of a sharded model are not proven; keep sharding none, which holds the whole base on each card"
+        )

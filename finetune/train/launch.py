@@ -65,7 +65,8 @@ class _Group:
             mine, theirs = context.Pipe(duplex=False)
             self._pipes.append(mine)
             # not a daemon: daemons may not have processes of their own
-            process = context.Process(target=work_as, args=(Ranks(rank, self._size), self._folder, theirs, work))
+            given = {"folder": self._folder, "pipe": theirs}
+            process = context.Process(target=work_as, args=(Ranks(rank, self._size), work), kwargs=given)
             self._processes.append(process)
             process.start()
             theirs.close()

@@ -48,7 +48,7 @@ def log_of(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.log"
 
 
-def work_as(ranks: Ranks, folder: Path, pipe: Connection, work: Callable[[Ranks], Any]) -> None:
+def work_as(ranks: Ranks, work: Callable[[Ranks], Any], *, folder: Path, pipe: Connection) -> None:
     """The main function of a process: join the others through folder, do work, send an Outcome."""
     _stand_apart(ranks, folder)
     outcome = _outcome(ranks, folder, work)
