@@ -87,6 +87,7 @@ def workload(resolved: "ResolvedRecipe") -> "Workload":
         embedding_on_host=resolved.base.embedding_on_host,
         eval_rows=evaluate.batch_rows,
         new_tokens=evaluate.max_new_tokens if evaluate.infill_rows else 0,
+        cards=train.num_processes,
     )
 
 

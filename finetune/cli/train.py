@@ -1,5 +1,6 @@
 """finetune train: recipe -> run folder -> adapter."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 if TYPE_CHECKING:
     from finetune.contracts.run import Home, RunState
     from finetune.recipe.resolve import ResolvedRecipe
+    from finetune.train.ranks import Ranks
 
 EXAMPLES = (
     "Examples: `finetune train recipes/qwen3_5/embedded-qlora.yaml --set data.dataset=.finetune/datasets/ours`, "
@@ -104,17 +106,30 @@ def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:
 
 def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
     """Train with the MLflow store of home as the record."""
+    from finetune.train.ranks import ALONE
+    from finetune.train.run_folder import new_run_id
+
+    run_id = resume or new_run_id(resolved.name)
+    work = partial(_train_as, resolved=resolved, home=home, run_id=run_id, resumed=resume is not None)
+    if resolved.train.num_processes == 1:
+        return work(ALONE)
+    from finetune.train.launch import run_ranks
+
+    hint = f"Often memory ran out. Go on from the last checkpoint with: finetune train --resume {run_id}"
+    return run_ranks(work, resolved.train.num_processes, hint=hint)
+
+
+def _train_as(ranks: "Ranks", *, resolved: "ResolvedRecipe", home: "Home", run_id: str, resumed: bool) -> "RunState":
     from finetune.contracts.run import RunLayout
     from finetune.tracking.mlflow import MlflowTracker
-    from finetune.train.run_folder import find_run, new_run_id
+    from finetune.tracking.silent import SilentTracker
+    from finetune.train.run_folder import find_run
     from finetune.train.sft import train as train_run
 
-    if resume is not None:
-        tracker = MlflowTracker(home, find_run(home, resume), server=resolved.track.server)
-        return train_run(resolved, home, tracker, resume=resume)
-    run_id = new_run_id(resolved.name)
-    tracker = MlflowTracker(home, RunLayout(home.runs.resolve() / run_id), server=resolved.track.server)
-    return train_run(resolved, home, tracker, run_id=run_id)
+    layout = find_run(home, run_id) if resumed else RunLayout(home.runs.resolve() / run_id)
+    tracker = MlflowTracker(home, layout, server=resolved.track.server) if ranks.leads else SilentTracker()
+    given = {"resume": run_id} if resumed else {"run_id": run_id}
+    return train_run(resolved, home, tracker, ranks=ranks, **given)
 
 
 def _resolve(home: "Home", recipe: Path | None, overrides: list[str], *, resume: str | None) -> "ResolvedRecipe":

@@ -11,6 +11,7 @@ KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r".*torch\.cpu\.amp\.autocast.*is deprecated", FutureWarning),
     (r"None of the inputs have requires_grad=True", UserWarning),
     (r"`is_gradient_checkpointing` is deprecated", FutureWarning),  # PEFT asks for the library's old name
+    (r"`broadcast_buffers` is deprecated", FutureWarning),  # the only name that TrainingArguments has for it
 )
 # bitsandbytes looks for an optional kernel package that this project leaves out on purpose: it would download code.
 QUIET_LOGGERS = ("bitsandbytes", "bitsandbytes.backends.cpu.ops", "torch.distributed.elastic.multiprocessing.redirects")

@@ -33,7 +33,8 @@ class Workload:
     """What a recipe asks of the card. row_tokens: of the longest row; eval_rows: scored or generated at once.
 
     packed: the rows of a forward pass share one sequence, as long as micro_batch of the longest. keep_16bit and targets
-    are last parts of module names. fast_kernels: whether linear attention has its fused kernels.
+    are last parts of module names. fast_kernels: whether linear attention has its fused kernels. cards share
+    the passes of a step; each holds all that one would.
     """
 
     quantization: Quantization
@@ -51,6 +52,7 @@ class Workload:
     eval_rows: int
     new_tokens: int
     fast_kernels: bool = True
+    cards: int = 1
 
     @property
     def step_tokens(self) -> int:

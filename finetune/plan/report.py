@@ -56,7 +56,9 @@ class PlannedBase(Contract):
 
 
 class PlannedTime(Contract):
-    """How long training takes. Two figures are the slow and the fast end, None where the card's speed is unknown.
+    """How long training takes, on all cards of the recipe together.
+
+    Two figures are the slow and the fast end, None where the card's speed is unknown.
 
     gflops are billions of operations per token, by part; num_tokens is the run's, None where no dataset is known.
     """
@@ -152,7 +154,7 @@ def make_plan(
         phases=tuple(_phase(phase, card) for phase in found),
         host_memory_gib=gib(host_bytes(shape, work)),
         checkpoint_gib=gib(checkpoint_bytes(shape, work)),
-        time=_time(flops, card, num_tokens=num_tokens, row_tokens=round(row)),
+        time=_time(flops, card, cards=work.cards, num_tokens=num_tokens, row_tokens=round(row)),
         changes=tuple(_change(change) for change in changes),
         carriers=tuple(map(_carrier, () if fits or changes else carriers(shape, work))),
         notes=(*notes, *_notes(shape, work, card)),
@@ -177,11 +179,12 @@ def _carrier(carrier: Carrier) -> PlannedCarrier:
     return PlannedCarrier(cards=carrier.cards, name=carrier.name, quantization=carrier.quantization)
 
 
-def _time(flops: Flops, card: Card, *, num_tokens: int | None, row_tokens: int) -> PlannedTime:
+def _time(flops: Flops, card: Card, *, cards: int, num_tokens: int | None, row_tokens: int) -> PlannedTime:
     speeds = None
     if card.peak_tflops is not None:
         slow, fast = (
-            tokens_per_second(flops.total, card.peak_tflops, share) for share in (LOW_UTILISATION, HIGH_UTILISATION)
+            cards * tokens_per_second(flops.total, card.peak_tflops, share)
+            for share in (LOW_UTILISATION, HIGH_UTILISATION)
         )
         speeds = (round(slow, 1), round(fast, 1))
     parts = {
@@ -218,6 +221,11 @@ def _notes(shape: ModelShape, work: Workload, card: Card) -> list[str]:
         found.append(
             f"Linear attention is {told} the kernels of flash-linear-attention: the live layer takes {gib(fast):.2f} "
             f"GiB with them and {gib(slow):.2f} without."
+        )
+    if work.cards > 1:
+        found.append(
+            f"Each of the {work.cards} cards needs all of this, for each holds the whole base; the speed is that of "
+            "all, without what they wait for each other."
         )
     if card.peak_tflops is None:
         found.append("The speed of this card is not known: name one, such as --card 4090, for the time.")

@@ -105,9 +105,15 @@ class TrainSection(Section):
         description="Rows in one forward pass, or what these could hold where rows are packed.",
     )
     accumulation: int = Field(default=16, ge=1, le=4096, description="Forward passes in one optimiser step.")
+    num_processes: int = Field(
+        default=1, ge=1, le=64, description="Processes that share the passes of each step, a card for each."
+    )
     packing: bool = Field(
         default=True,
         description="Whole rows share a sequence, kept apart exactly; off, with a note, if a proof at start fails.",
+    )
+    sharding: Literal["none", "fsdp2"] = Field(
+        default="none", description="none: each process holds the whole base (DDP). fsdp2 is refused, with the reason."
     )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         default="paged_adamw_8bit", description="paged_adamw_8bit keeps its state off a full card."
@@ -139,6 +145,18 @@ class TrainSection(Section):
         description="Stop after so many looks in a row that are no better than the best in bits per byte, and export "
         "the adapter of the best one. None: train to the end and export what is there.",
     )
+
+    @model_validator(mode="after")
+    def _passes_divide(self) -> Self:
+        size, passes = self.num_processes, self.accumulation
+        if passes % size:
+            near = [str(value) for value in (passes - passes % size, passes + size - passes % size) if value]
+            counts = ", ".join(str(count) for count in range(1, min(64, passes) + 1) if passes % count == 0)
+            raise ValueError(
+                f"accumulation {passes} does not divide by num_processes {size}: set accumulation to "
+                f"{' or '.join(near)}, or num_processes to one of {counts}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _offload_needs_checkpoints(self) -> Self:
@@ -203,3 +221,17 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
     track: TrackSection = TrackSection()
+
+    @model_validator(mode="after")
+    def _whole_base_on_each_card(self) -> Self:
+        if self.train.sharding == "none":
+            return self
+        if self.base.quantization is Quantization.NF4:
+            raise ValueError(
+                "train.sharding: fsdp2 would change the bits of 4-bit weights on their way between cards, without a "
+                "word (bitsandbytes issue 1945); keep sharding none, which holds a 4-bit base on each card"
+            )
+        raise ValueError(
+            "train.sharding: fsdp2 of a 16-bit base is experimental and cannot be used yet: checkpoints and adapters "
+            "of a sharded model are not proven; keep sharding none, which holds the whole base on each card"
+        )

@@ -26,7 +26,6 @@ TRAINER_FILES = (
     ADAPTER_WEIGHTS_NAME,
     "optimizer.pt",
     "scheduler.pt",
-    "rng_state.pth",
     "trainer_state.json",
 )
 # another version may hold its state otherwise, or round otherwise
@@ -47,13 +46,15 @@ class Subject(Contract):
 class CheckpointRecord(Contract):
     """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned.
 
-    libraries are the versions that wrote it, "name version"; seal is the SHA-256 of all else in this record.
+    num_processes trained together; each has a random state. libraries are the versions that wrote it, "name version".
+    seal is the SHA-256 of all else in this record.
     """
 
     schema_version: Literal[3] = 3
     subject: Subject
     step: int = Field(ge=0)
     rows_done: int = Field(ge=0)
+    num_processes: int = Field(default=1, ge=1)
     libraries: tuple[str, ...]
     files: tuple[FileDigest, ...]
     seal: str = ""
@@ -71,11 +72,22 @@ class Checkpoint:
     record: CheckpointRecord
 
 
+def random_state_name(rank: int, num_processes: int) -> str:
+    """The file of a process' random state, by the library's names."""
+    return "rng_state.pth" if num_processes == 1 else f"rng_state_{rank}.pth"
+
+
+def needed_files(num_processes: int) -> tuple[str, ...]:
+    """Names of the files that a checkpoint of so many processes must hold."""
+    return (*TRAINER_FILES, *(random_state_name(rank, num_processes) for rank in range(num_processes)))
+
+
 class CheckpointStore:
     """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay.
 
-    needs are the files that a checkpoint must hold; companion gives the step of another checkpoint that must stay as
-    long as that of a step does, None where there is none.
+    needs are the files that a checkpoint must hold, None: all that num_processes training processes go on from.
+    companion gives the step of another checkpoint that must stay as long as that of a step does, None where there is
+    none.
     """
 
     def __init__(
@@ -84,14 +96,16 @@ class CheckpointStore:
         subject: Subject,
         *,
         keep: int,
-        needs: Sequence[str] = TRAINER_FILES,
+        needs: Sequence[str] | None = None,
         companion: Callable[[int], int | None] = lambda step: None,
+        num_processes: int = 1,
     ) -> None:
         self.root = root
         self.subject = subject
         self._keep = keep
-        self._needs = frozenset(needs)
+        self._needs = frozenset(needed_files(num_processes) if needs is None else needs)
         self._companion = companion
+        self._num_processes = num_processes
 
     def save(self, step: int, *, rows_done: int, write: Callable[[Path], None]) -> Path:
         """Let write fill an empty folder, seal it, and only then remove what is too old.
@@ -108,6 +122,7 @@ class CheckpointStore:
                 subject=self.subject,
                 step=step,
                 rows_done=rows_done,
+                num_processes=self._num_processes,
                 libraries=installed(),
                 files=tuple(
                     FileDigest(name=path.name, bytes=path.stat().st_size, sha256=digest_file(path))
@@ -126,7 +141,7 @@ class CheckpointStore:
         """The newest checkpoint that is whole and belongs to this run, None when there is none.
 
         One that is damaged is passed over with a note. Raises RunError for one made from another base, dataset or
-        recipe: going on from it would mix two runs.
+        recipe, or by another number of processes: going on from it would mix two runs.
         """
         whole = (self._whole(folder, HINT) for folder in reversed(self._folders()))
         return next((found for found in whole if found), None)
@@ -177,9 +192,15 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
+        self._check_whole(folder, record)
+        self._check_kin(folder, record)
+        return record
+
+    def _check_whole(self, folder: Path, record: CheckpointRecord) -> None:
         if record.seal != record.sealed().seal or folder.name != folder_name(record.step):
             raise DamagedCheckpoint(f"{folder / RECORD_NAME} was altered.", HINT)
-        for name in sorted(self._needs - {entry.name for entry in record.files}):
+        needs = self._needs if record.num_processes == self._num_processes else frozenset[str]()
+        for name in sorted(needs - {entry.name for entry in record.files}):
             raise DamagedCheckpoint(f"{folder} holds no {name}.", HINT)
         for entry in record.files:
             path = folder / entry.name
@@ -187,6 +208,9 @@ class CheckpointStore:
                 raise DamagedCheckpoint(f"{path} is missing.", HINT)
             if path.stat().st_size != entry.bytes or digest_file(path) != entry.sha256:
                 raise DamagedCheckpoint(f"{path} was cut short or altered.", HINT)
+
+    def _check_kin(self, folder: Path, record: CheckpointRecord) -> None:
+        """Raise RunError for a checkpoint of other inputs, processes or libraries: going on would mix two runs."""
         for name, expected in self.subject.model_dump().items():
             found = getattr(record.subject, name)
             if found != expected:
@@ -194,13 +218,17 @@ class CheckpointStore:
                     f"{folder} was made with another {name.replace('_', ' ')}: {found[:12]}, not {expected[:12]}.",
                     "Start a new run: finetune train RECIPE",
                 )
+        if record.num_processes != self._num_processes:
+            raise RunError(
+                f"{folder} was written by {record.num_processes} processes; here are {self._num_processes}.",
+                "Go on with train.num_processes as it was; or start a new run: finetune train RECIPE",
+            )
         for was, now in zip(record.libraries, installed(), strict=True):
             if was != now:
                 raise RunError(
                     f"{folder} was written by {was}; here is {now}.",
                     f"Install {was.replace(' ', '==')} and go on; or start a new run: finetune train RECIPE",
                 )
-        return record
 
 
 def folder_name(step: int) -> str:

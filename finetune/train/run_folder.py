@@ -40,13 +40,18 @@ def run_recipe(home: Home, run: str) -> ResolvedRecipe:
 
 @dataclass
 class RunFolder:
-    """A run that this process is working on: each change of its state is on disk before the next step."""
+    """A run that this process is working on: each change of its state is on disk before the next step.
+
+    writes: False where another process does.
+    """
 
     layout: RunLayout
     state: RunState
+    writes: bool = True
 
     def update(self, **changes: object) -> RunState:
         """Replace fields of the state and write it."""
         self.state = RunState.model_validate({**self.state.model_dump(), **changes})
-        write_json(self.layout.state, self.state)
+        if self.writes:
+            write_json(self.layout.state, self.state)
         return self.state

@@ -23,7 +23,7 @@ from finetune.terminal.progress import Progress
 from finetune.tracking.base import RunStatus, Tracker
 from finetune.tracking.card import DATA_REPORT, DATASET_FOLDER, run_card
 from finetune.tracking.summary import TrainingFigures, run_summary
-from finetune.train.checkpoints import TRAINER_FILES, Checkpoint, CheckpointStore, Subject
+from finetune.train.checkpoints import Checkpoint, CheckpointStore, Subject, needed_files
 from finetune.train.data import (
     HeldoutLoss,
     PreparedRows,
@@ -37,19 +37,29 @@ from finetune.train.data import (
 from finetune.train.interrupt import stop_on_signal
 from finetune.train.looks import LOOKS_NAME, Looks, choose_weights
 from finetune.train.order import RowOrder
+from finetune.train.ranks import ALONE, Ranks
 from finetune.train.reporting import Reporter
 from finetune.train.run_folder import RunFolder, find_run, new_run_id, read_state, run_recipe
 
 
 def train(
-    resolved: ResolvedRecipe, home: Home, tracker: Tracker, *, resume: str | None = None, run_id: str | None = None
+    resolved: ResolvedRecipe,
+    home: Home,
+    tracker: Tracker,
+    *,
+    resume: str | None = None,
+    run_id: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> RunState:
     """Train an adapter and publish it; returns the finished run's state.
 
     resume is the id or folder of a run to go on with: its own recipe.resolved.json is used, and resolved is not.
     run_id names a new run, None: new_run_id. Interrupted by Ctrl-C it saves, leaves the run "interrupted" and raises
-    KeyboardInterrupt. Raises PlatformErrors for all that is wrong with recipe, base, dataset, run or disk.
+    KeyboardInterrupt. Of several ranks, each calls this, and the leader alone writes. Raises PlatformErrors for all
+    that is wrong with recipe, base, dataset, run or disk.
     """
+    if not ranks.leads:
+        return _work(_follow(home, tracker, resumed=resume is not None, ranks=ranks))
     if resume is None:
         layout, dataset = _new_layout(resolved, home, run_id or new_run_id(resolved.name))
     else:
@@ -60,15 +70,22 @@ def train(
             run = _begin(resolved, layout, dataset)
         else:
             run, dataset = _reopen(layout)
-        return _work(
-            _Job(resolved=resolved, home=home, tracker=tracker, run=run, dataset=dataset, resumed=resume is not None)
-        )
+        ranks.share((resolved, layout, run.state))
+        return _work(_Job(resolved, home, tracker, run, dataset, resumed=resume is not None, ranks=ranks))
+
+
+def _follow(home: Home, tracker: Tracker, *, resumed: bool, ranks: Ranks) -> "_Job":
+    given: tuple[ResolvedRecipe, RunLayout, RunState] | None = ranks.share(None)
+    assert given is not None
+    resolved, layout, state = given
+    run = RunFolder(layout, state, writes=False)
+    return _Job(resolved, home, tracker, run, open_dataset(Path(state.dataset_path)), resumed=resumed, ranks=ranks)
 
 
 def _work(job: "_Job") -> RunState:
     try:
         job.open_tracker()
-        manifest = job.work()
+        adapter_id = job.work()
     except KeyboardInterrupt:
         job.close("interrupted")
         note(f"Interrupted. Go on with: finetune train --resume {job.run.state.run_id}")
@@ -76,7 +93,7 @@ def _work(job: "_Job") -> RunState:
     except BaseException:
         job.close("failed")
         raise
-    job.close("finished", adapter_id=manifest.adapter_id)
+    job.close("finished", adapter_id=adapter_id)
     return job.run.state
 
 
@@ -135,6 +152,7 @@ class _Job:
     run: RunFolder
     dataset: OpenDataset
     resumed: bool
+    ranks: Ranks = ALONE
 
     def open_tracker(self) -> None:
         """Open the record, put the inputs on it, and mark the run as running."""
@@ -152,15 +170,15 @@ class _Job:
         if has_report:
             self.tracker.artifact(report, DATASET_FOLDER)
 
-    def work(self) -> AdapterManifest:
-        """Load, render, train, export, register."""
+    def work(self) -> str | None:
+        """Load, render, train; export and register, which the leader does and gives the adapter's id."""
         section = self.resolved.base
         note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
         base = load_base(
             Path(section.path),
             quantization=section.quantization,
             embedding_on_host=section.embedding_on_host,
-            copies=BaseCopies(self.home.bases) if section.cache else None,
+            copies=BaseCopies(self.home.bases, write=self.ranks.leads) if section.cache else None,
         )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
         for row in rows.reasons:
@@ -173,16 +191,19 @@ class _Job:
         figures = self._train(model, base, rows, order=order, looks=looks, store=store)
         chosen = choose_weights(model, looks, store, steps_done=self.run.state.steps_done)
         self.run.update(adapter_step=chosen.step, bits_per_byte=chosen.bits_per_byte)
+        if not self.ranks.leads:
+            return None
         manifest = self._export(model, base)
         self._describe(base, manifest, figures)
-        return manifest
+        return manifest.adapter_id
 
     def _packs(self, model: Any, base: LoadedBase, rows: PreparedRows) -> bool:
         """Whether rows share a sequence: as the recipe wants and the proof allows, and as the run began."""
         problem = ""
         if self.resolved.train.packing:
             pairs = [(row.input_ids, row.labels) for row in rows.train[:PROOF_ROWS]]
-            problem = packing_problem(model, base.family, pairs)
+            found = self.ranks.gather(packing_problem(model, base.family, pairs))
+            problem = next(filter(None, found), "")
             if problem:
                 note(f"Rows do not share sequences: {problem}.")
         packed, before = self.resolved.train.packing and not problem, self.run.state.packed
@@ -204,7 +225,7 @@ class _Job:
         looks: Looks,
         store: CheckpointStore,
     ) -> TrainingFigures | None:
-        checkpoint = store.newest() if self.resumed else None
+        checkpoint = self.ranks.share(store.newest() if self.resumed and self.ranks.leads else None)
         start_at = self._start_at(checkpoint)
         if checkpoint is None:
             looks.look(0)
@@ -238,7 +259,7 @@ class _Job:
                 order=order,
                 section=self.resolved.train,
                 device=base.device,
-                parts=LoopParts(store=store, watcher=reporter, stop=stop, looks=looks),
+                parts=LoopParts(store=store, watcher=reporter, stop=stop, looks=looks, ranks=self.ranks),
             )
             steps_done = run_loop(trainer, checkpoint)
         looks.tell = note
@@ -255,12 +276,14 @@ class _Job:
             recipe=self.resolved.digest(),
         )
         section = self.resolved.train
+        needs = needed_files(self.ranks.size)
         return CheckpointStore(
             self.run.layout.checkpoints,
             subject,
             keep=section.keep_checkpoints,
-            needs=TRAINER_FILES if section.stop_after_worse is None else (*TRAINER_FILES, LOOKS_NAME),
+            needs=needs if section.stop_after_worse is None else (*needs, LOOKS_NAME),
             companion=looks.best_step,
+            num_processes=self.ranks.size,
         )
 
     def _start_at(self, checkpoint: Checkpoint | None) -> int:
@@ -276,8 +299,11 @@ class _Job:
         batch_rows = self.resolved.evaluate.batch_rows
 
         def score() -> HeldoutLoss:
-            losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
-            return heldout_loss(rows.heldout, losses)
+            """The leader's: cards that sum in another order must not stop at other steps."""
+            losses = []
+            if self.ranks.leads:
+                losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
+            return heldout_loss(rows.heldout, self.ranks.share(losses))
 
         return Looks(score if pairs else None, self.resolved.train, self.tracker)
 

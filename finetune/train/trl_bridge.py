@@ -4,12 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
 import torch
+from accelerate.data_loader import prepare_data_loader
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
@@ -21,12 +24,14 @@ from finetune.model.packed import packed_inputs
 from finetune.recipe.schema import TrainSection
 from finetune.render.rows import TokenRow
 from finetune.terminal.output import note
-from finetune.train.checkpoints import Checkpoint, CheckpointStore
+from finetune.train.checkpoints import Checkpoint, CheckpointStore, random_state_name
 from finetune.train.interrupt import StopRequest
 from finetune.train.looks import Advice, Looks
 from finetune.train.order import RowOrder
+from finetune.train.ranks import ALONE, Ranks
 from finetune.train.reporting import StepWatcher
 from finetune.train.schedule import rate_share
+from finetune.train.shares import check_agreement, share_of, with_silent_row
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 NOT_FINITE_HINT = "Lower train.learning_rate, or raise train.warmup_share; checkpoints from before this step are whole."
@@ -36,7 +41,7 @@ CPU_OPTIMIZERS = {**OPTIMIZERS, "paged_adamw_8bit": "adamw_bnb_8bit"}
 
 @dataclass(frozen=True)
 class LoopParts:
-    """What the loop works with besides the model: where it saves, whom it tells, and who may stop it.
+    """What the loop works with besides the model: where it saves, whom it tells, who may stop it, and beside whom.
 
     looks None: nothing is held out, or nobody looks.
     """
@@ -45,6 +50,7 @@ class LoopParts:
     watcher: StepWatcher
     stop: StopRequest
     looks: Looks | None = None
+    ranks: Ranks = ALONE
 
 
 class BridgedTrainer(SFTTrainer):
@@ -52,8 +58,11 @@ class BridgedTrainer(SFTTrainer):
 
     lr_scheduler: Any
 
-    def __init__(self, *, order: RowOrder, section: TrainSection, parts: LoopParts, **kwargs: Any) -> None:
+    def __init__(
+        self, *, order: RowOrder, share: RowOrder, section: TrainSection, parts: LoopParts, **kwargs: Any
+    ) -> None:
         self.row_order = order
+        self.share = share
         self.section = section
         self.parts = parts
         self.step_loss = 0.0
@@ -64,6 +73,22 @@ class BridgedTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         order = self.row_order
         return range(len(order.passes)) if order.packed else order.indices
+
+    def get_train_dataloader(self) -> Any:
+        share = self.share
+        if self.parts.ranks.size == 1:
+            return super().get_train_dataloader()
+        batches = [(place,) for place in range(len(share.passes))] if share.packed else share.passes
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        # as one process: the rows are this process' own already
+        return prepare_data_loader(
+            loader, device=self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -82,15 +107,32 @@ class BridgedTrainer(SFTTrainer):
         return 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
-        self.parts.store.save(step, rows_done=self.row_order.rows_done(step), write=self._write_checkpoint)
+        step, ranks = self.state.global_step, self.parts.ranks
+        state = get_peft_model_state_dict(self.model, adapter_name=TRAINED_ADAPTER, save_embedding_layers=False)
+        check_agreement(state, ranks, step=step)
+        random_states = ranks.gather(self._random_state())
+        if ranks.leads:
+            self.parts.store.save(
+                step,
+                rows_done=self.row_order.rows_done(step),
+                write=lambda folder: self._write_checkpoint(folder, state, random_states),
+            )
+        # nobody leaves, interrupted, before the checkpoint is there
+        ranks.share(step)
         self.parts.watcher.saved(step)
 
-    def _write_checkpoint(self, folder: Path) -> None:
-        state = get_peft_model_state_dict(self.model, adapter_name=TRAINED_ADAPTER, save_embedding_layers=False)
+    def _random_state(self) -> bytes:
+        with TemporaryDirectory(prefix="finetune-") as folder:
+            self._save_rng_state(folder)
+            return (Path(folder) / random_state_name(self.parts.ranks.rank, self.parts.ranks.size)).read_bytes()
+
+    def _write_checkpoint(
+        self, folder: Path, state: Mapping[str, torch.Tensor], random_states: Sequence[bytes]
+    ) -> None:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / ADAPTER_WEIGHTS_NAME)
         self._save_optimizer_and_scheduler(str(folder))
-        self._save_rng_state(str(folder))
+        for rank, content in enumerate(random_states):
+            (folder / random_state_name(rank, len(random_states))).write_bytes(content)
         self.state.log_history.clear()
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if self.parts.looks is not None:
@@ -108,7 +150,8 @@ class _LoopCallback(TrainerCallback):
         self._save_every_steps = save_every_steps
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        loss, step = self._trainer.step_loss, state.global_step + 1
+        loss = self._trainer.step_loss = self._trainer.parts.ranks.mean(self._trainer.step_loss)
+        step = state.global_step + 1
         if not math.isfinite(loss):
             raise DivergedError(f"The loss is {loss} at step {step}.", NOT_FINITE_HINT)
         gradients = [part.grad for part in self._trainer.model.parameters() if part.grad is not None]
@@ -121,15 +164,16 @@ class _LoopCallback(TrainerCallback):
         step = state.global_step
         parts = self._trainer.parts
         parts.watcher.step_done(step, loss)
+        stopping = parts.ranks.any(parts.stop.requested)
         last = step >= state.max_steps
         advice = parts.looks.after_step(step, last=last) if parts.looks else Advice()
-        if parts.stop.requested or advice.stop:
+        if stopping or advice.stop:
             control.should_training_stop = True
         last = last or advice.stop
         # the curve ends where training does, whatever the interval
         control.should_log = control.should_log or last
         due = step % self._save_every_steps == 0
-        control.should_save = last or parts.stop.requested or advice.save or due
+        control.should_save = last or stopping or advice.save or due
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
@@ -152,19 +196,32 @@ def build_trainer(
     parts: LoopParts,
 ) -> BridgedTrainer:
     """A trainer for a PeftModel over rows taken in order. Its trainable parameters are float32 when this returns."""
+    share = order
+    if parts.ranks.size > 1:
+        rows = with_silent_row(rows)
+        share = share_of(order, parts.ranks, silent=len(rows) - 1)
     trainer = BridgedTrainer(
         order=order,
+        share=share,
         section=section,
         parts=parts,
         model=model,
         args=training_arguments(
-            section, num_steps=order.num_steps, device=device, folder=parts.store.root, packed=order.packed
+            section,
+            num_steps=order.num_steps,
+            passes_per_step=share.passes_per_step,
+            device=device,
+            folder=parts.store.root,
+            packed=order.packed,
         ),
-        train_dataset=pack_dataset(rows, order) if order.packed else token_dataset(rows),
+        train_dataset=pack_dataset(rows, share) if order.packed else token_dataset(rows),
         data_collator=packed_batch if order.packed else None,
         processing_class=tokenizer,
     )
     trainer.remove_callback(PrinterCallback)
+    if parts.ranks.rank:
+        # else all would drop the same places of different rows
+        torch.manual_seed(section.seed + parts.ranks.rank)
     trainer.add_callback(_LoopCallback(trainer, section.save_every_steps))
     return trainer
 
@@ -218,17 +275,29 @@ def checkpointing_arguments(section: TrainSection, *, device: str) -> dict[str, 
     return {"offload": True}
 
 
+def distributed_arguments(device: str) -> dict[str, Any]:
+    """What SFTConfig is told where several processes share a step."""
+    return {
+        # the loss is divided by the learned tokens of all processes, not by the mean of each one's own
+        "average_tokens_across_devices": True,
+        # every factor has a gradient in every pass, and no buffer changes
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
+        "ddp_backend": "gloo" if device == "cpu" else None,
+    }
+
+
 def training_arguments(
-    section: TrainSection, *, num_steps: int, device: str, folder: Path, packed: bool = False
+    section: TrainSection, *, num_steps: int, passes_per_step: int, device: str, folder: Path, packed: bool = False
 ) -> SFTConfig:
     """The recipe's train section in SFTConfig's words. Rows are given whole, and in order: nothing is cut or packed by
-    the library, which sees a pass of packed rows as one.
+    the library, which sees a pass of packed rows as one. passes_per_step are those of this process.
     """
     return SFTConfig(
         output_dir=str(folder),
         max_steps=num_steps,
         per_device_train_batch_size=1 if packed else section.micro_batch,
-        gradient_accumulation_steps=section.accumulation,
+        gradient_accumulation_steps=passes_per_step,
         learning_rate=section.learning_rate,
         optim=(CPU_OPTIMIZERS if device == "cpu" else OPTIMIZERS)[section.optimizer],
         weight_decay=section.weight_decay,
@@ -252,4 +321,5 @@ def training_arguments(
         disable_tqdm=True,
         report_to="none",
         push_to_hub=False,
+        **(distributed_arguments(device) if passes_per_step != section.accumulation else {}),
     )

@@ -94,3 +94,22 @@ def test_offload_without_checkpoints_is_refused(tmp_path, base):
     with pytest.raises(RecipeError, match="1 mistake") as caught:
         load_recipe(path, ["train.activation_checkpointing=false"])
     assert "activation_offload keeps what activation_checkpointing saves" in caught.value.problems[0]
+
+
+def test_passes_that_do_not_divide_name_the_values_that_would(tmp_path, base):
+    path = write(tmp_path, f"name: x\nbase: {{path: {base}}}\ntrain: {{accumulation: 16, num_processes: 3}}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    (problem,) = caught.value.problems
+    assert "set accumulation to 15 or 18, or num_processes to one of 1, 2, 4, 8, 16" in problem
+    path = write(tmp_path, f"name: x\nbase: {{path: {base}}}\ntrain: {{accumulation: 2, num_processes: 3}}\n")
+    with pytest.raises(RecipeError, match="set accumulation to 3, or num_processes to one of 1, 2"):
+        load_recipe(path)
+    assert load_recipe(path, ["train.accumulation=6"]).recipe.train.num_processes == 3
+
+
+@pytest.mark.parametrize(("quantization", "reason"), [("nf4", "bitsandbytes issue 1945"), ("none", "experimental")])
+def test_a_sharded_base_is_refused_with_the_reason(tmp_path, base, quantization, reason):
+    text = f"name: x\nbase: {{path: {base}, quantization: {quantization}}}\ntrain: {{sharding: fsdp2}}\n"
+    with pytest.raises(RecipeError, match=reason):
+        load_recipe(write(tmp_path, text))

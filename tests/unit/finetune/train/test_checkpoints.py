@@ -187,3 +187,16 @@ def test_killed_at_each_moment_of_a_save_one_is_whole(tmp_path: Path) -> None:
             break
     assert at > 10
     assert found == {2, 4}
+
+
+def test_another_number_of_processes_is_refused_by_name(tmp_path: Path) -> None:
+    filled(tmp_path, 2)
+    store = CheckpointStore(tmp_path, SUBJECT, keep=5, needs=NEEDS, num_processes=2)
+    with pytest.raises(RunError, match=r"step-000002 was written by 1 processes; here are 2"):
+        store.newest()
+
+
+def test_each_process_needs_its_random_state() -> None:
+    assert "rng_state.pth" in checkpoints.needed_files(1)
+    assert {"rng_state_0.pth", "rng_state_1.pth"} < set(checkpoints.needed_files(2))
+    assert "rng_state.pth" not in checkpoints.needed_files(2)
