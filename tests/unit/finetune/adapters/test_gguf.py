@@ -134,6 +134,20 @@ def test_every_target_but_experts_has_a_name_in_llama_cpp(
     assert len(written(tmp_path / "out")) == 2 * len(read_factors(adapter, base, read_adapter(adapter)))
 
 
+def test_a_file_that_holds_something_else_is_not_published(
+    tiny_base: Path, make_adapter: MakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune.adapters import gguf
+
+    write = gguf._write
+    monkeypatch.setattr(
+        gguf, "_write", lambda path, arrays, *rest, **more: write(path, dict(list(arrays.items())[1:]), *rest, **more)
+    )
+    with pytest.raises(AdapterError, match="does not hold what was written"):
+        export_gguf(make_adapter(tiny_base), tmp_path / "out", base=tiny_base)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["deepseek_v3", "gemma"])
 def test_a_family_that_cannot_be_written_is_refused(
     name: str, family_base: MakeBase, make_adapter: MakeAdapter, tmp_path: Path

@@ -171,6 +171,14 @@ def test_a_damaged_merge_is_refused_by_name(
         verify_merged(tmp_path / "out")
 
 
+def test_an_altered_record_of_a_merge_is_refused(tiny_base: Path, make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    merge_adapter(make_adapter(tiny_base), tiny_base, out=tmp_path / "out")
+    path = tmp_path / "out" / "merge.json"
+    path.write_text(path.read_text().replace('"kept": "w16"', '"kept": "nf4"'))
+    with pytest.raises(AdapterError, match="merge.json does not have the digest that it names itself"):
+        verify_merged(tmp_path / "out")
+
+
 def test_a_merge_that_does_something_else_is_refused(
     tiny_base: Path, make_adapter: MakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
