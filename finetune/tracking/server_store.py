@@ -17,6 +17,7 @@ CLIENT_SWITCHES = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
 }
+LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 START_WAIT_SECONDS = 5.0
 LEAST_WAIT_SECONDS = 0.2
 
@@ -26,6 +27,7 @@ class ServerStore:
 
     def __init__(self, address: str) -> None:
         self.server: str | None = address.rstrip("/")
+        _keep_from_proxies()
 
     def client(self) -> Any:
         """As StorePlace says."""
@@ -54,3 +56,10 @@ class ServerStore:
     def artifact_location(self, experiment: str) -> str | None:
         """As StorePlace says: the server keeps them."""
         return None
+
+
+def _keep_from_proxies() -> None:
+    """Let no proxy of the environment stand between this process and a server on the same machine."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in named.split(",") if host]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*hosts, *(LOCAL_HOSTS - set(hosts))])
