@@ -229,7 +229,9 @@ class _Job:
             pairs = [(row.input_ids, row.labels) for row in rows.train[:PROOF_ROWS]]
             problem = packing_problem(model, base.family, pairs)
             if problem:
-                note(f"Rows do not share sequences: {problem}.")
+                section = self.resolved.train
+                num_rows = section.micro_batch * section.accumulation
+                note(f"Rows do not share sequences: {problem}. A step has {num_rows} rows: see train.accumulation.")
         packed, before = self.resolved.train.packing and not problem, self.run.state.packed
         if before is not None and packed != before:
             raise RunError(
