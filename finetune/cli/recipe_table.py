@@ -28,6 +28,7 @@ finetune train recipes/qwen3_6/27b-qlora-24gb.yaml --set data.dataset=.finetune/
 [docs/training.md](../docs/training.md#choosing-a-recipe) says which to choose. Rows are tokens of the longest row. The
 peak is GiB of the fullest phase, **calculated** by `finetune plan` from the base's true shape, not measured; "of" is
 what a run may take of the smallest card that is sold with so much memory, 1 GiB being left to the desktop and to gaps.
+Hybrids (Qwen3.5, Qwen3.6) are counted with flash-linear-attention; `plan` notes what they take without it.
 
 """
 COLUMNS = ("recipe", "base", "method", "card", "rows", "adapter", "peak, calculated", "of", "what it is for")

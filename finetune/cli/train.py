@@ -23,21 +23,33 @@ def train(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as lora.rank=32; repeatable."),
     ] = [],  # noqa: B006
+    sweep: Annotated[
+        list[str],
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,VALUE...",
+            help="Train once for each value and choose the best on held-out rows; two give every pairing.",
+        ),
+    ] = [],  # noqa: B006
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run, by its own recipe, from its last checkpoint.")
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run or a sweep, by its own recipe, from its last checkpoint."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count everything, train nothing.")] = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Train an adapter by a recipe. The run's id is printed last."""
+    """Train an adapter by a recipe. The run's id is printed last, of a sweep that of its best run."""
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
 
     place = Home(home.absolute())
+    if sweep or _is_sweep(place, resume):
+        _train_sweep(place, recipe, set_, sweep, resume=resume, dry_run=dry_run, json=json)
+        return
     resolved = _resolve(place, recipe, set_, resume=resume)
     if dry_run:
-        from finetune.train.sft import dry_run as count
+        from finetune.train.dry_run import dry_run as count
 
         forecast = count(resolved, home=place)
         emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())
@@ -46,6 +58,45 @@ def train(
     if not json:
         note(f"Next: finetune evaluate {state.run_id}")
     emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
+
+
+def _is_sweep(home: "Home", resume: str | None) -> bool:
+    from finetune.contracts.run import RunLayout
+
+    return bool(resume) and RunLayout(home.runs / str(resume)).sweep.is_file()
+
+
+def _train_sweep(
+    home: "Home",
+    recipe: Path | None,
+    overrides: list[str],
+    sweeps: list[str],
+    *,
+    resume: str | None,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    from finetune.cli.sweep import begin, forecast, train_sweep
+    from finetune.terminal.output import emit
+
+    if resume is not None:
+        _alone(resume, recipe, [*overrides, *sweeps, *(["--dry-run"] if dry_run else [])])
+    elif dry_run:
+        found = forecast(recipe, overrides, sweeps, home=home)
+        emit(found.model_dump(mode="json"), as_json=json, text=found.text())
+        return
+    train_sweep(home, resume or begin(recipe, overrides, sweeps, home=home), json=json)
+
+
+def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:
+    """Raise UsageError when anything is given beside --resume."""
+    from finetune.contracts.errors import UsageError
+
+    if recipe is not None or others:
+        raise UsageError(
+            "--resume goes on with the run's own recipe, so neither RECIPE nor --set nor --sweep may be given.",
+            f"Type: finetune train --resume {resume}",
+        )
 
 
 def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
@@ -68,11 +119,7 @@ def _resolve(home: "Home", recipe: Path | None, overrides: list[str], *, resume:
     from finetune.recipe.resolve import resolve
 
     if resume is not None:
-        if recipe is not None or overrides:
-            raise UsageError(
-                "--resume goes on with the run's own recipe, so neither RECIPE nor --set may be given.",
-                f"Type: finetune train --resume {resume}",
-            )
+        _alone(resume, recipe, overrides)
         from finetune.train.run_folder import run_recipe
 
         return run_recipe(home, resume)

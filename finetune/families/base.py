@@ -30,7 +30,9 @@ class Family:
     experts: suffixes of fused expert tensors (experts, out, in), targets like the others; mixture: how far they are
     served. packing: whether rows may share a sequence. refused: model types near to these that are not supported, with
     the reason. untrained: kinds of layer that no preset can reach, with the reason. absent: targets that a base of
-    this text configuration does not have.
+    this text configuration does not have. wrapper: the module of the multimodal class that holds the text model, ""
+    where there is none. split_experts: where a checkpoint keeps each expert apart, the end of a fused tensor's name to
+    those of its parts, which lie below each other; {} is the expert.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Family:
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     untrained: Mapping[str, Unsupported] = field(default_factory=lambda: MappingProxyType({}))
     absent: Callable[[Mapping[str, object]], frozenset[str]] = lambda config: frozenset()
+    wrapper: str = ""
+    split_experts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def sentinels(self) -> Sentinels | None:

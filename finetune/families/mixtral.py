@@ -18,4 +18,13 @@ MIXTRAL = Family(
     packing=UNPROVEN,
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=MappingProxyType(
+        {
+            "mlp.experts.gate_up_proj": (
+                "block_sparse_moe.experts.{}.w1.weight",
+                "block_sparse_moe.experts.{}.w3.weight",
+            ),
+            "mlp.experts.down_proj": ("block_sparse_moe.experts.{}.w2.weight",),
+        }
+    ),
 )

@@ -34,5 +34,6 @@ QWEN3_5 = Family(
     keep_16bit=("lm_head", *GATES),
     tokens=QWEN_TOKENS,
     packing=Supported(),
+    wrapper="model.language_model",
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -5,7 +5,7 @@ expert that every token passes. Text class only, from the multimodal checkpoint.
 from types import MappingProxyType
 
 from finetune.families.base import Family
-from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, UNPROVEN
+from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, SPLIT_EXPERTS, UNPROVEN
 from finetune.families.qwen3_5 import FULL_ATTENTION, GATES, LINEAR_ATTENTION, MLP
 from finetune.families.qwen_tokens import QWEN_TOKENS
 
@@ -31,5 +31,7 @@ QWEN3_5_MOE = Family(
     packing=UNPROVEN,
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=SPLIT_EXPERTS,
+    wrapper="model.language_model",
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import ATTENTION, MLP
-from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, UNPROVEN
+from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, SPLIT_EXPERTS, UNPROVEN
 from finetune.families.qwen_tokens import QWEN_TOKENS
 from finetune.families.tokens import Experimental
 
@@ -23,6 +23,7 @@ QWEN3_MOE = Family(
     packing=UNPROVEN,
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=SPLIT_EXPERTS,
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
     untrained=NO_DENSE_MLP,
 )

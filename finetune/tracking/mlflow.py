@@ -23,14 +23,19 @@ from finetune.tracking.summary import adapter_text
 
 FINISH_WAIT_SECONDS = 5.0
 ENVIRONMENT_NAME = "environment.txt"
+PARENT_TAG = "mlflow.parentRunId"
 LOSS_PLOT_NAME = "loss.png"
 PLOTS_FOLDER = "plots"
 
 
 class MlflowTracker:
-    """Tracker over `<home>/mlflow.db`, with the artifacts under `<home>/mlartifacts`. One object serves one run."""
+    """Tracker over `<home>/mlflow.db`, with the artifacts under `<home>/mlartifacts`. One object serves one run.
 
-    def __init__(self, home: Home, layout: RunLayout) -> None:
+    parent is the tracking run id of the run that this one is shown under, None for one that stands by itself.
+    """
+
+    def __init__(self, home: Home, layout: RunLayout, *, parent: str | None = None) -> None:
+        self._parent = {PARENT_TAG: parent} if parent else {}
         self._home = home
         self._layout = layout
         self._journal: Journal | None = None
@@ -50,7 +55,7 @@ class MlflowTracker:
             confirmed = store.confirmed()
             self._journal, self._delivery = journal, Delivery(store)
             self._delivery.add(*(entry for entry in earlier if entry.number > confirmed and entry.kind != "delivered"))
-            tags = {**environment_tags(), **card.tags}
+            tags = {**environment_tags(), **card.tags, **self._parent}
             self._write("start", _card_document(replace(card, tags=changed_tags(tags, read_card(earlier)))))
             self._write("opened", {"tracking_run_id": tracking_run_id})
             self._delivery.deliver(now=True, wait_seconds=FINISH_WAIT_SECONDS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.contracts.errors import MachineError, PlatformError
-from finetune.contracts.io import disk_errors
+from finetune.contracts.io import disk_errors, sync_folder
 from finetune.contracts.run import Home
 from finetune.tracking.base import RunCard
 from finetune.tracking.delivery import EntryRefused
@@ -71,26 +71,48 @@ def open_client(home: Home) -> Any:
     uri = store_uri(home)
     with disk_errors(home.tracking_database), _one_at_a_time(home):
         home.tracking_artifacts.mkdir(parents=True, exist_ok=True)
-        fresh = not home.tracking_database.exists()
-        if not fresh:
+        if home.tracking_database.exists():
             _check_file(home)
-        try:
-            with _store_errors(home):
-                client = _make_client(home, uri)
-        except MachineError:
-            if fresh:
-                home.tracking_database.unlink(missing_ok=True)
-            raise
+        else:
+            _make_store(home)
+        with _store_errors(home):
+            client = _make_client(home, uri)
     check_store(home, wait_seconds=5.0)
     return client
 
 
-def _make_client(home: Home, uri: str) -> Any:
-    from mlflow import MlflowClient
+def _make_store(home: Home) -> None:
+    """Make the tables in a file aside and rename it: a process killed meanwhile would leave what mlflow never opens."""
+    scratch = home.tracking_database.with_suffix(".new")
+    try:
+        for path in _files_of(scratch):
+            path.unlink(missing_ok=True)
+        with _store_errors(home):
+            _open_store(home, f"sqlite:///{scratch.absolute()}")
+        sync_folder(scratch)
+        os.replace(scratch, home.tracking_database)
+        sync_folder(home.root)
+    finally:
+        for path in _files_of(scratch):
+            path.unlink(missing_ok=True)
+
+
+def _files_of(database: Path) -> list[Path]:
+    """A SQLite database and what SQLite may lay beside it."""
+    return [database, *(database.with_name(f"{database.name}-{kind}") for kind in ("journal", "wal", "shm"))]
+
+
+def _open_store(home: Home, uri: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     # made here and not by the client, which would put the default experiment's files into the working folder
     SqlAlchemyStore(uri, home.tracking_artifacts.absolute().as_uri())
+
+
+def _make_client(home: Home, uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    _open_store(home, uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -181,6 +203,7 @@ class MlflowStore:
         self._client = open_client(self._home)
         with _store_errors(self._home):
             self.tracking_run_id = self._find(known) or self._create()
+            self._complete_parameters()
         return self.tracking_run_id
 
     def reopen(self) -> None:
@@ -246,14 +269,20 @@ class MlflowStore:
         return str(found[0].info.run_id) if found else None
 
     def _create(self) -> str:
-        from mlflow.entities import Param
-
         tags = {RUN_TAG: self._card.run_id, "recipe": self._card.recipe_name}
         run = self._client.create_run(self._experiment(), run_name=self._card.run_id, tags=tags)
-        parameters = [Param(key, value[:PARAMETER_CHARACTERS]) for key, value in self._card.parameters.items()]
-        for start in range(0, len(parameters), PARAMETERS_PER_CALL):
-            self._client.log_batch(run.info.run_id, params=parameters[start : start + PARAMETERS_PER_CALL])
         return str(run.info.run_id)
+
+    def _complete_parameters(self) -> None:
+        """Record what the store lacks of the parameters: all for a new run, the rest after a kill between calls."""
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.tracking_run_id).data.params
+        missing = [
+            Param(key, value[:PARAMETER_CHARACTERS]) for key, value in self._card.parameters.items() if key not in known
+        ]
+        for start in range(0, len(missing), PARAMETERS_PER_CALL):
+            self._client.log_batch(self.tracking_run_id, params=missing[start : start + PARAMETERS_PER_CALL])
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._card.experiment)

@@ -69,14 +69,24 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay.
 
-    needs are the files that a checkpoint must hold.
+    needs are the files that a checkpoint must hold; companion gives the step of another checkpoint that must stay as
+    long as that of a step does, None where there is none.
     """
 
-    def __init__(self, root: Path, subject: Subject, *, keep: int, needs: Sequence[str] = TRAINER_FILES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        subject: Subject,
+        *,
+        keep: int,
+        needs: Sequence[str] = TRAINER_FILES,
+        companion: Callable[[int], int | None] = lambda step: None,
+    ) -> None:
         self.root = root
         self.subject = subject
         self._keep = keep
         self._needs = frozenset(needs)
+        self._companion = companion
 
     def save(self, step: int, *, rows_done: int, write: Callable[[Path], None]) -> Path:
         """Let write fill an empty folder, seal it, and only then remove what is too old.
@@ -84,7 +94,7 @@ class CheckpointStore:
         Raises MachineError when the disk is full or has less room than the checkpoint before took; those that were
         there stay.
         """
-        target = self.root / f"step-{step:06d}"
+        target = self._folder(step)
         self._clear_scratch()
         self._check_room()
         with new_folder(target) as scratch:
@@ -100,9 +110,12 @@ class CheckpointStore:
                 ),
             )
             write_json(scratch / RECORD_NAME, record)
-        for old in self._folders()[: -self._keep]:
-            shutil.rmtree(old)
+        self._rotate()
         return target
+
+    def at(self, step: int) -> Checkpoint | None:
+        """The checkpoint of step, as newest would give it; None with a note when it is damaged or gone."""
+        return self._whole(self._folder(step), "The next best is taken.")
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole and belongs to this run, None when there is none.
@@ -110,14 +123,29 @@ class CheckpointStore:
         One that is damaged is passed over with a note. Raises RunError for one made from another base, dataset or
         recipe: going on from it would mix two runs.
         """
-        for folder in reversed(self._folders()):
-            try:
-                return Checkpoint(folder, self._read(folder))
-            except InputError as error:
-                if isinstance(error, RunError):
-                    raise
-                note(f"{error.message} {HINT}")
+        whole = (self._whole(folder, HINT) for folder in reversed(self._folders()))
+        return next((found for found in whole if found), None)
+
+    def _whole(self, folder: Path, instead: str) -> Checkpoint | None:
+        try:
+            return Checkpoint(folder, self._read(folder))
+        except InputError as error:
+            if isinstance(error, RunError):
+                raise
+            note(f"{error.message} {instead}")
         return None
+
+    def _folder(self, step: int) -> Path:
+        return self.root / f"step-{step:06d}"
+
+    def _rotate(self) -> None:
+        """Delete all but the newest, and what those need."""
+        folders = self._folders()
+        newest = folders[-self._keep :]
+        needed = {self._companion(int(folder.name.removeprefix("step-"))) for folder in newest}
+        for old in folders[: -self._keep]:
+            if old not in {self._folder(step) for step in needed if step is not None}:
+                shutil.rmtree(old)
 
     def _clear_scratch(self) -> None:
         """Delete what a killed process had begun to write."""

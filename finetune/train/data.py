@@ -65,6 +65,11 @@ def prepare_rows(dataset: OpenDataset, tokenizer: Any, family: Family, *, resolv
             "See `finetune data stats`; raise data.max_tokens, or give another task a weight in data.tasks.",
         )
     heldout = heldout_rows(dataset, tokenizer, family, data=resolved.data)
+    if not heldout and resolved.train.evaluate_every_steps is not None:
+        raise DatasetError(
+            f"train.evaluate_every_steps looks at held-out rows, and {dataset.folder} holds none that fit.",
+            "Leave train.evaluate_every_steps and train.stop_after_worse out, or build a dataset that holds rows out.",
+        )
     return PreparedRows(train=tuple(train), heldout=heldout, reasons=renderer.reasons())
 
 
@@ -77,6 +82,17 @@ def order_rows(rows: Sequence[TokenRow], resolved: ResolvedRecipe, *, packed: bo
         resolved.train,
         pass_tokens=resolved.train.micro_batch * resolved.data.max_tokens if packed else None,
     )
+
+
+def num_weighted_rows(rows: Sequence[TokenRow], tasks: TaskWeights) -> float:
+    """Rows of one epoch, each as often as its task's weight says."""
+    weights = task_weights(tasks)
+    return sum(weights[row.task] for row in rows)
+
+
+def reason_text(row: ReasonCount) -> str:
+    """A line about what was cropped, split or dropped."""
+    return f"  {row.count:,} x {row.reason}"
 
 
 def row_lengths(rows: Sequence[TokenRow]) -> list[int]:

@@ -13,6 +13,7 @@ import pytest
 from finetune.cli.main import run
 from finetune.cli.recipe_table import RECIPES, resolve_shape
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, ADAPTER_WEIGHTS_NAME
+from finetune.contracts.io import digest_file
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.families.base import Family
 from finetune.families.registry import family_for
@@ -99,7 +100,7 @@ def test_a_twin_is_killed_resumes_and_hands_over(
     state = RunState.model_validate_json(resumed.stdout)
     assert (state.status, state.steps_done) == ("finished", 2)
     assert weights(folder) == weights(whole)
-    hand_over(state, twin, home=home, out=tmp_path / "adapter")
+    hand_over(state, twin, home=home, folder=tmp_path)
 
 
 def process(program: str, words: list[str]) -> list[str]:
@@ -110,17 +111,21 @@ def runs(home: Home) -> set[Path]:
     return set(home.runs.iterdir()) if home.runs.is_dir() else set()
 
 
-def weights(run_folder: Path) -> bytes:
-    return (RunLayout(run_folder).adapter / ADAPTER_WEIGHTS_NAME).read_bytes()
+def weights(run_folder: Path) -> str:
+    return digest_file(RunLayout(run_folder).adapter / ADAPTER_WEIGHTS_NAME)
 
 
-def hand_over(state: RunState, twin: Twin, *, home: str, out: Path) -> None:
+def hand_over(state: RunState, twin: Twin, *, home: str, folder: Path) -> None:
     """All that is done with a finished adapter, by the commands that a user types."""
     assert state.adapter_id is not None
+    base, adapter, merged = ("--base", str(twin.base)), str(folder / "adapter"), str(folder / "merged")
     commands = [
-        ["export", state.adapter_id, "--out", str(out), "--home", home],
-        ["verify", str(out), "--base", str(twin.base), "--home", home],
+        ["export", state.adapter_id, "--out", adapter],
+        ["verify", adapter, *base],
+        ["merge", adapter, *base, "--out", merged],
+        ["verify", merged],
     ]
     for command in commands:
-        assert run(["adapter", *command]) == 0, command
-    assert json.loads((out / ADAPTER_MANIFEST_NAME).read_text())["adapter_id"] == state.adapter_id
+        assert run(["adapter", *command, "--home", home]) == 0, command
+    manifest = json.loads((folder / "adapter" / ADAPTER_MANIFEST_NAME).read_text())
+    assert manifest["adapter_id"] == state.adapter_id
