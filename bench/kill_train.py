@@ -3,9 +3,10 @@
 python bench/kill_train.py DATASET [--times 30] [--seed 0] [--set KEY=VALUE]... [--scratch DIR]
 
 Moments are spread over the whole duration of an undisturbed run of the embedded recipe, made short, and shuffled. Each
-kill is SIGKILL to the whole process group. After a kill the run goes on with --resume: to its end, or to the next kill.
-Where it ended, the adapter's weights are compared bit for bit, and so are loss and gradient norm of every step, also of
-those that were done twice; the next run begins with nothing.
+kill is SIGKILL to a process of its own, forked when the libraries are loaded, so that no moment is spent on imports.
+After a kill the run goes on with --resume: to its end, or to the next kill. Where it ended, the adapter's weights are
+compared bit for bit, and so are loss and gradient norm of every step, also of those that were done twice; the next run
+begins with nothing.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,18 +24,17 @@ from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN = "import sys; from finetune.cli.main import run; sys.exit(run(sys.argv[1:]))"
 RECIPE = ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"
 # Short steps, a checkpoint every second one, and dropout, so that the random state counts
 SETTINGS = (
     "data.max_tokens=128",
     "lora.dropout=0.1",
     "train.micro_batch=2",
-    "train.accumulation=2",
-    "train.max_steps=30",
+    "train.accumulation=1",
+    "train.max_steps=12",
     "train.save_every_steps=2",
     "train.log_every_steps=1",
-    "evaluate.max_rows=8",
+    "evaluate.max_rows=4",
 )
 END_SHARE = 0.4
 LEAST_SECONDS = 0.3
@@ -80,8 +79,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, scratch: Path) -> int:
     recipe = [*SETTINGS, f"data.dataset={arguments.dataset.resolve()}", *arguments.set]
+    load_libraries()
     started = time.monotonic()
-    train(scratch / "whole", recipe).wait()
+    wait(train(scratch / "whole", recipe))
     duration = time.monotonic() - started
     wanted = result(scratch / "whole")
     if wanted is None:
@@ -114,7 +114,7 @@ def kill_all(
             sys.stderr.write(f"kill {len(kills)} after {seconds:.1f} s: {kills[-1].there}\n")
             if finished(home) is None and moments and draw.random() > END_SHARE:
                 continue
-            train(home, recipe).wait()
+            wait(train(home, recipe))
         else:
             # it was faster, because it went on from a kill or the machine has less to do: this kill must still come
             moments.insert(0, draw.uniform(LEAST_SECONDS, time.monotonic() - started))
@@ -126,31 +126,61 @@ def kill_all(
     return kills, ends
 
 
-def train(home: Path, recipe: list[str]) -> "subprocess.Popen[bytes]":
-    """Begin a run, or go on with the one that home has, in a process group of its own."""
+def train(home: Path, recipe: list[str]) -> int:
+    """Begin a run, or go on with the one that home has, in a process of its own; returns its number."""
     home.mkdir(exist_ok=True)
     known = run_folder(home)
     values = [word for value in recipe for word in ("--set", value)]
     words = ["train", str(RECIPE), *values] if known is None else ["train", "--resume", known.name]
-    with (home / "log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, *words, "--home", str(home)],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def killed(child: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Kill a run with all its processes after some seconds; False when it ended by itself before."""
+    child = os.fork()
+    if child:
+        return child
     try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        return True
-    return False
+        log = os.open(home / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        from finetune.cli.main import run
+
+        os._exit(run([*words, "--home", str(home)]))
+    finally:
+        os._exit(1)
+
+
+def load_libraries() -> None:
+    """Import what a run needs, so that each fork has it."""
+    sys.path.insert(0, str(ROOT))
+    from finetune.guard.offline import go_offline
+
+    go_offline()
+    from finetune.model.quiet import quiet_libraries
+
+    with quiet_libraries():
+        import mlflow.store.tracking.sqlalchemy_store
+
+        import finetune.model.experts
+        import finetune.train.sft
+        import finetune.train.trl_bridge
+
+        assert mlflow and finetune.model.experts and finetune.train.sft
+
+
+def wait(child: int, seconds: float = float("inf")) -> bool:
+    """Wait for a process for some seconds; whether it has ended."""
+    deadline = time.monotonic() + seconds
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def killed(child: int, seconds: float) -> bool:
+    """Kill a run after some seconds; False when it ended by itself before."""
+    if wait(child, seconds):
+        return False
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
 
 
 def run_folder(home: Path) -> Path | None:

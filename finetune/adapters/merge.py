@@ -26,9 +26,9 @@ from finetune.contracts.seal import sealed
 from finetune.families.registry import family_for
 from finetune.model.factors import read_factors
 from finetune.model.identity import TOKENIZER_NAME, read_identity
-from finetune.model.loading import choose_device, load_tokenizer
+from finetune.model.loading import load_tokenizer
 from finetune.model.quiet import quiet_libraries
-from finetune.model.room import device_with_room
+from finetune.model.room import device_with_room, gpu_or_cpu
 from finetune.model.shape import meta_model
 from finetune.terminal.output import note
 from finetune.terminal.progress import Progress
@@ -164,7 +164,7 @@ def _merged_weights(folder: Path, base: Path, adapter: AdapterManifest, *, files
         ),
         factors=factors,
         four_bit=four_bit,
-        device=choose_device("auto"),
+        device=gpu_or_cpu(),
     )
 
 

@@ -80,7 +80,10 @@ def read_back(
     )
     require(check, folder)
     if found == expected.without:
-        raise AdapterError(f"The merged model in {folder} scores its reference text as the base does.", MERGE_HINT)
+        raise AdapterError(
+            f"The merged model in {folder} scores its reference text as the base does: what the adapter adds was lost.",
+            "If 16 bits are too coarse for so small an adapter, serve it as it is or train longer; else report this.",
+        )
     return MergeCandidate(form=form, bits_per_byte=bits, check=check)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from finetune.adapters.export import check_place, copy_adapter, write_weights
+from finetune.adapters.gguf import export_gguf
 from finetune.adapters.verify import verify_adapter
 from finetune.contracts.adapter import (
     ADAPTER_CONFIG_NAME,
@@ -11,6 +12,7 @@ from finetune.contracts.adapter import (
     AdapterManifest,
 )
 from finetune.contracts.adapter_files import list_files, write_manifest
+from finetune.contracts.errors import UsageError
 from finetune.contracts.export_format import ExportFormat
 from finetune.contracts.io import digest_file, new_folder, write_bytes
 from finetune.model.adapter_keys import multimodal_state, text_state
@@ -19,8 +21,12 @@ from finetune.model.adapter_keys import multimodal_state, text_state
 def export_as(form: ExportFormat, source: Path, *, out: Path, base: Path | None = None) -> AdapterManifest:
     """Write the adapter in source to the folder out in a form, and verify what was written; over its base, if given.
 
-    Raises as copy_adapter, export_multimodal and verify_adapter do.
+    Raises as copy_adapter, export_multimodal, export_gguf and verify_adapter do, UsageError for GGUF without a base.
     """
+    if form is ExportFormat.GGUF:
+        if base is None:
+            raise UsageError("GGUF needs to know the base's heads.", "Give --base a folder with its config.json.")
+        return export_gguf(source, out, base=base)
     if form is ExportFormat.PEFT_MULTIMODAL:
         return export_multimodal(source, out, base=base)
     manifest = copy_adapter(source, out)

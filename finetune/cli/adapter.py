@@ -106,10 +106,14 @@ def export(
     out: Annotated[Path, typer.Option(help="New folder that receives the adapter.")],
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", help="peft-multimodal: names for engines that load the multimodal class of the base."),
+        typer.Option(
+            "--format",
+            help="peft-multimodal: for engines that load the multimodal class; gguf: for llama.cpp.",
+        ),
     ] = ExportFormat.PEFT,
     base: Annotated[
-        Path | None, typer.Option(help="Load this base with what was written, and compare scores with training's.")
+        Path | None,
+        typer.Option(help="Score what was written over this base, against training; gguf reads its config.json."),
     ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
@@ -121,11 +125,12 @@ def export(
     from finetune.terminal.output import emit
 
     manifest = export_as(form, find_adapter(Home(home.absolute()), adapter), out=out, base=base)
-    scored = "its scores are those of training" if base else "not scored: --base was not given"
+    scored = form is not ExportFormat.GGUF and base is not None
+    said = "its scores are those of training" if scored else "it was not scored over its base"
     emit(
-        {"adapter": manifest.adapter_id, "folder": str(out.absolute()), "format": form.value, "scored": bool(base)},
+        {"adapter": manifest.adapter_id, "folder": str(out.absolute()), "format": form.value, "scored": scored},
         as_json=json,
-        text=f"{manifest.adapter_id} is in {out}; {scored}.",
+        text=f"{manifest.adapter_id} is in {out}; {said}.",
     )
 
 
@@ -162,6 +167,7 @@ def _facts(manifest: "AdapterManifest") -> list[tuple[str, str]]:
     return [
         ("adapter", manifest.adapter_id),
         ("run", manifest.run_id),
+        ("step of training", "" if manifest.step is None else f"{manifest.step:,}"),
         ("base", f"{manifest.base.name} ({manifest.base.model_type}), {manifest.base.digest[:12]}"),
         ("rank, alpha", f"{manifest.rank}, {manifest.alpha:g}"),
         ("targets", ", ".join(manifest.targets)),

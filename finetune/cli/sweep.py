@@ -38,11 +38,14 @@ def train_sweep(home: "Home", sweep_id: str, *, json: bool) -> None:
     from finetune.contracts.errors import RunError
     from finetune.terminal.output import emit, note
     from finetune.train.sweep import run_sweep
+    from finetune.train.sweep_record import read_sweep
+
+    server = read_sweep(home, sweep_id).runs[0].recipe.track.server
 
     def tracker(layout: "RunLayout", parent: str | None) -> "Tracker":
         from finetune.tracking.mlflow import MlflowTracker
 
-        return MlflowTracker(home, layout, parent=parent)
+        return MlflowTracker(home, layout, parent=parent, server=server)
 
     result = run_sweep(home, sweep_id, tracker)
     emit(result.model_dump(mode="json"), as_json=json, text="\n".join([result.text(), *filter(None, [result.best])]))
@@ -50,6 +53,10 @@ def train_sweep(home: "Home", sweep_id: str, *, json: bool) -> None:
     if problem:
         note(problem)
         raise typer.Exit(RunError.exit_code)
+    if result.worse_than_base:
+        note("No run is better than the base on the held-out sample. Lower train.learning_rate, or look at the data.")
+    for key in result.at_the_edge():
+        note(f"The best {key} lies at the edge of its values: a wider sweep may find a better one.")
     note(f"Next: finetune evaluate {result.best}")
 
 

@@ -44,8 +44,9 @@ def train(
     from finetune.terminal.output import emit, note
 
     place = Home(home.absolute())
-    if sweep or _is_sweep(place, resume):
-        _train_sweep(place, recipe, set_, sweep, resume=resume, dry_run=dry_run, json=json)
+    sweep_id = _sweep_id(place, resume)
+    if sweep or sweep_id:
+        _train_sweep(place, recipe, set_, sweep, resume=sweep_id or resume, dry_run=dry_run, json=json)
         return
     resolved = _resolve(place, recipe, set_, resume=resume)
     if dry_run:
@@ -60,10 +61,12 @@ def train(
     emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
 
 
-def _is_sweep(home: "Home", resume: str | None) -> bool:
+def _sweep_id(home: "Home", resume: str | None) -> str | None:
+    """The id of the sweep that resume names, by id or path; None where it is no sweep of this home."""
     from finetune.contracts.run import RunLayout
 
-    return bool(resume) and RunLayout(home.runs / str(resume)).sweep.is_file()
+    name = Path(resume or "").name
+    return name if name and RunLayout(home.runs / name).sweep.is_file() else None
 
 
 def _train_sweep(
@@ -107,9 +110,10 @@ def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None
     from finetune.train.sft import train as train_run
 
     if resume is not None:
-        return train_run(resolved, home, MlflowTracker(home, find_run(home, resume)), resume=resume)
+        tracker = MlflowTracker(home, find_run(home, resume), server=resolved.track.server)
+        return train_run(resolved, home, tracker, resume=resume)
     run_id = new_run_id(resolved.name)
-    tracker = MlflowTracker(home, RunLayout(home.runs.resolve() / run_id))
+    tracker = MlflowTracker(home, RunLayout(home.runs.resolve() / run_id), server=resolved.track.server)
     return train_run(resolved, home, tracker, run_id=run_id)
 
 

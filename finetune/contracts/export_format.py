@@ -4,7 +4,8 @@ from enum import StrEnum
 
 
 class ExportFormat(StrEnum):
-    """How an adapter leaves: as it is, or under the names of the multimodal class."""
+    """How an adapter leaves: as it is, under the names of the multimodal class, or for llama.cpp."""
 
     PEFT = "peft"
     PEFT_MULTIMODAL = "peft-multimodal"
+    GGUF = "gguf"

@@ -96,8 +96,8 @@ class RunState(Contract):
     """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute.
 
     packed: whether rows share sequences, None before that is known. adapter_step is the step whose weights the adapter
-    holds: the last one, or the best with train.stop_after_worse; bits_per_byte what the held-out sample came to then.
-    Both are None until training is done, bits_per_byte also where nothing is held out.
+    holds: the last one, or the best with train.stop_after_worse; bits_per_byte what the held-out sample came to then,
+    and bits_per_byte_before with the base alone. None: not yet known, or nothing is held out.
     """
 
     schema_version: Literal[1] = 1
@@ -112,5 +112,6 @@ class RunState(Contract):
     steps_total: int
     packed: bool | None = None
     adapter_step: int | None = None
+    bits_per_byte_before: float | None = None
     bits_per_byte: float | None = None
     adapter_id: str | None = None

@@ -77,6 +77,9 @@ class CopyStore:
         except InputError as error:
             note(str(error))
             return None
+        except OSError as error:
+            note(f"{folder} cannot be read: {error}. {HINT}")
+            return None
         return folder
 
     def write(self, identity: BaseIdentity, model: Any) -> None:

@@ -106,11 +106,19 @@ def _of_sweep(problem: str, settings: Mapping[str, str]) -> str:
 def _unlike(cells: Sequence[Cell]) -> Iterator[str]:
     """Keys by which cells would be judged by other held-out rows than the first."""
     for key in dict.fromkeys(key for cell in cells for key in cell.settings):
-        if key.startswith("data.") and len({_held_out(cell.recipe) for cell in cells if key in cell.settings}) > 1:
+        # one key alone: what the others do is theirs
+        samples = {_held_out(cell.recipe, key) for cell in cells if key in cell.settings}
+        if len(samples) > 1:
             yield f"--sweep: {key}: the runs would be judged by different held-out rows, and could not be compared"
 
 
-def _held_out(recipe: ResolvedRecipe) -> tuple[object, ...]:
-    """What the sample of held-out rows depends on."""
-    learned = tuple(name for name, weight in recipe.data.tasks if weight)
-    return recipe.data.dataset, recipe.data.max_tokens, learned
+def _held_out(recipe: ResolvedRecipe, key: str) -> object:
+    """What the value of key means for the sample of held-out rows; None for a key that means nothing for it."""
+    if key.startswith("data.tasks."):
+        return tuple(name for name, weight in recipe.data.tasks if weight)
+    meant = {
+        "data.dataset": recipe.data.dataset,
+        "data.max_tokens": recipe.data.max_tokens,
+        "train.evaluate_tokens": recipe.train.evaluate_tokens,
+    }
+    return meant.get(key)

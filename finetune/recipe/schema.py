@@ -127,6 +127,12 @@ class TrainSection(Section):
         ge=1,
         description="Steps between looks at the held-out sample. None: one before the first step, one after the last.",
     )
+    evaluate_tokens: int = Field(
+        default=8192,
+        ge=256,
+        le=1_000_000,
+        description="Tokens of the held-out sample: whole rows until so many are there. More tell finer differences.",
+    )
     stop_after_worse: int | None = Field(
         default=None,
         ge=1,
@@ -172,6 +178,11 @@ class TrackSection(Section):
     """Where the run is recorded."""
 
     experiment: str = Field(default="finetune", min_length=1, max_length=200, description="MLflow experiment.")
+    server: str | None = Field(
+        default=None,
+        pattern=r"^https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?/?$",
+        description="Address of MLflow's server on this machine. None: the home's own store.",
+    )
     adapter_name: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME, FileDigest
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import InputError, MachineError, RunError
-from finetune.contracts.io import digest_file, new_folder, read_model, write_json
+from finetune.contracts.io import digest_file, digest_json, new_folder, read_model, write_json
 from finetune.terminal.output import note
 
 RECORD_NAME = "checkpoint.json"
@@ -47,15 +47,20 @@ class Subject(Contract):
 class CheckpointRecord(Contract):
     """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned.
 
-    libraries are the versions that wrote it, "name version".
+    libraries are the versions that wrote it, "name version"; seal is the SHA-256 of all else in this record.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     subject: Subject
     step: int = Field(ge=0)
     rows_done: int = Field(ge=0)
     libraries: tuple[str, ...]
     files: tuple[FileDigest, ...]
+    seal: str = ""
+
+    def sealed(self) -> Self:
+        """The record with its seal."""
+        return self.model_copy(update={"seal": digest_json(self.model_dump(mode="json", exclude={"seal"}))})
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class CheckpointStore:
                     for path in sorted(scratch.iterdir())
                 ),
             )
-            write_json(scratch / RECORD_NAME, record)
+            write_json(scratch / RECORD_NAME, record.sealed())
         self._rotate()
         return target
 
@@ -136,7 +141,7 @@ class CheckpointStore:
         return None
 
     def _folder(self, step: int) -> Path:
-        return self.root / f"step-{step:06d}"
+        return self.root / folder_name(step)
 
     def _rotate(self) -> None:
         """Delete all but the newest, and what those need."""
@@ -172,6 +177,8 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
+        if record.seal != record.sealed().seal or folder.name != folder_name(record.step):
+            raise DamagedCheckpoint(f"{folder / RECORD_NAME} was altered.", HINT)
         for name in sorted(self._needs - {entry.name for entry in record.files}):
             raise DamagedCheckpoint(f"{folder} holds no {name}.", HINT)
         for entry in record.files:
@@ -194,6 +201,11 @@ class CheckpointStore:
                     f"Install {was.replace(' ', '==')} and go on; or start a new run: finetune train RECIPE",
                 )
         return record
+
+
+def folder_name(step: int) -> str:
+    """What the folder of the checkpoint after step is called."""
+    return f"step-{step:06d}"
 
 
 def installed() -> tuple[str, ...]:

@@ -94,6 +94,11 @@ class Looks:
             return False
         return sum(look.step > best.step for look in self.made) >= self._patience
 
+    @property
+    def before(self) -> float | None:
+        """Bits per byte before the first step, None where that look is not known."""
+        return self.made[0].bits_per_byte if self.made and self.made[0].step == 0 else None
+
     def ranked(self, *, until: float = math.inf) -> list[Look]:
         """The looks after a step up to until, the best first, of equals the earlier; none without stop_after_worse."""
         if self._patience is None:
@@ -113,8 +118,7 @@ class Looks:
     def report(self, chosen: Look, steps_done: int) -> None:
         """Tell and track the look whose weights are exported."""
         text = f"The adapter is that of step {chosen.step} of {steps_done}: {chosen.bits_per_byte:.3f} bits per byte."
-        before = next((look.bits_per_byte for look in self.made if look.step == 0), math.inf)
-        if chosen.bits_per_byte >= before:
+        if self.before is not None and chosen.bits_per_byte >= self.before:
             text += " It is no better than the base on this sample: lower train.learning_rate, or look at the data."
         self.tell(text)
         self._tracker.metrics(chosen.step, {"eval/best_bits_per_byte": chosen.bits_per_byte})

@@ -210,6 +210,7 @@ class _Job:
         start_at = self._start_at(checkpoint)
         if checkpoint is None:
             looks.look(0)
+            self.run.update(bits_per_byte_before=looks.before)
         else:
             looks.restore(checkpoint.folder)
         if looks.stopped:

@@ -78,6 +78,7 @@ class _Work:
             return self.result()
         tracker = self.trackers(sweep_layout(self.home, self.sweep.sweep_id), None)
         self.update(tracking_run_id=tracker.start(sweep_card(self.sweep), resume=self.sweep.tracking_run_id))
+        note(f"Sweep {self.sweep.sweep_id}: {len(self.sweep.runs)} runs, one after the other")
         status: RunStatus = "failed"
         try:
             for place, run in enumerate(self.sweep.runs, start=1):

@@ -38,6 +38,7 @@ class Sweep(Contract):
 
 class SweepRow(Contract):
     """What one run came to. bits_per_byte is on the held-out sample, with the weights of adapter_step; None: not yet.
+    bits_per_byte_before is the base's.
 
     problem is why it has no adapter, None where it has one or was not begun.
     """
@@ -48,6 +49,7 @@ class SweepRow(Contract):
     steps_done: int = 0
     steps_total: int = 0
     adapter_step: int | None = None
+    bits_per_byte_before: float | None = None
     bits_per_byte: float | None = None
     adapter_id: str | None = None
     problem: str | None = None
@@ -65,6 +67,27 @@ class SweepResult(Contract):
         """Runs that ended in an error which another try may not meet."""
         return tuple(row for row in self.rows if row.status == "failed")
 
+    @property
+    def worse_than_base(self) -> bool:
+        """Whether even the best run needs as many bits per byte as the base, or more."""
+        best = next((row for row in self.rows if row.run_id == self.best), None)
+        if best is None or best.bits_per_byte is None or best.bits_per_byte_before is None:
+            return False
+        return best.bits_per_byte >= best.bits_per_byte_before
+
+    def at_the_edge(self) -> tuple[str, ...]:
+        """Keys of three numbers or more of which the best run has the smallest or the largest."""
+        best = next((row for row in self.rows if row.run_id == self.best), None)
+        if best is None:
+            return ()
+        found = {key: {number(row.settings[key]) for row in self.rows} for key in best.settings}
+        numbers = {key: [value for value in values if value is not None] for key, values in found.items()}
+        return tuple(
+            key
+            for key, values in numbers.items()
+            if len(values) > 2 and number(best.settings[key]) in (min(values), max(values))
+        )
+
     def text(self) -> str:
         """A table of the runs, the best one marked."""
         keys = list(self.rows[0].settings)
@@ -80,6 +103,9 @@ class SweepResult(Contract):
             )
             for row in self.rows
         ]
+        before = next((row.bits_per_byte_before for row in self.rows if row.bits_per_byte_before is not None), None)
+        if before is not None:
+            rows.insert(0, (*("" for _ in keys), f"{before:.4f}", "0", "", "before training", ""))
         return table(rows, header=header)
 
 
@@ -99,6 +125,14 @@ class SweepForecast(Contract):
         total = sum(run.num_tokens for run in self.runs)
         head = table(rows, header=(*keys, "steps", "tokens read", "trainable parameters"))
         return f"{head}\n  {len(rows)} runs, {total:,} tokens read in all. The first of them:\n{self.runs[0].text()}"
+
+
+def number(text: str) -> float | None:
+    """The number that text spells, None for a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def read_sweep(home: Home, sweep_id: str) -> Sweep:
@@ -132,6 +166,7 @@ def _row(home: Home, run: SweepRun, problem: str | None) -> SweepRow:
         steps_done=state.steps_done,
         steps_total=state.steps_total,
         adapter_step=state.adapter_step,
+        bits_per_byte_before=state.bits_per_byte_before,
         bits_per_byte=state.bits_per_byte,
         adapter_id=state.adapter_id,
         problem=run.diverged or problem,

@@ -48,6 +48,7 @@ class Twin:
 
     recipe: Path
     base: Path
+    dataset: Path
     sets: tuple[str, ...]
 
     def words(self, home: Home) -> list[str]:
@@ -63,7 +64,8 @@ MakeTwin = Callable[[ListedRecipe], Twin]
 def make_twin(tiny_base_of: Callable[[Family], Path], real_dataset: Path) -> MakeTwin:
     def make(row: ListedRecipe) -> Twin:
         base = tiny_base_of(family_for(resolve_shape(row).base.model_type))
-        return Twin(row.path, base, (f"base.path={base}", f"data.dataset={real_dataset}", *SIZES))
+        sets = (f"base.path={base}", f"data.dataset={real_dataset}", *SIZES)
+        return Twin(row.path, base, dataset=real_dataset, sets=sets)
 
     return make
 
@@ -122,7 +124,7 @@ def hand_over(state: RunState, twin: Twin, *, home: str, folder: Path) -> None:
     commands = [
         ["export", state.adapter_id, "--out", adapter],
         ["verify", adapter, *base],
-        ["merge", adapter, *base, "--out", merged],
+        ["merge", adapter, *base, "--dataset", str(twin.dataset), "--out", merged],
         ["verify", merged],
     ]
     for command in commands:

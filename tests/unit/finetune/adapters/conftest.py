@@ -1,10 +1,12 @@
 """Adapters over tiny bases, exported as training does, and multimodal checkpoints as they are published."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -60,6 +62,16 @@ def save_wrapped(folder: Path, name: str, text: dict[str, Any]) -> None:
     state["mtp.layers.0.self_attn.q_proj.weight"] = torch.randn(256, 64, dtype=torch.bfloat16)
     save_torch_state_dict(state, folder, max_shard_size="200KB")
     (folder / "chat_template.jinja").chmod(0o640)
+
+
+@pytest.fixture(scope="session")
+def llama() -> ModuleType:
+    """The module llama_reference: under importlib mode tests cannot import each other by name."""
+    spec = importlib.util.spec_from_file_location("llama_reference", Path(__file__).parent / "llama_reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from finetune.model.lora import attach_saved
 from finetune.model.quiet import quiet_libraries
 from finetune.model.wrapper import load_wrapped
 
+pytestmark = pytest.mark.slow
 MakeBase = Callable[[str], Path]
 MakeAdapter = Callable[..., Path]
 IDS = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
 """The 4-bit copy of a base: the same model bit for bit, used only when whole, and never in the way of a run."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from finetune.model import base_copy, copy_store, known_base, loading
 from finetune.model.base_copy import BaseCopies
 from finetune.model.copy_store import MANIFEST_NAME
 from finetune.model.loading import LoadedBase, load_base
+from finetune.model.quiet import quiet_libraries
 
 MakeBase = Callable[[str], Path]
 IDS = torch.randint(0, 200, (1, 24), generator=torch.Generator().manual_seed(0))
@@ -81,6 +83,40 @@ def test_a_copy_gives_the_model_that_quantising_gives(
     load(family_base(name), copies)
     assert_same(fresh, load(family_base(name), copies))
     assert reads == ["base", "base", "copy"]
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_5_moe"])
+def test_a_multimodal_base_has_a_copy_of_its_text_part(
+    family_base: MakeBase, copies: Path, reads: list[str], tmp_path: Path, name: str
+) -> None:
+    base = Path(shutil.copytree(family_base(name), tmp_path / "whole"))
+    text = json.loads((base / "config.json").read_text())
+    with quiet_libraries():
+        from transformers import AutoConfig, AutoModelForImageTextToText
+
+        vision = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 64}
+        config = AutoConfig.for_model(name, text_config=text, vision_config=vision)
+        AutoModelForImageTextToText.from_config(config).to(torch.bfloat16).save_pretrained(base)
+    fresh = load(base, None)
+    load(base, copies)
+    assert_same(fresh, load(base, copies))
+    assert fresh.identity.model_type == name
+    assert reads == ["base", "base", "copy"]
+    weights = base_copy._weight_bytes(copy_folder(copies))
+    assert weights < 0.9 * base_copy._weight_bytes(base)
+
+
+def test_a_copy_that_cannot_be_read_is_not_used(
+    tiny_base: Path, copies: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(tiny_base, copies)
+
+    def refused(folder: Path, manifest: object) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(copy_store, "_check_files", refused)
+    load(tiny_base, copies)
+    assert "Permission denied" in capsys.readouterr().err
 
 
 def test_a_small_or_16_bit_base_has_no_copy(tiny_base: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         (("base.path=embedded,/models/x",), (), "only keys of train, lora, data are swept"),
         (("data.max_tokens=256,512",), (), "judged by different held-out rows"),
         (("data.tasks.infill=0,1",), (), "judged by different held-out rows"),
+        (("train.evaluate_tokens=8192,16384",), (), "judged by different held-out rows"),
         (("lora.targets=attention,experts9",), (), "no preset of the family"),
         (tuple(f"{key}={','.join(map(str, range(1, 12)))}" for key in ("lora.rank", "train.seed")), (), "121 runs"),
         (("train.token_budget=1000,2000",), (), "both say when training ends"),

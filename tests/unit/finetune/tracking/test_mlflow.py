@@ -16,9 +16,10 @@ from finetune.contracts.dataset import DatasetManifest, Example
 from finetune.contracts.errors import MachineError, RunError
 from finetune.contracts.run import Home, RunLayout
 from finetune.tracking.base import RunCard
+from finetune.tracking.home_store import open_client
 from finetune.tracking.jsonl import parse
 from finetune.tracking.mlflow import MlflowTracker, replay
-from finetune.tracking.mlflow_store import MlflowStore, open_client
+from finetune.tracking.mlflow_store import MlflowStore
 from finetune.tracking.runs import list_runs
 
 

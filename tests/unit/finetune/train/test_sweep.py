@@ -17,9 +17,9 @@ from finetune.contracts.run import Home, RunLayout
 from finetune.recipe.grid import resolve_grid
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.train import sweep as sweep_module
-from finetune.train.run_folder import read_state
+from finetune.train.run_folder import find_run, read_state
 from finetune.train.sweep import begin_sweep, run_sweep
-from finetune.train.sweep_record import Sweep, SweepResult, read_sweep
+from finetune.train.sweep_record import Sweep, SweepResult, SweepRow, read_sweep
 
 pytestmark = pytest.mark.slow
 RATES = "train.learning_rate=1e-6,5e-3"
@@ -72,6 +72,9 @@ def test_the_best_of_two_is_chosen(recipe: Path, home: Home, trackers: Trackers)
     assert statuses(result) == ["finished", "finished"]
     assert [row.settings["train.learning_rate"] for row in result.rows] == ["1e-6", "5e-3"]
     first, second = (row.bits_per_byte or 0.0 for row in result.rows)
+    before = {row.bits_per_byte_before for row in result.rows}
+    assert len(before) == 1 and not result.worse_than_base
+    assert f"{before.pop():.4f}" in result.text().splitlines()[2]
     assert first > second + 0.1 and result.best == result.rows[1].run_id == f"{sweep_id}-2"
     whole = trackers.made[sweep_id]
     assert whole.status == "finished"
@@ -138,6 +141,35 @@ def test_a_run_that_goes_out_of_hand_stops_no_other_and_is_not_repeated(
     assert result.best == result.rows[1].run_id and result.failed == ()
     assert read_sweep(home, sweep_id).finished
     assert "diverged" in result.text()
+
+
+def test_a_best_value_at_the_edge_is_told() -> None:
+    def result(key: str, values: Sequence[str], best: int) -> SweepResult:
+        rows = tuple(
+            SweepRow(run_id=str(place), settings={key: value}, status="finished") for place, value in enumerate(values)
+        )
+        return SweepResult(sweep_id="s", best=str(best), rows=rows)
+
+    assert result("lora.rank", ["4", "16", "8"], 1).at_the_edge() == ("lora.rank",)
+    assert result("lora.rank", ["4", "16", "8"], 2).at_the_edge() == ()
+    assert result("lora.rank", ["4", "16"], 1).at_the_edge() == ()
+    assert result("lora.targets", ["a", "b", "c"], 0).at_the_edge() == ()
+
+
+def test_runs_that_are_all_worse_than_the_base_are_told() -> None:
+    def result(best: float) -> SweepResult:
+        row = SweepRow(
+            run_id="1", settings={"lora.rank": "4"}, status="finished", bits_per_byte_before=1.5, bits_per_byte=best
+        )
+        return SweepResult(sweep_id="s", best="1", rows=(row,))
+
+    assert result(1.5).worse_than_base and not result(1.4).worse_than_base
+
+
+def test_a_sweep_is_no_run(recipe: Path, home: Home) -> None:
+    sweep_id = begin(recipe, home, RATES)
+    with pytest.raises(RunError, match="is a sweep, which has several runs"):
+        find_run(home, sweep_id)
 
 
 def test_what_failed_is_tried_again(
@@ -239,7 +271,7 @@ def test_the_command_interrupted_and_gone_on_with_over_a_real_store(
     recipe: Path, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C in the first run of the process; the second command does the rest."""
-    from finetune.tracking.mlflow_store import open_client
+    from finetune.tracking.home_store import open_client
 
     words = ["train", str(recipe), "--sweep", RATES, "--home", str(home.root), "--json"]
     start = "from finetune.cli.main import main; main()"
@@ -256,7 +288,7 @@ def test_the_command_interrupted_and_gone_on_with_over_a_real_store(
     sweep = Sweep.model_validate_json(sweep_file.read_bytes())
     assert process.returncode == 130 and out == ""
     assert f"The whole sweep goes on with: finetune train --resume {sweep.sweep_id}\n" in told
-    assert run(["train", "--resume", sweep.sweep_id, "--home", str(home.root), "--json"]) == 0
+    assert run(["train", "--resume", str(sweep_file.parent), "--home", str(home.root), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [row["status"] for row in document["rows"]] == ["finished", "finished"]
     assert document["best"] == f"{sweep.sweep_id}-2"
