@@ -22,22 +22,34 @@ def list_recipes(
     folder: Annotated[Path, typer.Option("--folder", help="Folder that is searched.")] = Path("recipes"),
     json: Json = False,
 ) -> None:
-    """List the recipes in a folder, with what each is for, and the model families that there are."""
-    from finetune.contracts.errors import InputError
+    """List the recipes in a folder, with base, method, card and tokens of the longest row, and the model families.
+
+    The card is the one that a file's name ends in, such as 27b-qlora-24gb.yaml.
+    """
     from finetune.families.registry import FAMILIES
-    from finetune.recipe.load import load_recipe
+    from finetune.recipe.catalog import list_recipes as listed
     from finetune.terminal.output import emit, table
 
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder.", "Name the folder of your recipes with --folder.")
-    paths = sorted(path for path in folder.rglob("*.yaml") if "data" not in path.relative_to(folder).parts[:-1])
-    recipes = [(path, load_recipe(path).recipe) for path in paths]
-    shown = table([(str(path), recipe.description) for path, recipe in recipes], header=("recipe", "what it is for"))
+    recipes = listed(folder)
+    rows = [
+        (str(row.path), row.base, row.method, row.card, f"{row.row_tokens:,}", row.recipe.description)
+        for row in recipes
+    ]
+    shown = table(rows, header=("recipe", "base", "method", "card", "rows", "what it is for"))
     families = [(family.name, family.models, ", ".join(family.targets)) for family in FAMILIES]
     emit(
         {
             "recipes": [
-                {"path": str(path), "name": recipe.name, "description": recipe.description} for path, recipe in recipes
+                {
+                    "path": str(row.path),
+                    "name": row.recipe.name,
+                    "description": row.recipe.description,
+                    "base": row.base,
+                    "method": row.method,
+                    "card_gb": row.card_gb,
+                    "row_tokens": row.row_tokens,
+                }
+                for row in recipes
             ],
             "families": [
                 {"name": family.name, "model_types": family.model_types, "presets": tuple(family.targets)}

@@ -15,11 +15,15 @@ SOLD_AS_24GB_MIB = 24_564
 
 @dataclass(frozen=True)
 class Card:
-    """One GPU. memory_mib is what nvidia-smi reports; peak_tflops the dense bfloat16 peak, None where unknown."""
+    """One GPU. memory_mib is what nvidia-smi reports; peak_tflops the dense bfloat16 peak, None where unknown.
+
+    sold_gb is the size that it is sold with, None for one that is not in the table.
+    """
 
     name: str
     memory_mib: int
     peak_tflops: float | None
+    sold_gb: int | None = None
 
     @property
     def usable_bytes(self) -> int:
@@ -30,14 +34,14 @@ class Card:
 # Memory as nvidia-smi reports it. Peaks: NVIDIA's data sheets and architecture whitepapers, dense bfloat16 products
 # with float32 sums, no sparsity; the GeForce cards run those at half the rate of float16 sums.
 CARDS: tuple[Card, ...] = (
-    Card("3090", SOLD_AS_24GB_MIB, 71.0),
-    Card("4090", SOLD_AS_24GB_MIB, 165.0),
-    Card("5090", 32_607, 209.5),
-    Card("A100-40GB", 40_960, 312.0),
-    Card("L40S", 46_068, 362.0),
-    Card("A100-80GB", 81_920, 312.0),
-    Card("H100", 81_559, 989.0),
-    Card("H200", 143_771, 989.0),
+    Card("3090", SOLD_AS_24GB_MIB, 71.0, 24),
+    Card("4090", SOLD_AS_24GB_MIB, 165.0, 24),
+    Card("5090", 32_607, 209.5, 32),
+    Card("A100-40GB", 40_960, 312.0, 40),
+    Card("L40S", 46_068, 362.0, 48),
+    Card("A100-80GB", 81_920, 312.0, 80),
+    Card("H100", 81_559, 989.0, 80),
+    Card("H200", 143_771, 989.0, 141),
 )
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(m|g)i?b", re.IGNORECASE)
 
@@ -57,6 +61,18 @@ def parse_card(text: str) -> Card:
         return Card(text.strip(), SOLD_AS_24GB_MIB if memory_mib == 24 * 1024 else memory_mib, None)
     known = ", ".join(card.name for card in CARDS)
     raise UsageError(f"--card {text!r} is neither a card that is known here nor a size.", f"Give {known}, or 24GiB.")
+
+
+def smallest_sold_as(gigabytes: int) -> Card:
+    """Of the cards in the table that are sold with so much memory, the one that reports least: 48 GB may be 44.99 GiB.
+
+    Raises UsageError where the table has none.
+    """
+    sold = [card for card in CARDS if card.sold_gb == gigabytes]
+    if not sold:
+        known = ", ".join(str(size) for size in sorted({card.sold_gb for card in CARDS if card.sold_gb}))
+        raise UsageError(f"No card that is known here is sold with {gigabytes} GB.", f"Known sizes: {known}.")
+    return min(sold, key=lambda card: card.memory_mib)
 
 
 def recognise(name: str, memory_mib: int) -> Card:

@@ -91,7 +91,8 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     # Optimiser states are made when the first step ends. Tensors are quantised on the card, one after the other, and
     # the embedding moves to the host only once all are there.
     loading = base_items(shape, work, loading=True)
-    whole = Item("one matrix before it is quantised", _largest(_quantised(shape, work)) * BF16)
+    largest = max((maps.tensor_parameters for maps in _quantised(shape, work)), default=0)
+    whole = Item("one tensor before it is quantised", largest * BF16)
     return (
         Phase("load", _present([*loading, whole, context])),
         Phase("first step", _present([*base, weights, gradients, buffer, context, *step])),
@@ -143,8 +144,9 @@ def optimizer_bytes(numbers: int, optimizer: str) -> int:
 
 
 def dequantised(shape: ModelShape, work: Workload) -> Item:
-    """Where 4-bit matrices are written out to be multiplied."""
-    return Item("dequantised matrices", _largest(_quantised(shape, work)) * BF16 * DEQUANTISED_COPIES)
+    """Where 4-bit matrices are written out to be multiplied; of fused experts one at a time (model/experts.py)."""
+    largest = max((maps.matrix_parameters for maps in _quantised(shape, work)), default=0)
+    return Item("dequantised matrices", largest * BF16 * DEQUANTISED_COPIES)
 
 
 def step_items(shape: ModelShape, work: Workload) -> list[Item]:
@@ -219,10 +221,6 @@ def _quantised(shape: ModelShape, work: Workload) -> tuple[LinearMaps, ...]:
     if work.quantization is Quantization.NONE:
         return ()
     return tuple(maps for maps in shape.maps if maps.name not in work.keep_16bit)
-
-
-def _largest(maps: Iterable[LinearMaps]) -> int:
-    return max((part.tensor_parameters for part in maps), default=0)
 
 
 def _present(items: Iterable[Item]) -> tuple[Item, ...]:

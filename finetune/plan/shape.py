@@ -20,9 +20,14 @@ class LinearMaps:
     active: int = 1
 
     @property
+    def matrix_parameters(self) -> int:
+        """Numbers in one matrix, of which a dense map's tensor holds one."""
+        return self.inputs * self.outputs
+
+    @property
     def tensor_parameters(self) -> int:
         """Numbers in one of the tensors."""
-        return self.inputs * self.outputs * self.experts
+        return self.matrix_parameters * self.experts
 
     @property
     def parameters(self) -> int:

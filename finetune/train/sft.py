@@ -205,7 +205,9 @@ class _Job:
             found = self.ranks.gather(packing_problem(model, base.family, pairs))
             problem = next(filter(None, found), "")
             if problem:
-                note(f"Rows do not share sequences: {problem}.")
+                section = self.resolved.train
+                num_rows = section.micro_batch * section.accumulation
+                note(f"Rows do not share sequences: {problem}. A step has {num_rows} rows: see train.accumulation.")
         packed, before = self.resolved.train.packing and not problem, self.run.state.packed
         if before is not None and packed != before:
             raise RunError(

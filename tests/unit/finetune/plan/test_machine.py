@@ -3,7 +3,7 @@
 import pytest
 
 from finetune.contracts.errors import UsageError
-from finetune.plan.machine import GIB, parse_card, recognise
+from finetune.plan.machine import GIB, parse_card, recognise, smallest_sold_as
 
 
 @pytest.mark.parametrize("text", ["4090", "rtx 4090", "RTX4090", "GeForce RTX 4090", "NVIDIA GeForce RTX 4090"])
@@ -21,6 +21,17 @@ def test_the_two_a100_differ() -> None:
 def test_a_size_is_a_card_of_unknown_speed(text: str, memory_mib: int) -> None:
     card = parse_card(text)
     assert (card.memory_mib, card.peak_tflops) == (memory_mib, None)
+
+
+@pytest.mark.parametrize(("gigabytes", "memory_mib"), [(24, 24_564), (48, 46_068), (80, 81_559)])
+def test_of_the_cards_sold_with_so_much_the_smallest_counts(gigabytes: int, memory_mib: int) -> None:
+    assert smallest_sold_as(gigabytes).memory_mib == memory_mib
+
+
+def test_a_size_that_no_card_is_sold_with_is_refused_with_those_that_are() -> None:
+    with pytest.raises(UsageError, match="with 12 GB") as caught:
+        smallest_sold_as(12)
+    assert "24, 32, 40, 48, 80, 141" in caught.value.hint
 
 
 def test_one_gib_is_left_alone() -> None:

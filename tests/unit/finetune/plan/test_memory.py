@@ -8,7 +8,7 @@ import torch
 from finetune.contracts.adapter import Quantization
 from finetune.model.quiet import quiet_libraries
 from finetune.plan.memory import Workload, checkpoint_bytes, host_bytes, nf4_bytes, optimizer_bytes, phases
-from finetune.plan.shape import ModelShape
+from finetune.plan.shape import LinearMaps, ModelShape
 
 
 def sizes(shape: ModelShape, work: Workload, phase: str) -> dict[str, int]:
@@ -85,6 +85,13 @@ def test_16_bit_needs_no_room_to_dequantise(shape: ModelShape, work: Workload) -
     plain = sizes(shape, replace(work, quantization=Quantization.NONE), "longest step")
     assert "dequantised matrices" not in plain and "base, 4-bit" not in plain
     assert plain["base, kept in 16 bit"] == 2 * (shape.map_parameters + shape.other_parameters)
+
+
+def test_experts_are_dequantised_one_at_a_time_but_read_all_at_once(shape: ModelShape, work: Workload) -> None:
+    fused = LinearMaps("experts.gate_up_proj", 2048, 1024, 40, experts=256, active=8)
+    mixture = replace(shape, maps=(fused,))
+    assert sizes(mixture, work, "longest step")["dequantised matrices"] == 2048 * 1024 * 2 * 2
+    assert sizes(mixture, work, "load")["one tensor before it is quantised"] == 256 * 2048 * 1024 * 2
 
 
 def test_loss_tiles_count_where_they_are_larger_than_a_layer(shape: ModelShape, work: Workload) -> None:
