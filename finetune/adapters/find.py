@@ -41,6 +41,8 @@ def find_adapter(home: Home, given: str) -> Path:
         return home.adapters / starting[0]
     if starting:
         raise AdapterError(f"{given} fits several adapters: {', '.join(starting)}.", "Give more of the id.")
+    if given and RunLayout(home.runs / given).sweep.is_file():
+        raise AdapterError(f"{given} is a sweep, which has several runs.", f"Name one of them, such as {given}-1.")
     if (home.runs / given).is_dir() and given:
         raise AdapterError(
             f"The run {given} has no adapter: it did not finish.", f"Go on with it: finetune train --resume {given}"

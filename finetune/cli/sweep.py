@@ -6,25 +6,41 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finetune.contracts.run import Home, RunLayout
+    from finetune.recipe.grid import Cell
     from finetune.tracking.base import Tracker
     from finetune.train.sweep_record import SweepForecast, SweepResult
 
 
-def begin(recipe: Path | None, overrides: Sequence[str], sweeps: Sequence[str], *, home: "Home") -> str:
-    """Check a sweep whole and write its folder; returns its id. Raises RecipeError with all mistakes at once."""
+def planned(recipe: Path | None, overrides: Sequence[str], sweeps: Sequence[str]) -> "Sequence[Cell]":
+    """The recipes of a sweep as it is typed. Raises RecipeError with all mistakes at once."""
+    from finetune.contracts.errors import UsageError
     from finetune.recipe.grid import resolve_grid
+
+    if recipe is None:
+        raise UsageError("--sweep needs a recipe.", "`finetune recipe list` shows the recipes.")
+    return resolve_grid(recipe, overrides, sweeps)
+
+
+def begun(home: "Home", sweep_id: str) -> "Sequence[Cell]":
+    """The recipes of a sweep that has a folder."""
+    from finetune.recipe.grid import Cell
+    from finetune.train.sweep_record import read_sweep
+
+    return [Cell(run.settings, run.recipe) for run in read_sweep(home, sweep_id).runs]
+
+
+def begin(cells: "Sequence[Cell]", *, home: "Home") -> str:
+    """Write the folder of a new sweep; returns its id."""
     from finetune.train.sweep import begin_sweep
 
-    return begin_sweep(resolve_grid(_named(recipe), overrides, sweeps), home)
+    return begin_sweep(cells, home)
 
 
-def forecast(recipe: Path | None, overrides: Sequence[str], sweeps: Sequence[str], *, home: "Home") -> "SweepForecast":
+def forecast(cells: "Sequence[Cell]", *, home: "Home") -> "SweepForecast":
     """What each run of a sweep would do; nothing is written."""
-    from finetune.recipe.grid import resolve_grid
     from finetune.train.dry_run import dry_run
     from finetune.train.sweep_record import SweepForecast
 
-    cells = resolve_grid(_named(recipe), overrides, sweeps)
     return SweepForecast(
         settings=tuple(dict(cell.settings) for cell in cells),
         runs=tuple(dry_run(cell.recipe, home=home) for cell in cells),
@@ -69,11 +85,3 @@ def _problem(result: "SweepResult") -> str:
     if result.best is None:
         return "Error: no run has an adapter and a figure to choose by. Lower train.learning_rate."
     return ""
-
-
-def _named(recipe: Path | None) -> Path:
-    from finetune.contracts.errors import UsageError
-
-    if recipe is None:
-        raise UsageError("--sweep needs a recipe.", "`finetune recipe list` shows the recipes.")
-    return recipe

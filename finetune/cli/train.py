@@ -81,16 +81,17 @@ def _train_sweep(
     dry_run: bool,
     json: bool,
 ) -> None:
-    from finetune.cli.sweep import begin, forecast, train_sweep
+    from finetune.cli.sweep import begin, begun, forecast, planned, train_sweep
     from finetune.terminal.output import emit
 
     if resume is not None:
-        _alone(resume, recipe, [*overrides, *sweeps, *(["--dry-run"] if dry_run else [])])
-    elif dry_run:
-        found = forecast(recipe, overrides, sweeps, home=home)
+        _alone(resume, recipe, [*overrides, *sweeps])
+    if dry_run:
+        cells = begun(home, resume) if resume else planned(recipe, overrides, sweeps)
+        found = forecast(cells, home=home)
         emit(found.model_dump(mode="json"), as_json=json, text=found.text())
-        return
-    train_sweep(home, resume or begin(recipe, overrides, sweeps, home=home), json=json)
+    else:
+        train_sweep(home, resume or begin(planned(recipe, overrides, sweeps), home=home), json=json)
 
 
 def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:

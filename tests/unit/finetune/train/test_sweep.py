@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from finetune.adapters.find import find_adapter
 from finetune.cli.main import run
-from finetune.contracts.errors import DatasetError, MachineError, RunError
+from finetune.contracts.errors import AdapterError, DatasetError, MachineError, RunError
 from finetune.contracts.run import Home, RunLayout
 from finetune.recipe.grid import resolve_grid
 from finetune.recipe.resolve import ResolvedRecipe
@@ -166,10 +167,19 @@ def test_runs_that_are_all_worse_than_the_base_are_told() -> None:
     assert result(1.5).worse_than_base and not result(1.4).worse_than_base
 
 
+def test_the_rest_of_a_sweep_is_forecast_too(recipe: Path, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_id = begin(recipe, home, RATES)
+    assert run(["train", "--resume", sweep_id, "--dry-run", "--json", "--home", str(home.root)]) == 0
+    assert [run["num_steps"] for run in json.loads(capsys.readouterr().out)["runs"]] == [4, 4]
+    assert run(["train", "--resume", sweep_id, "--set", "lora.rank=3", "--home", str(home.root)]) == 2
+
+
 def test_a_sweep_is_no_run(recipe: Path, home: Home) -> None:
     sweep_id = begin(recipe, home, RATES)
     with pytest.raises(RunError, match="is a sweep, which has several runs"):
         find_run(home, sweep_id)
+    with pytest.raises(AdapterError, match="is a sweep, which has several runs"):
+        find_adapter(home, sweep_id)
 
 
 def test_what_failed_is_tried_again(
