@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # what `make bench` builds data from: make bench REPOS="../requests ../flask"
 REPOS ?= .
 
-.PHONY: demo test check lint types imports docs bench clean
+.PHONY: demo test check lint types imports docs bench bench-gpu clean
 
 demo: $(STAMP)
 	$(BIN)/finetune demo
@@ -31,6 +31,10 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/data_build.py $(REPOS)
+
+# on a machine with a GPU and flash-linear-attention: memory against the plan, speed, exactness, in ten minutes
+bench-gpu: $(STAMP)
+	PYTORCH_ALLOC_CONF=expandable_segments:True $(BIN)/python bench/gpu.py --out gpu.json
 
 # --no-build-isolation: setuptools comes from the lock, so nothing is resolved a second time
 $(STAMP): requirements.lock pyproject.toml

@@ -41,6 +41,12 @@ def start(
     quantization: Annotated[
         str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
     ] = "nf4",
+    embedding_on_host: Annotated[
+        bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+    ] = False,
+    base_cache: Annotated[
+        bool, typer.Option(help="Keep a 4-bit copy of a base above 4 GB in the home, for the next start.")
+    ] = True,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -50,7 +56,8 @@ def start(
     from serving.settings import ServerSettings
 
     kind = _quantization(quantization)
-    adapters = Home(home).adapters
+    place = Home(home)
+    adapters = place.adapters
     served = [_named_adapter(text, adapters) for text in adapter]
     _need_server_libraries()
     from serving.run import prepared_server, serve
@@ -58,7 +65,16 @@ def start(
     folder = _base_folder(base)
     note(f"Loading the base {folder}")
     settings = ServerSettings(port=port)
-    with prepared_server(folder, adapters, settings=settings, quantization=kind, served=served) as prepared:
+    prepare = prepared_server(
+        folder,
+        adapters,
+        settings=settings,
+        quantization=kind,
+        served=served,
+        embedding_on_host=embedding_on_host,
+        copies=place.bases if base_cache else None,
+    )
+    with prepare as prepared:
         text = (
             f"Serving {', '.join(prepared.models)} at {prepared.url}/v1; Ctrl-C stops.\n  adapters folder  {adapters}"
         )

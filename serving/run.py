@@ -76,9 +76,12 @@ def prepared_server(
     settings: ServerSettings,
     quantization: Quantization,
     served: Sequence[tuple[str, Path]] = (),
+    embedding_on_host: bool = False,
+    copies: Path | None = None,
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
+    embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
     The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
     for an adapter that is refused.
     """
@@ -90,7 +93,9 @@ def prepared_server(
         from serving.app import create_app
         from serving.engines.transformers import load_engine
 
-        engine = load_engine(base, settings, quantization=quantization)
+        engine = load_engine(
+            base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
+        )
         with contextlib.closing(engine):
             store = AdapterStore(adapters, max_rank=settings.max_rank)
             registry = AdapterRegistry(engine, store, max_adapters=settings.max_adapters)

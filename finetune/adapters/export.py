@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from finetune.adapters.find import find_adapter
+from finetune.adapters.verify import check_written
 from finetune.contracts.adapter import (
     ADAPTER_CONFIG_NAME,
-    ADAPTER_MANIFEST_NAME,
     ADAPTER_WEIGHTS_NAME,
     AdapterDigests,
     AdapterManifest,
     ReferenceProbe,
 )
-from finetune.contracts.adapter_files import list_files, read_adapter
+from finetune.contracts.adapter_files import list_files, read_adapter, write_manifest
 from finetune.contracts.errors import AdapterError, UsageError
-from finetune.contracts.io import digest_file, new_folder, write_json
+from finetune.contracts.io import FILE_MODE, digest_file, new_folder, write_json
 from finetune.contracts.run import Home
 from finetune.families.base import Piece, encode_pieces
 from finetune.model.loading import LoadedBase
@@ -41,12 +41,13 @@ PROBES = (
 
 @dataclass(frozen=True)
 class AdapterOrigin:
-    """What the exported adapter says of where it came from. dataset and recipe are digests."""
+    """What the exported adapter says of where it came from. dataset and recipe are digests, step is of training."""
 
     name: str
     run_id: str
     dataset: str
     recipe: str
+    step: int | None = None
     visibility: tuple[str, ...] = ()
 
 
@@ -55,18 +56,18 @@ def write_adapter(
 ) -> AdapterManifest:
     """Export the trained adapter of a PeftModel to folder, replacing it whole or not at all.
 
-    Raises AdapterError when a weight is not finite: such an adapter is of no use to anybody.
+    The files are read back and scored before they have their name. Raises AdapterError when they do not score as the
+    adapter in memory, or when a weight is not finite: such an adapter is of no use to anybody.
     """
     state = adapter_state(model)
     with new_folder(folder) as scratch:
-        from safetensors.torch import save_file
-
-        save_file(state, scratch / ADAPTER_WEIGHTS_NAME, metadata={"format": "pt"})
+        write_weights(scratch, state)
         write_json(scratch / ADAPTER_CONFIG_NAME, adapter_config(model))
         weights = digest_file(scratch / ADAPTER_WEIGHTS_NAME)
         manifest = AdapterManifest(
             adapter_id=f"{origin.name}-{weights[:12]}",
             run_id=origin.run_id,
+            step=origin.step,
             created_at=int(time.time()),
             base=base.identity,
             family=base.family.facts(),
@@ -86,8 +87,18 @@ def write_adapter(
             files=list_files(scratch),
             visibility=origin.visibility,
         )
-        write_json(scratch / ADAPTER_MANIFEST_NAME, manifest)
+        manifest = write_manifest(scratch, manifest)
+        check_written(model, base, scratch)
     return manifest
+
+
+def write_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write the tensors of an adapter, readable by whoever serves it: the library makes private files."""
+    from safetensors.torch import save_file
+
+    path = folder / ADAPTER_WEIGHTS_NAME
+    save_file(state, path, metadata={"format": "pt"})
+    path.chmod(FILE_MODE)
 
 
 def adapter_state(model: Any) -> dict[str, torch.Tensor]:
@@ -154,10 +165,15 @@ def copy_adapter(source: Path, out: Path) -> AdapterManifest:
     manifest = read_adapter(source)
     if out.resolve() == source.resolve():
         return manifest
-    if out.exists() and not _same_adapter(out, manifest):
-        raise UsageError(f"{out} exists and holds something else.", "Name a new folder with --out.")
+    check_place(out, manifest)
     _copy(source, out)
     return manifest
+
+
+def check_place(out: Path, manifest: AdapterManifest) -> None:
+    """Raise UsageError unless out is new, empty, or holds this very adapter."""
+    if out.exists() and not _same_adapter(out, manifest):
+        raise UsageError(f"{out} exists and holds something else.", "Name a new folder with --out.")
 
 
 def export_adapter(home: Home, name: str, *, out: Path | None = None) -> AdapterManifest:
@@ -170,6 +186,7 @@ def _copy(source: Path, target: Path) -> None:
     with new_folder(target) as scratch:
         for path in sorted(source.iterdir()):
             shutil.copyfile(path, scratch / path.name)
+            (scratch / path.name).chmod(FILE_MODE)
         read_adapter(scratch)
 
 

@@ -4,9 +4,8 @@ import difflib
 from pathlib import Path
 
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
-from finetune.contracts.adapter_files import HINT
+from finetune.contracts.adapter_files import read_manifest
 from finetune.contracts.errors import AdapterError
-from finetune.contracts.io import read_model
 from finetune.contracts.run import Home, RunLayout
 from finetune.terminal.output import note
 
@@ -18,7 +17,7 @@ def list_adapters(home: Home) -> tuple[AdapterManifest, ...]:
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
-            found.append(read_model(folder / ADAPTER_MANIFEST_NAME, AdapterManifest, error=AdapterError, hint=HINT))
+            found.append(read_manifest(folder))
         except AdapterError as error:
             note(f"Left out of the list: {error.message}")
     return tuple(sorted(found, key=lambda manifest: (-manifest.created_at, manifest.adapter_id)))

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import finetune.cli.merge
+from finetune.contracts.export_format import ExportFormat
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
     from finetune.contracts.adapter import AdapterManifest
 
-app = typer.Typer(help="Adapters: list, inspect, verify, export.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Adapters: list, inspect, verify, export, merge.", no_args_is_help=True, rich_markup_mode=None)
 Which = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter's id or folder, or the run that made it.")]
 
 
@@ -55,21 +57,37 @@ def inspect(adapter: Which, home: HomeFolder = DEFAULT_HOME, json: Json = False)
 @app.command(
     "verify",
     epilog="Examples: `finetune adapter verify embedded-1f0c9a2b3d4e`, "
-    "`finetune adapter verify ./adapter --base /models/Qwen3.6-27B`.",
+    "`finetune adapter verify ./adapter --base /models/Qwen3.6-27B`, `finetune adapter verify /models/ours`.",
 )
 def verify(
-    adapter: Which,
+    adapter: Annotated[
+        str,
+        typer.Argument(
+            metavar="ADAPTER|MERGED", help="An adapter's id, folder or run, or the folder of a merged model."
+        ),
+    ],
     base: Annotated[Path | None, typer.Option(help="Check that it was made for the base in this folder, too.")] = None,
+    embedding_on_host: Annotated[
+        bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+    ] = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Check every file of an adapter against its manifest. Exit code 3 when one differs."""
+    """Check every file of an adapter or a merged model against its manifest. Exit code 3 when one differs.
+
+    With --base, and always for a merged model, the reference text is scored again by what the files hold.
+    """
     from finetune.adapters.verify import find_adapter, verify_adapter
+    from finetune.contracts.merge import MERGE_MANIFEST_NAME
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
-    folder = find_adapter(Home(home.absolute()), adapter)
-    manifest = verify_adapter(folder, base)
+    if (Path(adapter) / MERGE_MANIFEST_NAME).is_file():
+        _verify_merged(Path(adapter), base, json=json)
+        return
+    place = Home(home.absolute())
+    folder = find_adapter(place, adapter)
+    manifest = verify_adapter(folder, base, copies=place.bases, embedding_on_host=embedding_on_host)
     also = f" and made for {manifest.base.name} in {base}" if base else ""
     emit(
         {"adapter": manifest.adapter_id, "folder": str(folder), "valid": True},
@@ -81,25 +99,62 @@ def verify(
 @app.command(
     "export",
     epilog="Examples: `finetune adapter export embedded-1f0c9a2b3d4e --out /srv/handover`, "
-    "`finetune adapter export embedded-20260102-101500-3f2a --out ./adapter --json`.",
+    "`finetune adapter export ours --out ./ours-vllm --format peft-multimodal --base /models/Qwen3.6-27B`.",
 )
 def export(
     adapter: Which,
     out: Annotated[Path, typer.Option(help="New folder that receives the adapter.")],
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="peft-multimodal: for engines that load the multimodal class; gguf: for llama.cpp.",
+        ),
+    ] = ExportFormat.PEFT,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Score what was written over this base, against training; gguf reads its config.json."),
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Copy a verified adapter, whole, to a new folder."""
-    from finetune.adapters.export import copy_adapter
+    """Copy a verified adapter, whole, to a new folder; or write it as another engine needs it."""
+    from finetune.adapters.variants import export_as
     from finetune.adapters.verify import find_adapter
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
-    manifest = copy_adapter(find_adapter(Home(home.absolute()), adapter), out)
+    manifest = export_as(form, find_adapter(Home(home.absolute()), adapter), out=out, base=base)
+    scored = form is not ExportFormat.GGUF and base is not None
+    said = "its scores are those of training" if scored else "it was not scored over its base"
     emit(
-        {"adapter": manifest.adapter_id, "folder": str(out.absolute())},
+        {"adapter": manifest.adapter_id, "folder": str(out.absolute()), "format": form.value, "scored": scored},
         as_json=json,
-        text=f"{manifest.adapter_id} is in {out}.",
+        text=f"{manifest.adapter_id} is in {out}; {said}.",
+    )
+
+
+app.command("merge", epilog=finetune.cli.merge.EXAMPLES)(finetune.cli.merge.merge)
+
+
+def _verify_merged(folder: Path, base: Path | None, *, json: bool) -> None:
+    from finetune.adapters.merge_check import verify_merged
+    from finetune.contracts.errors import UsageError
+    from finetune.terminal.output import emit
+
+    if base is not None:
+        raise UsageError(f"{folder} is a merged model, which needs no base.", "Leave --base out.")
+    manifest, check = verify_merged(folder)
+    scored = f"{check.worst:.4f} nat off at most" if check else "not scored: no room in memory, then or now"
+    emit(
+        {
+            "adapter": manifest.adapter_id,
+            "folder": str(folder.absolute()),
+            "valid": True,
+            "check": check.model_dump(mode="json") if check else None,
+        },
+        as_json=json,
+        text=f"{folder} is whole: {len(manifest.files)} files as its manifest says; its reference text is {scored}.",
     )
 
 
@@ -112,6 +167,7 @@ def _facts(manifest: "AdapterManifest") -> list[tuple[str, str]]:
     return [
         ("adapter", manifest.adapter_id),
         ("run", manifest.run_id),
+        ("step of training", "" if manifest.step is None else f"{manifest.step:,}"),
         ("base", f"{manifest.base.name} ({manifest.base.model_type}), {manifest.base.digest[:12]}"),
         ("rank, alpha", f"{manifest.rank}, {manifest.alpha:g}"),
         ("targets", ", ".join(manifest.targets)),

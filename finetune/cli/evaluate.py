@@ -42,6 +42,7 @@ def run_evaluation(home: "Home", target: str, *, dataset: Path | None = None) ->
     from finetune.contracts.adapter_files import read_adapter
     from finetune.evaluate.record import record_report
     from finetune.evaluate.report import evaluate as compare
+    from finetune.model.base_copy import BaseCopies
     from finetune.model.loading import load_base
     from finetune.terminal.output import note
     from finetune.train.run_folder import find_run, read_state, run_recipe
@@ -51,7 +52,12 @@ def run_evaluation(home: "Home", target: str, *, dataset: Path | None = None) ->
     layout = find_run(home, manifest.run_id)
     state, resolved = read_state(layout), run_recipe(home, manifest.run_id)
     rows = dataset or Path(state.dataset_path)
-    base = load_base(Path(state.base_path), quantization=manifest.quantization)
+    base = load_base(
+        Path(state.base_path),
+        quantization=manifest.quantization,
+        embedding_on_host=resolved.base.embedding_on_host,
+        copies=BaseCopies(home.bases) if resolved.base.cache else None,
+    )
     note(f"Comparing {manifest.base.name} with {manifest.adapter_id} on the held-out split of {rows}")
     report = compare(base, folder, rows, section=resolved.evaluate, max_tokens=resolved.data.max_tokens)
     if dataset is None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from finetune.plan.machine import Card
     from finetune.plan.memory import Workload
     from finetune.recipe.resolve import ResolvedRecipe
-    from finetune.train.sft import DryRun
+    from finetune.train.dry_run import DryRun
 
 EXAMPLES = (
     "Examples: `finetune plan recipes/qwen3_6/27b-qlora-24gb.yaml --card 4090`, "
@@ -55,7 +55,7 @@ def plan(
         workload(resolved),
         place,
         recipe=resolved.name,
-        num_tokens=rows.num_tokens if rows else None,
+        num_tokens=rows.num_tokens if rows else resolved.train.token_budget,
         mean_row=rows.num_tokens / rows.num_rows if rows else None,
         notes=notes,
     )
@@ -108,9 +108,11 @@ def _rows(resolved: "ResolvedRecipe", home: Path) -> "tuple[DryRun | None, list[
     """The recipe's rows, rendered, where it names a dataset and the base has a tokenizer; else why the time is not."""
     from finetune.contracts.run import Home
     from finetune.model.identity import TOKENIZER_NAME
-    from finetune.train.sft import dry_run
+    from finetune.train.dry_run import dry_run
 
     if resolved.data.dataset is None:
+        if resolved.train.token_budget is not None:
+            return None, ["No dataset is given: rows count as of the longest, the run as of train.token_budget."]
         return None, ["No dataset is given: add --set data.dataset=DIR for the hours of a whole run."]
     if not (Path(resolved.base.path) / TOKENIZER_NAME).is_file():
         return None, ["The base has no tokenizer here, so the rows of the dataset were not counted."]

@@ -25,21 +25,34 @@ def train(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as lora.rank=32; repeatable."),
     ] = [],  # noqa: B006
+    sweep: Annotated[
+        list[str],
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,VALUE...",
+            help="Train once for each value and choose the best on held-out rows; two give every pairing.",
+        ),
+    ] = [],  # noqa: B006
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run, by its own recipe, from its last checkpoint.")
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run or a sweep, by its own recipe, from its last checkpoint."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count everything, train nothing.")] = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Train an adapter by a recipe. The run's id is printed last."""
+    """Train an adapter by a recipe. The run's id is printed last, of a sweep that of its best run."""
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
 
     place = Home(home.absolute())
+    sweep_id = _sweep_id(place, resume)
+    if sweep or sweep_id:
+        _train_sweep(place, recipe, set_, sweep, resume=sweep_id or resume, dry_run=dry_run, json=json)
+        return
     resolved = _resolve(place, recipe, set_, resume=resume)
     if dry_run:
-        from finetune.train.sft import dry_run as count
+        from finetune.train.dry_run import dry_run as count
 
         forecast = count(resolved, home=place)
         emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())
@@ -48,6 +61,47 @@ def train(
     if not json:
         note(f"Next: finetune evaluate {state.run_id}")
     emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
+
+
+def _sweep_id(home: "Home", resume: str | None) -> str | None:
+    """The id of the sweep that resume names, by id or path; None where it is no sweep of this home."""
+    from finetune.contracts.run import RunLayout
+
+    name = Path(resume or "").name
+    return name if name and RunLayout(home.runs / name).sweep.is_file() else None
+
+
+def _train_sweep(
+    home: "Home",
+    recipe: Path | None,
+    overrides: list[str],
+    sweeps: list[str],
+    *,
+    resume: str | None,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    from finetune.cli.sweep import begin, forecast, train_sweep
+    from finetune.terminal.output import emit
+
+    if resume is not None:
+        _alone(resume, recipe, [*overrides, *sweeps, *(["--dry-run"] if dry_run else [])])
+    elif dry_run:
+        found = forecast(recipe, overrides, sweeps, home=home)
+        emit(found.model_dump(mode="json"), as_json=json, text=found.text())
+        return
+    train_sweep(home, resume or begin(recipe, overrides, sweeps, home=home), json=json)
+
+
+def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:
+    """Raise UsageError when anything is given beside --resume."""
+    from finetune.contracts.errors import UsageError
+
+    if recipe is not None or others:
+        raise UsageError(
+            "--resume goes on with the run's own recipe, so neither RECIPE nor --set nor --sweep may be given.",
+            f"Type: finetune train --resume {resume}",
+        )
 
 
 def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
@@ -73,7 +127,7 @@ def _train_as(ranks: "Ranks", *, resolved: "ResolvedRecipe", home: "Home", run_i
     from finetune.train.sft import train as train_run
 
     layout = find_run(home, run_id) if resumed else RunLayout(home.runs.resolve() / run_id)
-    tracker = MlflowTracker(home, layout) if ranks.leads else SilentTracker()
+    tracker = MlflowTracker(home, layout, server=resolved.track.server) if ranks.leads else SilentTracker()
     given = {"resume": run_id} if resumed else {"run_id": run_id}
     return train_run(resolved, home, tracker, ranks=ranks, **given)
 
@@ -84,11 +138,7 @@ def _resolve(home: "Home", recipe: Path | None, overrides: list[str], *, resume:
     from finetune.recipe.resolve import resolve
 
     if resume is not None:
-        if recipe is not None or overrides:
-            raise UsageError(
-                "--resume goes on with the run's own recipe, so neither RECIPE nor --set may be given.",
-                f"Type: finetune train --resume {resume}",
-            )
+        _alone(resume, recipe, overrides)
         from finetune.train.run_folder import run_recipe
 
         return run_recipe(home, resume)

@@ -10,6 +10,8 @@ from finetune.contracts.dataset import Contract
 ADAPTER_MANIFEST_NAME = "manifest.json"
 ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
 ADAPTER_CONFIG_NAME = "adapter_config.json"
+# the place of a signature over the manifest, which names the digests of the other files; it need not be there
+ADAPTER_SIGNATURE_NAME = "signature.json"
 
 
 class Quantization(StrEnum):
@@ -17,6 +19,13 @@ class Quantization(StrEnum):
 
     NF4 = "nf4"
     NONE = "none"
+
+
+class AdapterKeys(StrEnum):
+    """Which class the adapter's tensors are named for: the text model, or the multimodal model that holds it."""
+
+    TEXT = "text"
+    MULTIMODAL = "multimodal"
 
 
 class FileDigest(Contract):
@@ -90,12 +99,14 @@ class AdapterManifest(Contract):
     """Everything that loading, serving and releasing an adapter need to know without asking the run.
 
     adapter_id is <name>-<first 12 digits of the weights digest>; targets are module suffixes that carry an adapter and
-    layer_kinds the kinds of layer they lie in; files covers each file of the folder but the manifest itself.
+    layer_kinds the kinds of layer they lie in; files covers each file of the folder but the manifest and its signature.
+    step is that of training whose weights these are, None in adapters from before it was written.
     """
 
     schema_version: Literal[1] = 1
     adapter_id: str
     run_id: str
+    step: int | None = Field(default=None, ge=0)
     created_at: int
     base: BaseIdentity
     family: FamilyFacts
@@ -109,3 +120,5 @@ class AdapterManifest(Contract):
     files: tuple[FileDigest, ...]
     scores: tuple[Score, ...] = ()
     visibility: tuple[str, ...] = ()
+    keys: AdapterKeys = AdapterKeys.TEXT
+    seal: str = ""

@@ -1,21 +1,44 @@
 """Read an adapter folder and prove that its files are the ones its manifest names, before anything is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest, BaseIdentity, FileDigest
+from finetune.contracts.adapter import (
+    ADAPTER_MANIFEST_NAME,
+    ADAPTER_SIGNATURE_NAME,
+    AdapterManifest,
+    BaseIdentity,
+    FileDigest,
+)
 from finetune.contracts.errors import AdapterError
-from finetune.contracts.io import digest_file, read_model
+from finetune.contracts.io import digest_file, read_model, write_json
+from finetune.contracts.seal import check_seal, sealed
 
 HINT = "Export it again: `finetune adapter export RUN --out DIR`; or copy the whole folder again from its origin."
 
 
-def list_files(folder: Path) -> tuple[FileDigest, ...]:
-    """Digests of each file in an adapter folder but its manifest, in name order."""
+def list_files(folder: Path, *, but: str = ADAPTER_MANIFEST_NAME) -> tuple[FileDigest, ...]:
+    """Digests of each file in a folder but its manifest, called but, and the slot of its signature; in name order."""
     return tuple(
         FileDigest(name=path.name, bytes=path.stat().st_size, sha256=digest_file(path))
         for path in sorted(folder.iterdir())
-        if path.name != ADAPTER_MANIFEST_NAME
+        if path.name not in (but, ADAPTER_SIGNATURE_NAME)
     )
+
+
+def read_manifest(folder: Path) -> AdapterManifest:
+    """The manifest of folder alone; no other file is looked at. Raises AdapterError when it is missing or altered."""
+    path = folder / ADAPTER_MANIFEST_NAME
+    manifest = read_model(path, AdapterManifest, error=AdapterError, hint=HINT)
+    check_seal(manifest, path, error=AdapterError, hint=HINT)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: AdapterManifest) -> AdapterManifest:
+    """Seal manifest and write it into folder; returns what was written."""
+    found = sealed(manifest)
+    write_json(folder / ADAPTER_MANIFEST_NAME, found)
+    return found
 
 
 def read_adapter(folder: Path) -> AdapterManifest:
@@ -23,23 +46,31 @@ def read_adapter(folder: Path) -> AdapterManifest:
 
     Raises AdapterError naming the first file that is missing, altered, or not in the manifest.
     """
-    manifest = read_model(folder / ADAPTER_MANIFEST_NAME, AdapterManifest, error=AdapterError, hint=HINT)
-    expected = {entry.name: entry for entry in manifest.files}
-    present = {path.name for path in folder.iterdir()} - {ADAPTER_MANIFEST_NAME}
+    manifest = read_manifest(folder)
+    what = f"the adapter {manifest.adapter_id}"
+    check_files(folder, manifest.files, what=what, apart=(ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME))
+    return manifest
+
+
+def check_files(
+    folder: Path, files: Sequence[FileDigest], *, what: str, apart: Sequence[str], hint: str = HINT
+) -> None:
+    """Raise AdapterError naming the first entry of folder that is missing, altered, or neither in files nor apart."""
+    expected = {entry.name: entry for entry in files}
+    present = {path.name for path in folder.iterdir()} - set(apart)
     for name in sorted(present - set(expected)):
-        raise AdapterError(f"{folder / name} is not part of the adapter {manifest.adapter_id}.", HINT)
+        raise AdapterError(f"{folder / name} is not part of {what}.", hint)
     for name, entry in sorted(expected.items()):
         path = folder / name
         if not path.is_file():
-            raise AdapterError(f"{path} is missing from the adapter {manifest.adapter_id}.", HINT)
+            raise AdapterError(f"{path} is missing from {what}.", hint)
         size = path.stat().st_size
         if size != entry.bytes:
             raise AdapterError(
-                f"{path} has {size} bytes, its manifest says {entry.bytes}: truncated or replaced.", HINT
+                f"{path} has {size} bytes, its manifest says {entry.bytes}: truncated or replaced.", hint
             )
         if digest_file(path) != entry.sha256:
-            raise AdapterError(f"{path} does not have the digest that its manifest names: it was altered.", HINT)
-    return manifest
+            raise AdapterError(f"{path} does not have the digest that its manifest names: it was altered.", hint)
 
 
 def check_base(manifest: AdapterManifest, base: BaseIdentity, *, chat_template: str, tokenizer: str) -> None:

@@ -67,6 +67,10 @@ class RunError(InputError):
     """A run folder is missing, damaged, or in a state that does not allow what was asked."""
 
 
+class DivergedError(RunError):
+    """Training went out of hand: a loss or a gradient is not finite."""
+
+
 class MachineError(PlatformError):
     """This machine cannot do it: too little memory, no free disk, a missing program."""
 

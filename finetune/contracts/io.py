@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -165,16 +165,18 @@ def digest_json(document: BaseModel | JsonValue) -> str:
     return digest_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
 
 
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content, read in chunks."""
+def digest_file(path: Path, *, seen: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file's content, read in chunks; seen hears the number of bytes of each."""
     state = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             state.update(chunk)
+            if seen is not None:
+                seen(len(chunk))
     return state.hexdigest()
 
 
-def digest_files(paths: list[Path]) -> str:
+def digest_files(paths: list[Path], *, seen: Callable[[int], None] | None = None) -> str:
     """One SHA-256 over the names and digests of some files of one folder, independent of their order."""
-    lines = sorted(f"{digest_file(path)}  {path.name}" for path in paths)
+    lines = sorted(f"{digest_file(path, seen=seen)}  {path.name}" for path in paths)
     return digest_text("\n".join(lines))

@@ -31,6 +31,11 @@ class Home:
         return self.root / "adapters"
 
     @property
+    def bases(self) -> Path:
+        """4-bit copies of large bases."""
+        return self.root / "bases"
+
+    @property
     def tracking_database(self) -> Path:
         return self.root / "mlflow.db"
 
@@ -60,6 +65,11 @@ class RunLayout:
         return self.root / "tracking.jsonl"
 
     @property
+    def sweep(self) -> Path:
+        """sweep.json, in the folder of a sweep, which is no run of its own and has no run.json."""
+        return self.root / "sweep.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that trains here."""
         return self.root / "run.lock"
@@ -85,7 +95,9 @@ class RunLayout:
 class RunState(Contract):
     """Where a run stands. adapter_id is None until the adapter is exported; paths are absolute.
 
-    packed: whether rows share sequences, None before that is known.
+    packed: whether rows share sequences, None before that is known. adapter_step is the step whose weights the adapter
+    holds: the last one, or the best with train.stop_after_worse; bits_per_byte what the held-out sample came to then,
+    and bits_per_byte_before with the base alone. None: not yet known, or nothing is held out.
     """
 
     schema_version: Literal[1] = 1
@@ -99,4 +111,7 @@ class RunState(Contract):
     steps_done: int
     steps_total: int
     packed: bool | None = None
+    adapter_step: int | None = None
+    bits_per_byte_before: float | None = None
+    bits_per_byte: float | None = None
     adapter_id: str | None = None

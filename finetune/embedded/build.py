@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from finetune.embedded.measure import bits_per_byte
     from finetune.embedded.pretraining import Pretraining, Schedule
-    from finetune.model.gated_delta import use_fast_delta_rule
+    from finetune.model.delta_layers import use_fast_delta_rule
 
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
-from finetune.contracts.adapter_files import HINT as ADAPTER_HINT
+from finetune.contracts.adapter_files import read_manifest, write_manifest
 from finetune.contracts.dataset import MANIFEST_NAME, DatasetManifest
-from finetune.contracts.errors import AdapterError, DatasetError, RunError
-from finetune.contracts.io import read_model, write_json
+from finetune.contracts.errors import DatasetError, RunError
+from finetune.contracts.io import read_model
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.evaluate.plot import plot_scores
 from finetune.evaluate.report import EvaluationReport, save_report
@@ -91,11 +91,9 @@ def metrics_of(report: EvaluationReport) -> dict[str, float]:
 def _score_manifests(report: EvaluationReport, folders: tuple[Path, ...]) -> AdapterManifest | None:
     found = None
     for folder in folders:
-        path = folder / ADAPTER_MANIFEST_NAME
-        if not path.is_file():
+        if not (folder / ADAPTER_MANIFEST_NAME).is_file():
             continue
-        manifest = read_model(path, AdapterManifest, error=AdapterError, hint=ADAPTER_HINT)
+        manifest = read_manifest(folder)
         if manifest.adapter_id == report.adapter_id:
-            found = manifest.model_copy(update={"scores": report.scores})
-            write_json(path, found)
+            found = write_manifest(folder, manifest.model_copy(update={"scores": report.scores}))
     return found

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from finetune.contracts.adapter import FamilyFacts
 from finetune.contracts.errors import BaseModelError
+from finetune.families.gguf import GgufForm
 from finetune.families.tokens import Capability, Sentinels, TokenForm, Tokenizer, Unsupported, choose_form
 
 
@@ -30,7 +31,10 @@ class Family:
     experts: suffixes of fused expert tensors (experts, out, in), targets like the others; mixture: how far they are
     served. packing: whether rows may share a sequence. refused: model types near to these that are not supported, with
     the reason. untrained: kinds of layer that no preset can reach, with the reason. absent: targets that a base of
-    this text configuration does not have.
+    this text configuration does not have. wrapper: the module of the multimodal class that holds the text model, ""
+    where there is none. split_experts: where a checkpoint keeps each expert apart, the end of a fused tensor's name to
+    those of its parts, which lie below each other; {} is the expert. gguf: how llama.cpp names and orders it; None: an
+    adapter cannot be written for it.
     """
 
     name: str
@@ -48,6 +52,9 @@ class Family:
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     untrained: Mapping[str, Unsupported] = field(default_factory=lambda: MappingProxyType({}))
     absent: Callable[[Mapping[str, object]], frozenset[str]] = lambda config: frozenset()
+    wrapper: str = ""
+    gguf: GgufForm | None = None
+    split_experts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def sentinels(self) -> Sentinels | None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import MLP
-from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, UNPROVEN
+from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, SPLIT_EXPERTS, UNPROVEN
 from finetune.families.tokens import Experimental, Sentinels, TokenForm
 
 LATENT_ATTENTION = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
@@ -42,6 +42,7 @@ DEEPSEEK_V3 = Family(
     packing=UNPROVEN,
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=SPLIT_EXPERTS,
     refused=MappingProxyType(
         {"deepseek_v2": "not tested", "deepseek_v32": "its sparse attention is not tested", "deepseek_v4": "not tested"}
     ),

@@ -6,6 +6,7 @@ offered. DeepSeek-Coder's form (prefix, hole, end) is this project's order under
 
 from finetune.families.base import Family
 from finetune.families.dense import LAYER_TARGETS, TARGETS
+from finetune.families.gguf import GgufForm, rotary_rows
 from finetune.families.tokens import Experimental, Sentinels, Supported, TokenForm, Unsupported
 
 LLAMA3 = TokenForm(
@@ -49,4 +50,5 @@ LLAMA = Family(
     tokens=LLAMA3,
     other_tokens=(DEEPSEEK_CODER, LLAMA2),
     packing=Supported(),
+    gguf=GgufForm("llama", rows=rotary_rows),
 )

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import LAYER_TARGETS, TARGETS
+from finetune.families.gguf import GgufForm, rotary_rows
 from finetune.families.tokens import Supported, TokenForm, Unsupported
 
 MISTRAL_TOKENS = TokenForm(
@@ -28,6 +29,7 @@ MISTRAL = Family(
     keep_16bit=("lm_head",),
     tokens=MISTRAL_TOKENS,
     packing=Supported(),
+    gguf=GgufForm("llama", rows=rotary_rows),
     refused=MappingProxyType(
         {"mistral3": "AutoModelForCausalLM has no text class for this multimodal type", "ministral3": "not tested"}
     ),

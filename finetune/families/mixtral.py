@@ -4,6 +4,7 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import ATTENTION
+from finetune.families.gguf import GgufForm, rotary_rows
 from finetune.families.mistral import MISTRAL_TOKENS
 from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, UNPROVEN
 
@@ -16,6 +17,16 @@ MIXTRAL = Family(
     keep_16bit=("lm_head",),
     tokens=MISTRAL_TOKENS,
     packing=UNPROVEN,
+    gguf=GgufForm("llama", rows=rotary_rows),
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=MappingProxyType(
+        {
+            "mlp.experts.gate_up_proj": (
+                "block_sparse_moe.experts.{}.w1.weight",
+                "block_sparse_moe.experts.{}.w3.weight",
+            ),
+            "mlp.experts.down_proj": ("block_sparse_moe.experts.{}.w2.weight",),
+        }
+    ),
 )

@@ -7,6 +7,13 @@ from finetune.families.tokens import Experimental, Unsupported
 
 EXPERTS = ("experts.gate_up_proj", "experts.down_proj")
 
+SPLIT_EXPERTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mlp.experts.gate_up_proj": ("mlp.experts.{}.gate_proj.weight", "mlp.experts.{}.up_proj.weight"),
+        "mlp.experts.down_proj": ("mlp.experts.{}.down_proj.weight",),
+    }
+)
+
 FUSED_EXPERTS = Experimental(
     "experts are held in 4 bits and an adapter can reach them, as tests on a CPU show; neither is measured on a GPU, "
     "and a preset with experts trains rank rows for every single expert"

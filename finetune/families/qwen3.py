@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import LAYER_TARGETS, TARGETS
+from finetune.families.gguf import GgufForm
 from finetune.families.qwen_tokens import QWEN_TOKENS
 from finetune.families.tokens import Experimental, Supported
 
@@ -20,5 +21,6 @@ QWEN3 = Family(
         infill=Experimental("it has the infill tokens, but users report that it fills in badly before training"),
     ),
     packing=Supported(),
+    gguf=GgufForm("qwen3"),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -7,6 +7,7 @@ prediction on the disk.
 from types import MappingProxyType
 
 from finetune.families.base import Family
+from finetune.families.gguf import GgufForm, value_head_columns, value_head_rows
 from finetune.families.qwen_tokens import QWEN_TOKENS
 from finetune.families.tokens import Supported
 
@@ -34,5 +35,7 @@ QWEN3_5 = Family(
     keep_16bit=("lm_head", *GATES),
     tokens=QWEN_TOKENS,
     packing=Supported(),
+    gguf=GgufForm("qwen35", rows=value_head_rows, columns=value_head_columns),
+    wrapper="model.language_model",
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -5,7 +5,8 @@ expert that every token passes. Text class only, from the multimodal checkpoint.
 from types import MappingProxyType
 
 from finetune.families.base import Family
-from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, UNPROVEN
+from finetune.families.gguf import GgufForm, value_head_columns, value_head_rows
+from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, SPLIT_EXPERTS, UNPROVEN
 from finetune.families.qwen3_5 import FULL_ATTENTION, GATES, LINEAR_ATTENTION, MLP
 from finetune.families.qwen_tokens import QWEN_TOKENS
 
@@ -29,7 +30,10 @@ QWEN3_5_MOE = Family(
     keep_16bit=("lm_head", *GATES, "shared_expert_gate"),
     tokens=QWEN_TOKENS,
     packing=UNPROVEN,
+    gguf=GgufForm("qwen35moe", rows=value_head_rows, columns=value_head_columns),
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=SPLIT_EXPERTS,
+    wrapper="model.language_model",
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -5,7 +5,8 @@ from types import MappingProxyType
 
 from finetune.families.base import Family
 from finetune.families.dense import ATTENTION, MLP
-from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, UNPROVEN
+from finetune.families.gguf import GgufForm
+from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, SPLIT_EXPERTS, UNPROVEN
 from finetune.families.qwen_tokens import QWEN_TOKENS
 from finetune.families.tokens import Experimental
 
@@ -21,8 +22,10 @@ QWEN3_MOE = Family(
         infill=Experimental("Qwen3-Coder fills in from plain text, not from a chat turn; plain Qwen3 does it badly"),
     ),
     packing=UNPROVEN,
+    gguf=GgufForm("qwen3moe"),
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
+    split_experts=SPLIT_EXPERTS,
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
     untrained=NO_DENSE_MLP,
 )

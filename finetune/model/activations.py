@@ -10,9 +10,9 @@ are alive after each operation. The slope is bytes per token. Two kernels that o
   and float32 gradients of queries and keys per value head.
 
 Found so on the sizes of Qwen3.6-27B, with adapters on all linear maps: 386 KB per token live in a layer of full
-attention, 445 in one of Gated DeltaNet, 813 with the library's PyTorch code in place of the kernel. Of these, forward
-keeps 296, 355 and 723; a real forward on a CPU, without adapters, was measured to keep 289 in a layer of full attention
-and 706 in one of Gated DeltaNet without the kernel.
+attention, 445 in one of Gated DeltaNet, 956 with this project's PyTorch code in place of the kernel. Of these, forward
+keeps 296, 355 and 866; a real forward on a CPU, without adapters, was measured to keep 289 in a layer of full attention
+and 798 in one of Gated DeltaNet without the kernel.
 """
 
 import inspect
@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from finetune.model.gated_delta import CONVOLUTION, DELTA_RULE, rebind_forward
+from finetune.model.delta_layers import CONVOLUTION, DELTA_RULE, OWN, Functions, rebind_forward
 from finetune.plan.shape import Activations
 
 # Multiples of every chunk length; long enough for what does not grow with them to drop out of the difference
@@ -43,11 +43,13 @@ def measure_layers(
     The layers are changed: adapters of this rank are put on their targets. Weights in 4 bit keep for backward what
     weights in 16 bit keep, so the base need not be quantised for this.
     """
-    calls = {length: _calls(model, layers, length) for length in (SHORT_ROW, LONG_ROW)}
-    for layer in layers:
-        _adapt(layer, targets, rank)
-    plain = [_per_token(layer, calls) for layer in layers]
-    with _fused_kernels(model):
+    # Never the library's own choice: that is a GPU's kernel where one is installed, and meta tensors have no memory
+    with _delta_functions(model, OWN):
+        calls = {length: _calls(model, layers, length) for length in (SHORT_ROW, LONG_ROW)}
+        for layer in layers:
+            _adapt(layer, targets, rank)
+        plain = [_per_token(layer, calls) for layer in layers]
+    with _delta_functions(model, {DELTA_RULE: _delta_rule, CONVOLUTION: _convolution}):
         fast = [_per_token(layer, calls) for layer in layers]
     return list(zip(fast, plain, strict=True))
 
@@ -168,13 +170,13 @@ class _FlashAttention(torch.autograd.Function):
 
 
 @contextmanager
-def _fused_kernels(model: Any) -> Iterator[None]:
-    """Inside, layers whose forward calls the gated delta rule by the library's name call the stand-ins."""
+def _delta_functions(model: Any, functions: Functions) -> Iterator[None]:
+    """Inside, layers whose forward calls the gated delta rule by the library's name call these."""
     changed = []
     for module in model.modules():
         code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
         if code is not None and DELTA_RULE in code.co_names:
-            rebind_forward(module, {DELTA_RULE: _delta_rule, CONVOLUTION: _convolution})
+            rebind_forward(module, functions)
             changed.append(module)
     try:
         yield

@@ -9,7 +9,7 @@ layout of the factors included, hands them to it.
 Shapes: a fused tensor is (experts, out, in); a state holds what bitsandbytes needs to unpack one expert.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,14 +106,33 @@ def pack(experts: nn.Module, name: str, value: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(torch.stack([packed.flatten() for packed, _ in pairs]), requires_grad=False)
 
 
+def expect_packed(experts: nn.Module, name: str) -> None:
+    """Make a fused tensor of a model without weights a place for what pack leaves of it, all on the meta device."""
+    shape = getattr(experts, name).shape
+    # a model without weights is built where every new tensor is on the meta device
+    with torch.device("cpu"):
+        zeros = torch.zeros(shape[1:], dtype=COMPUTE_DTYPE)
+        packed, state = quantize_4bit(zeros, compress_statistics=True, quant_type="nf4")
+        states = PackedStates([state] * shape[0])
+    # such a model is built with another default dtype too, in which bitsandbytes would make its tables
+    experts.add_module(states_name(name), states.to("meta", torch.float32))
+    place = torch.empty(shape[0], packed.numel(), dtype=packed.dtype, device="meta")
+    setattr(experts, name, nn.Parameter(place, requires_grad=False))
+
+
 @register_quantization_config(METHOD)
 class ExpertsConfig(BitsAndBytesConfig):
     """BitsAndBytesConfig under which fused experts are 4-bit too. experts: suffixes of their names."""
 
-    def __init__(self, *, experts: tuple[str, ...] = (), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.experts = experts
+    def __init__(self, *, experts: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "load_in_4bit": True})
+        self.experts = tuple(experts)
         self.quant_method = METHOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """As config.json holds it. With the word load_in_4bit the library would take it for bitsandbytes' own."""
+        kept = {name: value for name, value in super().to_dict().items() if "load_in" not in name}
+        return {**kept, "experts": list(self.experts)}
 
 
 class _QuantiseExperts(Bnb4bitQuantize):
@@ -135,6 +154,14 @@ class ExpertsQuantizer(Bnb4BitHfQuantizer):
 
     def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
         return self.is_fused(param_name) or super().param_needs_quantization(model, param_name, **kwargs)
+
+    def _process_model_before_weight_loading(self, model: Any, device_map: Any = None, **kwargs: Any) -> None:
+        super()._process_model_before_weight_loading(model, device_map, **kwargs)
+        if not self.pre_quantized:
+            return
+        for full, _ in list(model.named_parameters()):
+            if self.is_fused(full):
+                expect_packed(*get_module_from_name(model, full))
 
     def get_quantize_ops(self) -> _QuantiseExperts:
         return _QuantiseExperts(self)

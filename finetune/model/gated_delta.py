@@ -1,4 +1,4 @@
-"""The gated delta rule and its causal convolution, rewritten for a CPU: the library's results, from few large products.
+"""The gated delta rule and its causal convolution in plain torch: the library's results, from few large products.
 
 Source: the chunked ("WY") form of the gated delta rule as in `torch_chunk_gated_delta_rule` of transformers'
 `models/qwen3_5/modeling_qwen3_5.py`, after "Gated Delta Networks" (arXiv 2412.06464).
@@ -18,22 +18,17 @@ all chunks at once. The library multiplies four times per chunk inside the loop,
 write a full-size gradient for every chunk.
 """
 
-import inspect
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 # Measured on an AVX-512 CPU at 256 to 1024 tokens: 32 beats 16 and 64, as work inside a chunk grows with its length.
 CHUNK_TOKENS = 32
 L2_NORM_EPS = 1e-6
-# what a layer's forward calls the two functions that are replaced here
-DELTA_RULE, CONVOLUTION = "torch_chunk_gated_delta_rule", "causal_conv1d_fn"
 
 
 def chunk_gated_delta_rule(
@@ -62,7 +57,7 @@ def chunk_gated_delta_rule(
     dtype, num_tokens = query.dtype, query.shape[1]
     layout = _Layout.of(num_tokens, chunk_size, None if cu_seqlens is None else cu_seqlens.tolist())
     groups = value.shape[2] // key.shape[2]
-    with torch.autocast(device_type=query.device.type, enabled=False):
+    with torch.autocast(device_type="cuda" if query.is_cuda else "cpu", enabled=False):
         query, key, value, beta, g = (x.float().transpose(1, 2) for x in (query, key, value, beta, g))
         if use_qk_l2norm_in_kernel:
             query, key = _unit_length(query), _unit_length(key)
@@ -194,43 +189,6 @@ def causal_conv1d(
     if activation is not None:
         mixed = {"silu": F.silu, "swish": F.silu}[activation](mixed)
     return mixed.to(hidden_states.dtype).transpose(1, 2)
-
-
-def use_fast_delta_rule(model: nn.Module) -> int:
-    """Give each Gated DeltaNet layer of a Qwen3.5 model, dense or not, on the CPU these two; returns how many changed.
-
-    The layer's forward looks the functions up as globals of its module, so each layer gets a copy of that same forward
-    with the two names rebound; the library itself, and models that were not passed in, stay as they are. A layer whose
-    weights are not on the CPU is left alone. Adapters on the layer's projections keep working: they are called through
-    the layer's attributes as before.
-    """
-    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
-    from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeGatedDeltaNet
-
-    layers = (Qwen3_5GatedDeltaNet, Qwen3_5MoeGatedDeltaNet)
-    num_changed = 0
-    for module in model.modules():
-        if isinstance(module, layers) and module.A_log.device.type == "cpu":
-            rebind_forward(module, {DELTA_RULE: chunk_gated_delta_rule, CONVOLUTION: causal_conv1d})
-            num_changed += 1
-    return num_changed
-
-
-def rebind_forward(layer: nn.Module, names: Mapping[str, Callable[..., Any]]) -> None:
-    """Give this layer a copy of its class's forward that finds these functions under the names of its module's own.
-
-    Raises RuntimeError when the forward calls nothing by one of the names.
-    """
-    layer_class = type(layer)
-    original = inspect.unwrap(layer_class.forward)
-    missing = names.keys() - set(original.__code__.co_names)
-    if missing:
-        raise RuntimeError(f"{layer_class.__name__}.forward no longer calls {sorted(missing)}; see gated_delta.py")
-    rebound = types.FunctionType(
-        original.__code__, {**original.__globals__, **names}, original.__name__, original.__defaults__
-    )
-    rebound.__kwdefaults__ = original.__kwdefaults__
-    layer.forward = types.MethodType(rebound, layer)
 
 
 def _unit_length(x: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from finetune.contracts.adapter import BaseIdentity
 from finetune.contracts.errors import BaseModelError
 from finetune.contracts.io import digest_files
+from finetune.terminal.progress import byte_progress
 
 CONFIG_NAME = "config.json"
 INDEX_NAME = "model.safetensors.index.json"
@@ -20,15 +21,22 @@ def read_identity(folder: Path) -> BaseIdentity:
     BaseModelError naming the file that is missing or damaged.
     """
     config = _read_config(folder)
-    weights = weight_files(folder)
+    paths = [folder / CONFIG_NAME, *weight_files(folder)]
+    with byte_progress("Checking the base", sum(path.stat().st_size for path in paths)) as seen:
+        digest = digest_files(paths, seen=seen)
     sizes = config.get("text_config") or config
     return BaseIdentity(
         name=folder.name if folder.name != "base" else folder.parent.name,
-        digest=digest_files([folder / CONFIG_NAME, *weights]),
+        digest=digest,
         model_type=config["model_type"],
         num_hidden_layers=sizes["num_hidden_layers"],
         hidden_size=sizes["hidden_size"],
     )
+
+
+def read_model_type(folder: Path) -> str:
+    """model_type of the base in folder. Raises BaseModelError naming the file that is missing or damaged."""
+    return str(_read_config(folder)["model_type"])
 
 
 def weight_files(folder: Path) -> list[Path]:

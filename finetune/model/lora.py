@@ -14,6 +14,7 @@ from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
 from finetune.contracts.adapter_files import check_base, read_adapter
 from finetune.contracts.errors import AdapterError, RecipeError
 from finetune.families.base import Family
+from finetune.model.adapter_keys import text_state
 from finetune.model.loading import LoadedBase
 from finetune.model.quiet import quiet_libraries
 from finetune.model.shape import meta_model
@@ -127,28 +128,43 @@ def attach_saved(base: LoadedBase, folder: Path, name: str, *, onto: Any = None)
     """
     manifest = read_adapter(folder)
     check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
+    from safetensors.torch import load_file
+
+    state = text_state(load_file(folder / ADAPTER_WEIGHTS_NAME), manifest)
+    model = attach_state(base.model, state, folder=folder, name=name, onto=onto)
+    model.peft_config[name].base_model_name_or_path = base.identity.name
+    return model
+
+
+def attach_state(base_model: Any, state: dict[str, torch.Tensor], *, folder: Path, name: str, onto: Any = None) -> Any:
+    """Load state, the tensors of the adapter in folder by base_model's own names, over base_model; as attach_saved."""
     with quiet_libraries():
         from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-        from safetensors.torch import load_file
 
         config = LoraConfig.from_pretrained(str(folder))
         config.inference_mode = True
-        config.base_model_name_or_path = base.model.name_or_path
         # PEFT warns when the folder that it reads from the model is not the name that the adapter carries
         config.base_model_name_or_path = None
-        _reach_packed_experts(config, base.model)
+        _reach_packed_experts(config, base_model)
         if onto is None:
-            model = get_peft_model(base.model, config, adapter_name=name)
+            model = get_peft_model(base_model, config, adapter_name=name)
         else:
             model = onto
             model.add_adapter(name, config)
-        state = load_file(folder / ADAPTER_WEIGHTS_NAME)
         result = set_peft_model_state_dict(model, state, adapter_name=name)
     _check_fit(result, state, folder=folder, name=name)
-    config.base_model_name_or_path = base.identity.name
     model.set_adapter(name, inference_mode=True)
     model.eval()
     return model
+
+
+def load_trained(model: Any, folder: Path) -> None:
+    """Give the adapter that attach made the weights of a checkpoint's folder, bit for bit."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    result = set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS_NAME), adapter_name=TRAINED_ADAPTER)
+    assert not result.unexpected_keys, result.unexpected_keys
 
 
 def detach(model: Any, name: str) -> Any:

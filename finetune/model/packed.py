@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import accumulate
 from typing import Any
 
@@ -13,14 +12,15 @@ from finetune.families.tokens import Unsupported
 from finetune.model.scoring import IGNORED
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
-# of the packages that reset the recurrent state on a GPU; without them the library raises an error
-GPU_KERNELS = ("fla", "causal_conv1d")
 # The proof runs on this many tokens of each of three rows: longer than the convolution, not a multiple of any chunk
 PROOF_TOKENS = (45, 70, 101)
 PROOF_ROWS = sum(PROOF_TOKENS)
 # bfloat16 rounds to 1 part in 256, and other shapes sum in another order: 0.5 % was seen on the embedded base. State or
 # attention that leaks from one row into the next gave 7 to 14 % in logits and 18 to 26 % in gradients there.
 TOLERANCE = 0.03
+# In a deep model rounding grows from layer to layer, so more is allowed where the model itself was seen to round more:
+# 5 % in logits, 7 % in gradients on 64 layers of random weights.
+ROUNDINGS = 2.0
 # Equal shapes sum in one order: on a CPU a row is the same to the bit whatever stands before it. A model whose state
 # matters little hides a leak below TOLERANCE, but not below this.
 ISOLATION_TOLERANCE = 1e-4
@@ -54,18 +54,22 @@ def packed_inputs(rows: Sequence[TokenPair], *, device: Any = "cpu") -> dict[str
 class PackingProof:
     """How far packed rows are from separate ones, and how much the last row moves when those before it change.
 
-    Norms of the difference, as shares of the norm: of logits, and of the gradients of all factors.
+    Norms of the difference, as shares of the norm: of logits, and of the gradients of all factors. The rounding is what
+    separate rows differ by when only the shapes change: tokens are put after them, where a causal model never looks.
     """
 
     logits: float
     gradients: float
+    rounding_logits: float
+    rounding_gradients: float
     moved_logits: float
     moved_gradients: float
 
     @property
     def problem(self) -> str:
         """What is beyond that which rounding explains, "" when nothing is."""
-        if max(self.logits, self.gradients) > TOLERANCE:
+        pairs = ((self.logits, self.rounding_logits), (self.gradients, self.rounding_gradients))
+        if any(found > max(TOLERANCE, ROUNDINGS * rounding) for found, rounding in pairs):
             return (
                 f"packed rows differ from separate ones by {self.logits:.1%} (logits), {self.gradients:.1%} (gradients)"
             )
@@ -84,10 +88,6 @@ def packing_problem(model: Any, family: Family, rows: Sequence[TokenPair]) -> st
     """
     if isinstance(family.packing, Unsupported):
         return family.packing.reason
-    device = next(model.parameters()).device
-    missing = [name for name in GPU_KERNELS if find_spec(name) is None]
-    if device.type == "cuda" and "linear_attention" in family.layer_targets and missing:
-        return f"the packages {', '.join(missing)}, which reset the recurrent state at a row's end, are not installed"
     return prove_packing(model, proof_rows(rows)).problem
 
 
@@ -109,22 +109,32 @@ def prove_packing(model: Any, rows: Sequence[TokenPair]) -> PackingProof:
     model.eval()
     try:
         apart = [_run(model, [row]) for row in rows]
+        longer = [_run(model, [([*ids, *ids], [*wanted, *[IGNORED] * len(ids)])]) for ids, wanted in rows]
         together, gradients = _run(model, rows)
         before, after = _run(model, [*silent, last]), _run(model, [*changed, last])
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
-    summed = {name: sum(found[name] for _, found in apart) for name in gradients}
+    parts, summed = [logits for logits, _ in apart], _summed(apart)
     size = len(last[0])
     return PackingProof(
-        logits=_share([together], [torch.cat([logits for logits, _ in apart])]),
+        logits=_share([together], [torch.cat(parts)]),
         gradients=_share(gradients.values(), summed.values()),
+        rounding_logits=_share([found[: len(ids)] for (found, _), (ids, _) in zip(longer, rows, strict=True)], parts),
+        rounding_gradients=_share(_summed(longer).values(), summed.values()),
         moved_logits=_share([after[0][-size:]], [before[0][-size:]]),
         moved_gradients=_share(after[1].values(), before[1].values()),
     )
 
 
-def _run(model: Any, rows: Sequence[TokenPair]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+Run = tuple[torch.Tensor, Mapping[str, torch.Tensor]]
+
+
+def _summed(runs: Sequence[Run]) -> dict[str, torch.Tensor]:
+    return {name: torch.stack([found[name] for _, found in runs]).sum(0) for name in runs[0][1]}
+
+
+def _run(model: Any, rows: Sequence[TokenPair]) -> Run:
     """Logits (tokens, vocabulary) of rows as one sequence, and the gradient of the summed loss by parameter."""
     model.zero_grad(set_to_none=True)
     inputs = packed_inputs(rows, device=next(model.parameters()).device)

@@ -51,6 +51,7 @@ class ResolvedBase(Section):
     quantization: Quantization
     keep_16bit: tuple[str, ...]
     embedding_on_host: bool = False
+    cache: bool = True
 
 
 class ResolvedLora(Section):
@@ -78,8 +79,11 @@ class ResolvedRecipe(Section):
     origins: tuple[ValueOrigin, ...]
 
     def digest(self) -> str:
-        """SHA-256 over the values, not their origins: two spellings of one recipe are equal."""
-        return digest_json(self.model_dump(mode="json", exclude={"origins"}))
+        """SHA-256 over the values, not their origins: two spellings of one recipe are equal.
+
+        What the base is read from changes nothing that is learned, so base.cache is left out.
+        """
+        return digest_json(self.model_dump(mode="json", exclude={"origins": True, "base": {"cache"}}))
 
 
 def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
@@ -99,6 +103,7 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
             quantization=recipe.base.quantization,
             keep_16bit=family.keep_16bit,
             embedding_on_host=recipe.base.embedding_on_host,
+            cache=recipe.base.cache,
         ),
         "data": recipe.data,
         "lora": ResolvedLora(

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from finetune.contracts.adapter import Quantization
 
 EMBEDDED_BASE = "embedded"
+# On one card this takes years; it bounds the memory of the order of rows
+MAX_TOKEN_BUDGET = 10**11
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -25,6 +27,9 @@ class BaseSection(Section):
     )
     embedding_on_host: bool = Field(
         default=False, description="Keep the embedding in host memory: rows' vectors are gathered there. GPU only."
+    )
+    cache: bool = Field(
+        default=True, description="Keep a 4-bit copy of a base above 4 GB in the home, for the next start."
     )
 
 
@@ -81,9 +86,18 @@ class TrainSection(Section):
     schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="Shape after the warm-up.")
     warmup_share: Share = Field(default=0.03, description="Share of the steps over which the rate rises from 0.")
     epochs: float = Field(
-        default=1.0, gt=0, le=100, description="Passes over the rows; max_steps wins where both are set."
+        default=1.0, gt=0, le=100, description="Passes over the rows, where neither max_steps nor token_budget is set."
     )
-    max_steps: int | None = Field(default=None, ge=1, description="Optimiser steps. None: as epochs says.")
+    max_steps: int | None = Field(
+        default=None, ge=1, description="Optimiser steps; rows begin again as often as it takes. None: as epochs says."
+    )
+    token_budget: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_TOKEN_BUDGET,
+        description="Tokens to read, padding not counted: the step that reaches it is the last; rows begin again as "
+        "often as it takes. None: as epochs says. Not with max_steps.",
+    )
     micro_batch: int = Field(
         default=1,
         ge=1,
@@ -114,6 +128,23 @@ class TrainSection(Section):
     save_every_steps: int = Field(default=50, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest checkpoints that stay on disk.")
     log_every_steps: int = Field(default=5, ge=1)
+    evaluate_every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between looks at the held-out sample. None: one before the first step, one after the last.",
+    )
+    evaluate_tokens: int = Field(
+        default=8192,
+        ge=256,
+        le=1_000_000,
+        description="Tokens of the held-out sample: whole rows until so many are there. More tell finer differences.",
+    )
+    stop_after_worse: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after so many looks in a row that are no better than the best in bits per byte, and export "
+        "the adapter of the best one. None: train to the end and export what is there.",
+    )
 
     @model_validator(mode="after")
     def _passes_divide(self) -> Self:
@@ -131,6 +162,20 @@ class TrainSection(Section):
     def _offload_needs_checkpoints(self) -> Self:
         if self.activation_offload and not self.activation_checkpointing:
             raise ValueError("activation_offload keeps what activation_checkpointing saves, and that is switched off")
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_needs_looks(self) -> Self:
+        if self.stop_after_worse is not None and self.evaluate_every_steps is None:
+            raise ValueError("stop_after_worse counts looks at the held-out sample: set evaluate_every_steps too")
+        return self
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.token_budget is not None and self.max_steps is not None:
+            raise ValueError("token_budget and max_steps both say when training ends: set one of them")
+        if self.token_budget is not None and self.epochs != 1:
+            raise ValueError("token_budget and epochs both say when training ends: set one of them")
         return self
 
 
@@ -151,6 +196,11 @@ class TrackSection(Section):
     """Where the run is recorded."""
 
     experiment: str = Field(default="finetune", min_length=1, max_length=200, description="MLflow experiment.")
+    server: str | None = Field(
+        default=None,
+        pattern=r"^https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?/?$",
+        description="Address of MLflow's server on this machine. None: the home's own store.",
+    )
     adapter_name: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

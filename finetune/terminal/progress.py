@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
 LINE_INTERVAL_SECONDS = 10.0
 BAR_INTERVAL_SECONDS = 0.1
 BAR_WIDTH = 24
+SHOWN_BYTES = 10**9
 
 
 class Progress:
@@ -47,6 +50,11 @@ class Progress:
         if time.monotonic() - self._shown_at >= interval:
             self._show()
 
+    def tell(self, text: str) -> None:
+        """Print a line that stays, above the bar where there is one."""
+        self._stream.write(("\r\x1b[K" if self._live else "") + text + "\n")
+        self._show()
+
     def advance(self, steps: int = 1, detail: str = "") -> None:
         """update by a number of steps more."""
         self.update(self.done + steps, detail)
@@ -79,6 +87,26 @@ class Progress:
         if self.total and fresh > 0 and self.done < self.total:
             return f"{format_seconds(elapsed / fresh * (self.total - self.done))} left"
         return format_seconds(elapsed)
+
+
+@contextmanager
+def byte_progress(label: str, total: int, *, least: int = SHOWN_BYTES) -> Iterator[Callable[[int], None]]:
+    """Progress of reading total bytes, in MB; yields what takes the number of bytes read since the last call.
+
+    Nothing is shown below least bytes, which are read in a moment.
+    """
+    if total < least:
+        yield lambda count: None
+        return
+    done = 0
+    with Progress(f"{label}, MB", round(total / 1e6)) as progress:
+
+        def seen(count: int) -> None:
+            nonlocal done
+            done += count
+            progress.update(round(done / 1e6))
+
+        yield seen
 
 
 def format_seconds(seconds: float) -> str:

@@ -16,22 +16,32 @@ from finetune.terminal.output import note
 from finetune.tracking.base import RunCard, RunStatus
 from finetune.tracking.card import dataset_name, dataset_profile, dataset_source, environment_tags, environment_text
 from finetune.tracking.delivery import Delivery
+from finetune.tracking.home_store import HomeStore
 from finetune.tracking.jsonl import Entry, Journal, Kind, last_kind, parse, to_number
 from finetune.tracking.mlflow_store import MlflowStore
+from finetune.tracking.place import StorePlace
 from finetune.tracking.plots import plot_losses
+from finetune.tracking.server_store import ServerStore
 from finetune.tracking.summary import adapter_text
 
 FINISH_WAIT_SECONDS = 5.0
 ENVIRONMENT_NAME = "environment.txt"
+PARENT_TAG = "mlflow.parentRunId"
 LOSS_PLOT_NAME = "loss.png"
 PLOTS_FOLDER = "plots"
 
 
 class MlflowTracker:
-    """Tracker over `<home>/mlflow.db`, with the artifacts under `<home>/mlartifacts`. One object serves one run."""
+    """Tracker over `<home>/mlflow.db`, with the artifacts under `<home>/mlartifacts`, or over MLflow's server.
 
-    def __init__(self, home: Home, layout: RunLayout) -> None:
+    parent is the tracking run id of the run that this one is shown under, None for one that stands by itself. server is
+    its address; None: where the run was recorded before, at first the home. One object serves one run.
+    """
+
+    def __init__(self, home: Home, layout: RunLayout, *, parent: str | None = None, server: str | None = None) -> None:
+        self._parent = {PARENT_TAG: parent} if parent else {}
         self._home = home
+        self._server = server
         self._layout = layout
         self._journal: Journal | None = None
         self._delivery: Delivery | None = None
@@ -45,14 +55,15 @@ class MlflowTracker:
         journal = Journal(self._layout.journal)
         earlier = list(journal.entries)
         try:
-            store = MlflowStore(self._home, card)
+            place = place_of(self._home, self._server or server_of(earlier))
+            store = MlflowStore(place, card)
             tracking_run_id = store.open(resume or opened_as(earlier))
             confirmed = store.confirmed()
             self._journal, self._delivery = journal, Delivery(store)
             self._delivery.add(*(entry for entry in earlier if entry.number > confirmed and entry.kind != "delivered"))
-            tags = {**environment_tags(), **card.tags}
+            tags = {**environment_tags(), **card.tags, **self._parent}
             self._write("start", _card_document(replace(card, tags=changed_tags(tags, read_card(earlier)))))
-            self._write("opened", {"tracking_run_id": tracking_run_id})
+            self._write("opened", {"tracking_run_id": tracking_run_id, "server": place.server})
             self._delivery.deliver(now=True, wait_seconds=FINISH_WAIT_SECONDS)
             if earlier:
                 store.reopen()
@@ -180,7 +191,7 @@ def replay(home: Home, layout: RunLayout) -> int:
         card = read_card(journal.entries)
         if card is None:
             return 0
-        store = MlflowStore(home, card)
+        store = MlflowStore(place_of(home, server_of(journal.entries)), card)
         store.open(opened_as(journal.entries))
         confirmed = store.confirmed()
         if _died(journal.entries):
@@ -232,6 +243,17 @@ def opened_as(entries: list[Entry]) -> str | None:
     """The tracking run id that a journal's run had last; None when no store was ever opened."""
     found = [str(entry.body["tracking_run_id"]) for entry in entries if entry.kind == "opened"]
     return found[-1] if found else None
+
+
+def server_of(entries: list[Entry]) -> str | None:
+    """The address of the server that a journal's run was recorded at last; None for the home's own store."""
+    found = [entry.body.get("server") for entry in entries if entry.kind == "opened"]
+    return str(found[-1]) if found and found[-1] else None
+
+
+def place_of(home: Home, server: str | None) -> StorePlace:
+    """The server at an address, or the home's own store."""
+    return ServerStore(server) if server else HomeStore(home)
 
 
 def read_card(entries: list[Entry]) -> RunCard | None:

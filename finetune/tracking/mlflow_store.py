@@ -1,22 +1,17 @@
-"""One run in MLflow's SQLite store. The only module that imports mlflow, and only when a store is opened."""
+"""One run in MLflow: what each entry of its journal becomes there, and all runs of a home."""
 
-import fcntl
 import json
-import logging
-import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.contracts.errors import MachineError, PlatformError
-from finetune.contracts.io import disk_errors
 from finetune.contracts.run import Home
 from finetune.tracking.base import RunCard
 from finetune.tracking.delivery import EntryRefused
+from finetune.tracking.home_store import HomeStore
 from finetune.tracking.jsonl import Entry
+from finetune.tracking.place import StorePlace
 
 # mlflow's pages do not show tags that begin with its own name
 RUN_TAG = "mlflow.finetune.run"
@@ -28,106 +23,9 @@ PARAMETERS_PER_CALL = 100
 TAG_CHARACTERS = 8000
 # mlflow would cut longer ones with a warning; the artifact recipe.resolved.json holds them whole
 PARAMETER_CHARACTERS = 6000
-HINT = "Free the disk or repair the file; moving it away starts an empty store, and the journals of runs stay."
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 # What mlflow calls a defect of the request, as against a store that cannot be used now.
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE"})
-
-# No pool: a store that was replaced on disk is then seen by the next call, and no file stays open between calls.
-os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
-# mlflow prints a traceback for each failed statement, and an INFO line for each table it makes.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def store_uri(home: Home) -> str:
-    """The address of a home's SQLite store. Raises MachineError for a path that no such address can hold."""
-    path = str(home.tracking_database.absolute())
-    if any(character in path for character in "?#%"):
-        raise MachineError(f"The tracking store cannot lie at {path}.", "Choose a --home without ?, # or % in it.")
-    return f"sqlite:///{path}"
-
-
-def check_store(home: Home, wait_seconds: float) -> None:
-    """Raise MachineError unless the store's file is whole and can be written within wait_seconds.
-
-    It costs about a millisecond. Without it mlflow would retry for minutes, or make an empty store in silence.
-    """
-    path = home.tracking_database
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=wait_seconds)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("SELECT count(*) FROM experiments").fetchone()
-            connection.rollback()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise MachineError(f"The tracking store {path} cannot be used: {error}.", HINT) from error
-
-
-def open_client(home: Home) -> Any:
-    """An MlflowClient of the home's store, made and brought up to date first. Raises MachineError."""
-    uri = store_uri(home)
-    with disk_errors(home.tracking_database), _one_at_a_time(home):
-        home.tracking_artifacts.mkdir(parents=True, exist_ok=True)
-        fresh = not home.tracking_database.exists()
-        if not fresh:
-            _check_file(home)
-        try:
-            with _store_errors(home):
-                client = _make_client(home, uri)
-        except MachineError:
-            if fresh:
-                home.tracking_database.unlink(missing_ok=True)
-            raise
-    check_store(home, wait_seconds=5.0)
-    return client
-
-
-def _make_client(home: Home, uri: str) -> Any:
-    from mlflow import MlflowClient
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    # made here and not by the client, which would put the default experiment's files into the working folder
-    SqlAlchemyStore(uri, home.tracking_artifacts.absolute().as_uri())
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-@contextmanager
-def _store_errors(home: Home) -> Iterator[None]:
-    """Whatever mlflow or its database layer raises, as the error of a machine that cannot."""
-    try:
-        yield
-    except PlatformError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise MachineError(f"The tracking store {home.tracking_database} cannot be used: {reason}", HINT) from error
-
-
-def _check_file(home: Home) -> None:
-    """Raise MachineError for a file that is no readable SQLite database; mlflow would retry for a minute."""
-    path = home.tracking_database
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise MachineError(f"The tracking store {path} cannot be written.", "Correct its permissions.")
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise MachineError(f"The tracking store {path} cannot be used: {error}.", HINT) from error
-
-
-@contextmanager
-def _one_at_a_time(home: Home) -> Iterator[None]:
-    """Two processes that make the tables at once would both fail."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    with home.tracking_database.with_suffix(".lock").open("a") as stream:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
-        yield
 
 
 @dataclass(frozen=True)
@@ -143,9 +41,10 @@ class RunRecord:
 
 def read_runs(home: Home) -> list[RunRecord]:
     """Every run that this project recorded in the home's store, newest first. Raises MachineError."""
-    client = open_client(home)
+    place = HomeStore(home)
+    client = place.client()
     words = {word: text for text, word in STATUSES.items()}
-    with _store_errors(home):
+    with place.errors():
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         records: list[RunRecord] = []
         token = None
@@ -170,32 +69,33 @@ def read_runs(home: Home) -> list[RunRecord]:
 class MlflowStore:
     """One run in the store. apply may be repeated: what is already there is not recorded twice."""
 
-    def __init__(self, home: Home, card: RunCard) -> None:
-        self._home = home
+    def __init__(self, place: StorePlace, card: RunCard) -> None:
+        self._place = place
         self._card = card
         self._client: Any = None
         self.tracking_run_id = ""
 
     def open(self, known: str | None) -> str:
         """Find the run by its tracking id or by its own id, or make it; returns the tracking run id."""
-        self._client = open_client(self._home)
-        with _store_errors(self._home):
+        self._client = self._place.client()
+        with self._place.errors():
             self.tracking_run_id = self._find(known) or self._create()
+            self._complete_parameters()
         return self.tracking_run_id
 
     def reopen(self) -> None:
         """Set an ended run to running again."""
-        with _store_errors(self._home):
+        with self._place.errors():
             self._client.update_run(self.tracking_run_id, status="RUNNING")
 
     def confirmed(self) -> int:
         """Number of the last journal entry that the store is known to have; 0 for none."""
-        with _store_errors(self._home):
+        with self._place.errors():
             return int(self._client.get_run(self.tracking_run_id).data.tags.get(LINE_TAG, "0"))
 
     def ready(self, wait_seconds: float) -> None:
         """As Store says."""
-        check_store(self._home, wait_seconds)
+        self._place.check(wait_seconds)
 
     def confirm(self, number: int) -> None:
         """As Store says."""
@@ -246,20 +146,25 @@ class MlflowStore:
         return str(found[0].info.run_id) if found else None
 
     def _create(self) -> str:
-        from mlflow.entities import Param
-
         tags = {RUN_TAG: self._card.run_id, "recipe": self._card.recipe_name}
         run = self._client.create_run(self._experiment(), run_name=self._card.run_id, tags=tags)
-        parameters = [Param(key, value[:PARAMETER_CHARACTERS]) for key, value in self._card.parameters.items()]
-        for start in range(0, len(parameters), PARAMETERS_PER_CALL):
-            self._client.log_batch(run.info.run_id, params=parameters[start : start + PARAMETERS_PER_CALL])
         return str(run.info.run_id)
+
+    def _complete_parameters(self) -> None:
+        """Record what the store lacks of the parameters: all for a new run, the rest after a kill between calls."""
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.tracking_run_id).data.params
+        missing = [
+            Param(key, value[:PARAMETER_CHARACTERS]) for key, value in self._card.parameters.items() if key not in known
+        ]
+        for start in range(0, len(missing), PARAMETERS_PER_CALL):
+            self._client.log_batch(self.tracking_run_id, params=missing[start : start + PARAMETERS_PER_CALL])
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._card.experiment)
         if found is None:
-            folder = self._home.tracking_artifacts.absolute() / self._card.experiment.replace("/", "_")
-            place = folder.as_uri()
+            place = self._place.artifact_location(self._card.experiment)
             return str(
                 self._client.create_experiment(self._card.experiment, artifact_location=place, tags=EXPERIMENT_TAGS)
             )

@@ -1,8 +1,14 @@
 """Rows of `finetune runs list`: what each run came to."""
 
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
+from finetune.contracts.errors import RunError
+from finetune.contracts.io import read_model
 from finetune.contracts.run import Home
+from finetune.recipe.resolve import ResolvedRecipe
+from finetune.terminal.output import note
 from finetune.tracking.mlflow import replay_all
 from finetune.tracking.mlflow_store import read_runs
 
@@ -27,13 +33,15 @@ class RunRow:
 
 
 def list_runs(home: Home) -> tuple[RunRow, ...]:
-    """The runs of a home, newest first, after what journals still hold was recorded; none where no store exists.
+    """The runs in a home's own store, newest first, after what journals still hold was recorded.
 
-    Raises MachineError when the store cannot be used.
+    A note counts those that a server has. Raises MachineError when the store cannot be used.
     """
+    replay_all(home)
+    for server, count in servers_of(home).items():
+        note(f"Not shown here: {count} of this home's runs, which MLflow's server at {server} has.")
     if not home.tracking_database.is_file():
         return ()
-    replay_all(home)
     return tuple(
         RunRow(
             run_id=record.run_id,
@@ -48,3 +56,13 @@ def list_runs(home: Home) -> tuple[RunRow, ...]:
         )
         for record in read_runs(home)
     )
+
+
+def servers_of(home: Home) -> Counter[str]:
+    """How many runs of a home each server was named for in their recipes; a damaged recipe counts for none."""
+    found: Counter[str] = Counter()
+    for path in home.runs.glob("*/recipe.resolved.json"):
+        with suppress(RunError):
+            server = read_model(path, ResolvedRecipe, error=RunError, hint="").track.server
+            found.update([server] if server else [])
+    return found

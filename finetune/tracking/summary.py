@@ -54,7 +54,10 @@ def run_summary(
     if training:
         parts.append("#### Training\n\n" + _training(training))
     if adapter:
-        parts.append(f"#### Adapter\n\n`{adapter.adapter_id}`, rank {adapter.rank}, in the artifacts under `adapter/`")
+        step = "" if adapter.step is None else f", of step {adapter.step:,}"
+        parts.append(
+            f"#### Adapter\n\n`{adapter.adapter_id}`, rank {adapter.rank}{step}, in the artifacts under `adapter/`"
+        )
     command = next_command or f"finetune evaluate {run_id}"
     parts.append(f"#### Next\n\n```\n{command}\n```")
     return "\n\n".join(parts) + "\n"

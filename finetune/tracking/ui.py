@@ -17,8 +17,8 @@ from finetune.contracts.run import Home
 from finetune.guard.offline import SWITCHES
 from finetune.terminal.output import note
 from finetune.terminal.signals import on_signals
+from finetune.tracking.home_store import open_client, store_uri
 from finetune.tracking.mlflow import replay_all
-from finetune.tracking.mlflow_store import open_client, store_uri
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000

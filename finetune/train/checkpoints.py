@@ -9,23 +9,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME, FileDigest
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import InputError, MachineError, RunError
-from finetune.contracts.io import digest_file, new_folder, read_model, write_json
+from finetune.contracts.io import digest_file, digest_json, new_folder, read_model, write_json
 from finetune.terminal.output import note
 
 RECORD_NAME = "checkpoint.json"
 HINT = "The checkpoint before it is used instead; remove this folder if you like."
+RANDOM_STATE_NAME = "rng_state.pth"
 # without one of these the library would go on with a fresh optimizer, schedule or random state, and say nothing
 TRAINER_FILES = (
     ADAPTER_WEIGHTS_NAME,
     "optimizer.pt",
     "scheduler.pt",
+    RANDOM_STATE_NAME,
     "trainer_state.json",
 )
 # another version may hold its state otherwise, or round otherwise
@@ -46,16 +48,22 @@ class Subject(Contract):
 class CheckpointRecord(Contract):
     """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned.
 
-    num_processes trained together; each has a random state. libraries are the versions that wrote it, "name version".
+    num_processes trained together; each has a random state. libraries are the versions that wrote it, "name version";
+    seal is the SHA-256 of all else in this record.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     subject: Subject
     step: int = Field(ge=0)
     rows_done: int = Field(ge=0)
     num_processes: int = Field(default=1, ge=1)
     libraries: tuple[str, ...]
     files: tuple[FileDigest, ...]
+    seal: str = ""
+
+    def sealed(self) -> Self:
+        """The record with its seal."""
+        return self.model_copy(update={"seal": digest_json(self.model_dump(mode="json", exclude={"seal"}))})
 
 
 @dataclass(frozen=True)
@@ -68,27 +76,38 @@ class Checkpoint:
 
 def random_state_name(rank: int, num_processes: int) -> str:
     """The file of a process' random state, by the library's names."""
-    return "rng_state.pth" if num_processes == 1 else f"rng_state_{rank}.pth"
+    return RANDOM_STATE_NAME if num_processes == 1 else f"rng_state_{rank}.pth"
 
 
 def needed_files(num_processes: int) -> tuple[str, ...]:
     """Names of the files that a checkpoint of so many processes must hold."""
-    return (*TRAINER_FILES, *(random_state_name(rank, num_processes) for rank in range(num_processes)))
+    shared = (name for name in TRAINER_FILES if name != RANDOM_STATE_NAME)
+    return (*shared, *(random_state_name(rank, num_processes) for rank in range(num_processes)))
 
 
 class CheckpointStore:
     """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay.
 
-    needs are the files that a checkpoint must hold, None: all that num_processes training processes go on from.
+    needs are the files that a checkpoint must hold, needed_files(num_processes) at least where it is trained from;
+    companion gives the step of another checkpoint that must stay as long as that of a step does, None where there is
+    none.
     """
 
     def __init__(
-        self, root: Path, subject: Subject, *, keep: int, needs: Sequence[str] | None = None, num_processes: int = 1
+        self,
+        root: Path,
+        subject: Subject,
+        *,
+        keep: int,
+        needs: Sequence[str] | None = None,
+        companion: Callable[[int], int | None] = lambda step: None,
+        num_processes: int = 1,
     ) -> None:
         self.root = root
         self.subject = subject
         self._keep = keep
         self._needs = frozenset(needed_files(num_processes) if needs is None else needs)
+        self._companion = companion
         self._num_processes = num_processes
 
     def save(self, step: int, *, rows_done: int, write: Callable[[Path], None]) -> Path:
@@ -97,7 +116,7 @@ class CheckpointStore:
         Raises MachineError when the disk is full or has less room than the checkpoint before took; those that were
         there stay.
         """
-        target = self.root / f"step-{step:06d}"
+        target = self._folder(step)
         self._clear_scratch()
         self._check_room()
         with new_folder(target) as scratch:
@@ -113,10 +132,13 @@ class CheckpointStore:
                     for path in sorted(scratch.iterdir())
                 ),
             )
-            write_json(scratch / RECORD_NAME, record)
-        for old in self._folders()[: -self._keep]:
-            shutil.rmtree(old)
+            write_json(scratch / RECORD_NAME, record.sealed())
+        self._rotate()
         return target
+
+    def at(self, step: int) -> Checkpoint | None:
+        """The checkpoint of step, as newest would give it; None with a note when it is damaged or gone."""
+        return self._whole(self._folder(step), "The next best is taken.")
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole and belongs to this run, None when there is none.
@@ -124,14 +146,29 @@ class CheckpointStore:
         One that is damaged is passed over with a note. Raises RunError for one made from another base, dataset or
         recipe, or by another number of processes: going on from it would mix two runs.
         """
-        for folder in reversed(self._folders()):
-            try:
-                return Checkpoint(folder, self._read(folder))
-            except InputError as error:
-                if isinstance(error, RunError):
-                    raise
-                note(f"{error.message} {HINT}")
+        whole = (self._whole(folder, HINT) for folder in reversed(self._folders()))
+        return next((found for found in whole if found), None)
+
+    def _whole(self, folder: Path, instead: str) -> Checkpoint | None:
+        try:
+            return Checkpoint(folder, self._read(folder))
+        except InputError as error:
+            if isinstance(error, RunError):
+                raise
+            note(f"{error.message} {instead}")
         return None
+
+    def _folder(self, step: int) -> Path:
+        return self.root / folder_name(step)
+
+    def _rotate(self) -> None:
+        """Delete all but the newest, and what those need."""
+        folders = self._folders()
+        newest = folders[-self._keep :]
+        needed = {self._companion(int(folder.name.removeprefix("step-"))) for folder in newest}
+        for old in folders[: -self._keep]:
+            if old not in {self._folder(step) for step in needed if step is not None}:
+                shutil.rmtree(old)
 
     def _clear_scratch(self) -> None:
         """Delete what a killed process had begun to write."""
@@ -158,11 +195,9 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
-        if record.num_processes != self._num_processes:
-            raise RunError(
-                f"{folder} was written by {record.num_processes} processes; here are {self._num_processes}.",
-                "Go on with train.num_processes as it was; or start a new run: finetune train RECIPE",
-            )
+        if record.seal != record.sealed().seal or folder.name != folder_name(record.step):
+            raise DamagedCheckpoint(f"{folder / RECORD_NAME} was altered.", HINT)
+        self._check_number(record, folder)
         for name in sorted(self._needs - {entry.name for entry in record.files}):
             raise DamagedCheckpoint(f"{folder} holds no {name}.", HINT)
         for entry in record.files:
@@ -171,6 +206,17 @@ class CheckpointStore:
                 raise DamagedCheckpoint(f"{path} is missing.", HINT)
             if path.stat().st_size != entry.bytes or digest_file(path) != entry.sha256:
                 raise DamagedCheckpoint(f"{path} was cut short or altered.", HINT)
+        self._check_origin(record, folder)
+        return record
+
+    def _check_number(self, record: CheckpointRecord, folder: Path) -> None:
+        if record.num_processes != self._num_processes:
+            raise RunError(
+                f"{folder} was written by {record.num_processes} processes; here are {self._num_processes}.",
+                "Go on with train.num_processes as it was; or start a new run: finetune train RECIPE",
+            )
+
+    def _check_origin(self, record: CheckpointRecord, folder: Path) -> None:
         for name, expected in self.subject.model_dump().items():
             found = getattr(record.subject, name)
             if found != expected:
@@ -184,7 +230,11 @@ class CheckpointStore:
                     f"{folder} was written by {was}; here is {now}.",
                     f"Install {was.replace(' ', '==')} and go on; or start a new run: finetune train RECIPE",
                 )
-        return record
+
+
+def folder_name(step: int) -> str:
+    """What the folder of the checkpoint after step is called."""
+    return f"step-{step:06d}"
 
 
 def installed() -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from finetune.render.rows import Renderer, TokenRow
 from finetune.terminal.progress import Progress
 from finetune.train.order import RowOrder, plan_order
 
-# Two looks at the held-out split frame the training curve; the verdict is left to `finetune evaluate`.
-HELDOUT_TOKENS = 8192
+# Rows drawn for the held-out sample: as many as short rows need, and some for those that do not fit
 HELDOUT_CANDIDATES = 512
+SHORT_ROW_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,12 @@ def prepare_rows(dataset: OpenDataset, tokenizer: Any, family: Family, *, resolv
             f"{dataset.folder} has no row to learn from in the tasks {', '.join(wanted)}.",
             "See `finetune data stats`; raise data.max_tokens, or give another task a weight in data.tasks.",
         )
-    heldout = heldout_rows(dataset, tokenizer, family, data=resolved.data)
+    heldout = heldout_rows(dataset, tokenizer, family, data=resolved.data, num_tokens=resolved.train.evaluate_tokens)
+    if not heldout and resolved.train.evaluate_every_steps is not None:
+        raise DatasetError(
+            f"train.evaluate_every_steps looks at held-out rows, and {dataset.folder} holds none that fit.",
+            "Leave train.evaluate_every_steps and train.stop_after_worse out, or build a dataset that holds rows out.",
+        )
     return PreparedRows(train=tuple(train), heldout=heldout, reasons=renderer.reasons())
 
 
@@ -79,6 +84,17 @@ def order_rows(rows: Sequence[TokenRow], resolved: ResolvedRecipe, *, packed: bo
     )
 
 
+def num_weighted_rows(rows: Sequence[TokenRow], tasks: TaskWeights) -> float:
+    """Rows of one epoch, each as often as its task's weight says."""
+    weights = task_weights(tasks)
+    return sum(weights[row.task] for row in rows)
+
+
+def reason_text(row: ReasonCount) -> str:
+    """A line about what was cropped, split or dropped."""
+    return f"  {row.count:,} x {row.reason}"
+
+
 def row_lengths(rows: Sequence[TokenRow]) -> list[int]:
     """Tokens of each row."""
     return [len(row.input_ids) for row in rows]
@@ -89,27 +105,31 @@ def task_weights(section: TaskWeights) -> Mapping[Task, float]:
     return {task: float(getattr(section, task.value)) for task in Task}
 
 
-def heldout_rows(dataset: OpenDataset, tokenizer: Any, family: Family, *, data: DataSection) -> tuple[TokenRow, ...]:
-    """About HELDOUT_TOKENS tokens of held-out rows of the tasks that are learned, drawn by the digest of their id.
+def heldout_rows(
+    dataset: OpenDataset, tokenizer: Any, family: Family, *, data: DataSection, num_tokens: int
+) -> tuple[TokenRow, ...]:
+    """Held-out rows of the tasks that are learned, drawn by the digest of their id until they have num_tokens or more.
 
-    Empty where the dataset holds nothing out.
+    Empty where the dataset holds nothing out. The verdict is left to `finetune evaluate`.
     """
     wanted = [task for task, weight in task_weights(data.tasks).items() if weight > 0]
     renderer = Renderer(tokenizer, family, data.max_tokens)
     rows: list[TokenRow] = []
-    num_tokens = 0
-    for example in _by_digest(dataset.examples(Split.HELDOUT, wanted)):
-        if num_tokens >= HELDOUT_TOKENS:
+    found = 0
+    for example in _by_digest(
+        dataset.examples(Split.HELDOUT, wanted), HELDOUT_CANDIDATES + num_tokens // SHORT_ROW_TOKENS
+    ):
+        if found >= num_tokens:
             break
         row = renderer.row(example)
         if row is not None:
             rows.append(row)
-            num_tokens += len(row.input_ids)
+            found += len(row.input_ids)
     return tuple(rows)
 
 
-def _by_digest(examples: Iterable[Example]) -> list[Example]:
-    return heapq.nsmallest(HELDOUT_CANDIDATES, examples, key=lambda example: digest_text(example.id))
+def _by_digest(examples: Iterable[Example], limit: int) -> list[Example]:
+    return heapq.nsmallest(limit, examples, key=lambda example: digest_text(example.id))
 
 
 @dataclass(frozen=True)

@@ -57,19 +57,41 @@ def plan_order(
     """
     assert lengths and len(lengths) == len(weights)
     mixer = random.Random(f"{section.seed}:batches")  # noqa: S311
-    if pass_tokens is not None:
-        passes = _packs(lengths, weights, section, pass_tokens=pass_tokens, mixer=mixer)
-        return RowOrder(passes, section.accumulation, packed=True)
-    rows_per_step = section.micro_batch * section.accumulation
-    wanted = None if section.max_steps is None else section.max_steps * rows_per_step
-    stream = list(_stream(weights, section, wanted))
-    window = rows_per_step * WINDOW_STEPS
-    groups = [
-        group
-        for start in range(0, len(stream), window)
-        for group in _group(stream[start : start + window], lengths, section.micro_batch, mixer)
-    ]
-    return RowOrder(tuple(groups), section.accumulation)
+    if pass_tokens is None:
+        passes = _padded(lengths, weights, section, mixer=mixer)
+    else:
+        passes = _packed(lengths, weights, section, pass_tokens=pass_tokens, mixer=mixer)
+    return RowOrder(tuple(_until_end(passes, lengths, section)), section.accumulation, packed=pass_tokens is not None)
+
+
+def _until_end(
+    passes: Iterator[tuple[int, ...]], lengths: Sequence[int], section: TrainSection
+) -> Iterator[tuple[int, ...]]:
+    """What the recipe's steps or tokens allow of the passes; the step that reaches the budget is still whole."""
+    wanted = None if section.max_steps is None else section.max_steps * section.accumulation
+    budget = float("inf") if section.token_budget is None else section.token_budget
+    num_tokens = 0
+    for place, rows in enumerate(islice(passes, wanted)):
+        if num_tokens >= budget and place % section.accumulation == 0:
+            return
+        num_tokens += sum(lengths[index] for index in rows)
+        yield rows
+
+
+def ends_by(section: TrainSection) -> str:
+    """The values of the recipe that end training, "train.max_steps=64"."""
+    names = [name for name in ("max_steps", "token_budget") if getattr(section, name) is not None]
+    text = ", ".join(f"train.{name}={getattr(section, name):,}" for name in names or ["epochs"])
+    if section.stop_after_worse is None:
+        return text
+    return f"{text}, or after train.stop_after_worse={section.stop_after_worse} looks that are no better"
+
+
+def _endless(section: TrainSection) -> TrainSection:
+    """The section without an end of its rows, where steps or tokens end training instead of epochs."""
+    if section.max_steps is None and section.token_budget is None:
+        return section
+    return section.model_copy(update={"epochs": float("inf")})
 
 
 def _stream(weights: Sequence[float], section: TrainSection, wanted: int | None) -> Iterator[int]:
@@ -107,21 +129,26 @@ def _group(
     return [*batches, tuple(ordered[whole:])] if whole < len(ordered) else batches
 
 
-def _packs(
+def _padded(
+    lengths: Sequence[int], weights: Sequence[float], section: TrainSection, *, mixer: random.Random
+) -> Iterator[tuple[int, ...]]:
+    rows_per_step = section.micro_batch * section.accumulation
+    wanted = None if section.max_steps is None else section.max_steps * rows_per_step
+    stream = _stream(weights, _endless(section), wanted)
+    while rows := list(islice(stream, rows_per_step * WINDOW_STEPS)):
+        yield from _group(rows, lengths, section.micro_batch, mixer)
+
+
+def _packed(
     lengths: Sequence[int], weights: Sequence[float], section: TrainSection, *, pass_tokens: int, mixer: random.Random
-) -> tuple[tuple[int, ...], ...]:
+) -> Iterator[tuple[int, ...]]:
     assert max(lengths) <= pass_tokens
-    wanted = None if section.max_steps is None else section.max_steps * section.accumulation
-    # with a number of steps the rows have no end; what fills the passes is taken
-    endless = section.model_copy(update={"epochs": float("inf")}) if wanted is not None else section
-    stream = _stream(weights, endless, None)
-    window = section.accumulation * WINDOW_STEPS * pass_tokens
-    passes: list[tuple[int, ...]] = []
-    while (wanted is None or len(passes) < wanted) and (rows := list(_take(stream, lengths, window))):
+    # with a number of steps or tokens the rows have no end; what fills the passes is taken
+    stream = _stream(weights, _endless(section), None)
+    while rows := list(_take(stream, lengths, section.accumulation * WINDOW_STEPS * pass_tokens)):
         packs = pack(rows, lengths, pass_tokens=pass_tokens)
         mixer.shuffle(packs)
-        passes += packs
-    return tuple(passes[:wanted])
+        yield from packs
 
 
 def _take(stream: Iterator[int], lengths: Sequence[int], num_tokens: int) -> Iterator[int]:

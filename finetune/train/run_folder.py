@@ -23,6 +23,8 @@ def find_run(home: Home, run: str) -> RunLayout:
     for folder in (home.runs / run, Path(run)):
         if run and (folder / "run.json").is_file():
             return RunLayout(folder.resolve())
+    if run and RunLayout(home.runs / run).sweep.is_file():
+        raise RunError(f"{run} is a sweep, which has several runs.", f"Name one of them, such as {run}-1.")
     raise RunError(f"There is no run {run} in {home.runs}.", HINT)
 
 

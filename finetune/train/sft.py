@@ -6,11 +6,11 @@ from typing import Any
 
 from finetune.adapters.export import AdapterOrigin, publish_adapter, write_adapter
 from finetune.contracts.adapter import AdapterManifest
-from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME, Contract, ReasonCount
+from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME
 from finetune.contracts.errors import RunError
 from finetune.contracts.io import disk_errors, sole_writer, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
-from finetune.families.tokens import Unsupported
+from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach
 from finetune.model.packed import PROOF_ROWS, packing_problem
@@ -18,21 +18,24 @@ from finetune.model.quiet import quiet_libraries
 from finetune.model.scoring import row_losses
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.render.dataset import OpenDataset, open_dataset
-from finetune.terminal.output import note, table
+from finetune.terminal.output import note
 from finetune.terminal.progress import Progress
 from finetune.tracking.base import RunStatus, Tracker
 from finetune.tracking.card import DATA_REPORT, DATASET_FOLDER, run_card
 from finetune.tracking.summary import TrainingFigures, run_summary
-from finetune.train.checkpoints import Checkpoint, CheckpointStore, Subject
+from finetune.train.checkpoints import Checkpoint, CheckpointStore, Subject, needed_files
 from finetune.train.data import (
+    HeldoutLoss,
     PreparedRows,
     dataset_folder,
     heldout_loss,
     order_rows,
     prepare_rows,
+    reason_text,
     row_lengths,
 )
 from finetune.train.interrupt import stop_on_signal
+from finetune.train.looks import LOOKS_NAME, Looks, choose_weights
 from finetune.train.order import RowOrder
 from finetune.train.ranks import ALONE, Ranks
 from finetune.train.reporting import Reporter
@@ -55,6 +58,11 @@ def train(
     KeyboardInterrupt. Of several ranks, each calls this, and the leader alone writes. Raises PlatformErrors for all
     that is wrong with recipe, base, dataset, run or disk.
     """
+    if resolved.train.num_processes != ranks.size:
+        raise RunError(
+            f"The recipe asks for {resolved.train.num_processes} processes, and {ranks.size} would train.",
+            "Start it with: finetune train RECIPE",
+        )
     if not ranks.leads:
         return _work(_follow(home, tracker, resumed=resume is not None, ranks=ranks))
     if resume is None:
@@ -92,61 +100,6 @@ def _work(job: "_Job") -> RunState:
         raise
     job.close("finished", adapter_id=adapter_id)
     return job.run.state
-
-
-class DryRun(Contract):
-    """What a recipe would do. counts are rows by task; num_rows and num_tokens are what training would read.
-
-    A row that is read twice counts twice; padding is left out.
-    """
-
-    counts: dict[str, int]
-    num_heldout: int
-    num_rows: int
-    num_tokens: int
-    num_loss_tokens: int
-    num_steps: int
-    num_trainable: int
-    reasons: tuple[ReasonCount, ...]
-
-    def text(self) -> str:
-        """The forecast as a table, then what would be cropped, split or dropped."""
-        rows = [(f"rows to learn from, {task}", f"{count:,}") for task, count in self.counts.items()]
-        rows += [
-            ("rows held out, in the sample", f"{self.num_heldout:,}"),
-            ("steps", f"{self.num_steps:,}"),
-            ("tokens read", f"{self.num_tokens:,}"),
-            ("tokens learned", f"{self.num_loss_tokens:,}"),
-            ("trainable parameters", f"{self.num_trainable:,}"),
-        ]
-        return "\n".join([table(rows), *(_reason_text(row) for row in self.reasons)])
-
-
-def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
-    """Check recipe, dataset and base, render all rows, and count; no weights are loaded and home is not written to."""
-    from finetune.families.registry import family_for
-    from finetune.model.loading import load_tokenizer
-    from finetune.model.lora import count_trainable
-
-    dataset = open_dataset(dataset_folder(resolved))
-    base = Path(resolved.base.path)
-    family = family_for(resolved.base.model_type)
-    tokenizer = load_tokenizer(base)
-    family = family.for_tokenizer(tokenizer)
-    num_trainable = count_trainable(base, resolved.lora)
-    rows = prepare_rows(dataset, tokenizer, family, resolved=resolved)
-    packed = resolved.train.packing and not isinstance(family.packing, Unsupported)
-    order = order_rows(rows.train, resolved, packed=packed)
-    return DryRun(
-        counts=rows.counts(),
-        num_heldout=len(rows.heldout),
-        num_rows=len(order.indices),
-        num_tokens=sum(order.step_tokens(row_lengths(rows.train))),
-        num_loss_tokens=sum(rows.train[index].num_loss_tokens for index in order.indices),
-        num_steps=order.num_steps,
-        num_trainable=num_trainable,
-        reasons=rows.reasons,
-    )
 
 
 def _new_layout(resolved: ResolvedRecipe, home: Home, run_id: str) -> tuple[RunLayout, OpenDataset]:
@@ -227,15 +180,22 @@ class _Job:
         section = self.resolved.base
         note(f"Run {self.run.state.run_id}: loading {section.path} ({section.quantization})")
         base = load_base(
-            Path(section.path), quantization=section.quantization, embedding_on_host=section.embedding_on_host
+            Path(section.path),
+            quantization=section.quantization,
+            embedding_on_host=section.embedding_on_host,
+            copies=BaseCopies(self.home.bases) if section.cache else None,
         )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
-        _tell_reasons(rows.reasons)
+        for row in rows.reasons:
+            note(reason_text(row))
         model = attach(base, self.resolved.lora, seed=self.resolved.train.seed)
         order = order_rows(rows.train, self.resolved, packed=self._packs(model, base, rows))
         self.run.update(steps_total=order.num_steps, packed=order.packed)
-        figures = self._train(model, base, rows, order=order)
-        self._look_at_heldout(model, base, rows, step=order.num_steps)
+        looks = self._looks(model, base, rows)
+        store = self._store(base, looks)
+        figures = self._train(model, base, rows, order=order, looks=looks, store=store)
+        chosen = choose_weights(model, looks, store, steps_done=self.run.state.steps_done)
+        self.run.update(adapter_step=chosen.step, bits_per_byte=chosen.bits_per_byte)
         if not self.ranks.leads:
             return None
         manifest = self._export(model, base)
@@ -260,12 +220,27 @@ class _Job:
             )
         return packed
 
-    def _train(self, model: Any, base: LoadedBase, rows: PreparedRows, *, order: RowOrder) -> TrainingFigures | None:
-        store = self._store(base)
+    def _train(
+        self,
+        model: Any,
+        base: LoadedBase,
+        rows: PreparedRows,
+        *,
+        order: RowOrder,
+        looks: Looks,
+        store: CheckpointStore,
+    ) -> TrainingFigures | None:
         checkpoint = self.ranks.share(store.newest() if self.resumed and self.ranks.leads else None)
         start_at = self._start_at(checkpoint)
-        if start_at == 0:
-            self._look_at_heldout(model, base, rows, step=0)
+        if checkpoint is None:
+            looks.look(0)
+            self.run.update(bits_per_byte_before=looks.before)
+        else:
+            looks.restore(checkpoint.folder)
+        if looks.stopped:
+            # an earlier process came to the end of training, but not to that of the export
+            self.run.update(steps_done=start_at)
+            return None
         with (
             quiet_libraries(),
             stop_on_signal() as stop,
@@ -274,6 +249,7 @@ class _Job:
             # Importing trl is loud, and it is the last thing that is needed
             from finetune.train.trl_bridge import LoopParts, build_trainer, run_loop
 
+            looks.tell = progress.tell
             reporter = Reporter(
                 self.tracker,
                 progress,
@@ -288,23 +264,31 @@ class _Job:
                 order=order,
                 section=self.resolved.train,
                 device=base.device,
-                parts=LoopParts(store=store, watcher=reporter, stop=stop, ranks=self.ranks),
+                parts=LoopParts(store=store, watcher=reporter, stop=stop, looks=looks, ranks=self.ranks),
             )
             steps_done = run_loop(trainer, checkpoint)
+        looks.tell = note
         self.run.update(steps_done=steps_done)
-        if steps_done < order.num_steps:
+        if steps_done < order.num_steps and not looks.stopped:
             raise KeyboardInterrupt
         return reporter.figures(steps_done)
 
-    def _store(self, base: LoadedBase) -> CheckpointStore:
+    def _store(self, base: LoadedBase, looks: Looks) -> CheckpointStore:
         subject = Subject(
             run_id=self.run.state.run_id,
             base=base.identity.digest,
             dataset=self.run.state.dataset_digest,
             recipe=self.resolved.digest(),
         )
-        keep, folder = self.resolved.train.keep_checkpoints, self.run.layout.checkpoints
-        return CheckpointStore(folder, subject, keep=keep, num_processes=self.ranks.size)
+        section, needs = self.resolved.train, needed_files(self.ranks.size)
+        return CheckpointStore(
+            self.run.layout.checkpoints,
+            subject,
+            keep=section.keep_checkpoints,
+            needs=needs if section.stop_after_worse is None else (*needs, LOOKS_NAME),
+            companion=looks.best_step,
+            num_processes=self.ranks.size,
+        )
 
     def _start_at(self, checkpoint: Checkpoint | None) -> int:
         if checkpoint is not None:
@@ -314,15 +298,16 @@ class _Job:
             note("There is no whole checkpoint: starting again from the first step.")
         return 0
 
-    def _look_at_heldout(self, model: Any, base: LoadedBase, rows: PreparedRows, *, step: int) -> None:
-        if not rows.heldout:
-            return
+    def _looks(self, model: Any, base: LoadedBase, rows: PreparedRows) -> Looks:
         pairs = [(row.input_ids, row.labels) for row in rows.heldout]
         batch_rows = self.resolved.evaluate.batch_rows
-        losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
-        found = heldout_loss(rows.heldout, losses)
-        note(f"Held-out sample at step {step}: {found.bits_per_byte:.3f} bits per byte, loss {found.loss:.3f}")
-        self.tracker.metrics(step, {"eval/loss": found.loss, "eval/bits_per_byte": found.bits_per_byte})
+
+        def score() -> HeldoutLoss:
+            losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
+            # one figure for all: they must agree when to stop
+            return self.ranks.share(heldout_loss(rows.heldout, losses))
+
+        return Looks(score if pairs else None, self.resolved.train, self.tracker)
 
     def _export(self, model: Any, base: LoadedBase) -> AdapterManifest:
         origin = AdapterOrigin(
@@ -330,6 +315,7 @@ class _Job:
             run_id=self.run.state.run_id,
             dataset=self.run.state.dataset_digest,
             recipe=self.resolved.digest(),
+            step=self.run.state.adapter_step,
             visibility=tuple(sorted({source.visibility for source in self.dataset.manifest.sources})),
         )
         folder = self.run.layout.adapter
@@ -362,12 +348,3 @@ def pad_token(tokenizer: Any) -> int:
     """The id that fills a batch on the right; any will do where the mask is 0, so the end token serves without one."""
     found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return int(found or 0)
-
-
-def _tell_reasons(reasons: tuple[ReasonCount, ...]) -> None:
-    for row in reasons:
-        note(_reason_text(row))
-
-
-def _reason_text(row: ReasonCount) -> str:
-    return f"  {row.count:,} x {row.reason}"

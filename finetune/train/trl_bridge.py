@@ -10,22 +10,23 @@ from typing import Any
 import datasets
 import torch
 from accelerate.data_loader import prepare_data_loader
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from peft import get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
 
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME
-from finetune.contracts.errors import MachineError, RunError
-from finetune.model.lora import TRAINED_ADAPTER, cast_trainables
+from finetune.contracts.errors import DivergedError, MachineError
+from finetune.model.lora import TRAINED_ADAPTER, cast_trainables, load_trained
 from finetune.model.packed import packed_inputs
 from finetune.recipe.schema import TrainSection
 from finetune.render.rows import TokenRow
 from finetune.terminal.output import note
 from finetune.train.checkpoints import Checkpoint, CheckpointStore, random_state_name
 from finetune.train.interrupt import StopRequest
+from finetune.train.looks import Advice, Looks
 from finetune.train.order import RowOrder
 from finetune.train.ranks import ALONE, Ranks
 from finetune.train.reporting import StepWatcher
@@ -40,11 +41,15 @@ CPU_OPTIMIZERS = {**OPTIMIZERS, "paged_adamw_8bit": "adamw_bnb_8bit"}
 
 @dataclass(frozen=True)
 class LoopParts:
-    """What the loop works with besides the model: where it saves, whom it tells, who may stop it, and beside whom."""
+    """What the loop works with besides the model: where it saves, whom it tells, who may stop it, and beside whom.
+
+    looks None: nothing is held out, or nobody looks.
+    """
 
     store: CheckpointStore
     watcher: StepWatcher
     stop: StopRequest
+    looks: Looks | None = None
     ranks: Ranks = ALONE
 
 
@@ -130,11 +135,11 @@ class BridgedTrainer(SFTTrainer):
             (folder / random_state_name(rank, len(random_states))).write_bytes(content)
         self.state.log_history.clear()
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+        if self.parts.looks is not None:
+            self.parts.looks.write(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        state = load_file(Path(resume_from_checkpoint) / ADAPTER_WEIGHTS_NAME)
-        result = set_peft_model_state_dict(self.model, state, adapter_name=TRAINED_ADAPTER)
-        assert not result.unexpected_keys, result.unexpected_keys
+        load_trained(self.model, Path(resume_from_checkpoint))
 
 
 class _LoopCallback(TrainerCallback):
@@ -148,11 +153,11 @@ class _LoopCallback(TrainerCallback):
         loss = self._trainer.step_loss = self._trainer.parts.ranks.mean(self._trainer.step_loss)
         step = state.global_step + 1
         if not math.isfinite(loss):
-            raise RunError(f"The loss is {loss} at step {step}.", NOT_FINITE_HINT)
+            raise DivergedError(f"The loss is {loss} at step {step}.", NOT_FINITE_HINT)
         gradients = [part.grad for part in self._trainer.model.parameters() if part.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             # the step would make the factors not finite, and a checkpoint might be written before a loss tells of it
-            raise RunError(f"The gradient is not finite at step {step}.", NOT_FINITE_HINT)
+            raise DivergedError(f"The gradient is not finite at step {step}.", NOT_FINITE_HINT)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loss, self._trainer.step_loss = self._trainer.step_loss, 0.0
@@ -160,12 +165,15 @@ class _LoopCallback(TrainerCallback):
         parts = self._trainer.parts
         parts.watcher.step_done(step, loss)
         stopping = parts.ranks.any(parts.stop.requested)
-        if stopping:
-            control.should_training_stop = True
         last = step >= state.max_steps
+        advice = parts.looks.after_step(step, last=last) if parts.looks else Advice()
+        if stopping or advice.stop:
+            control.should_training_stop = True
+        last = last or advice.stop
         # the curve ends where training does, whatever the interval
         control.should_log = control.should_log or last
-        control.should_save = last or stopping or step % self._save_every_steps == 0
+        due = step % self._save_every_steps == 0
+        control.should_save = last or stopping or advice.save or due
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:

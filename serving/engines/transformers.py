@@ -11,6 +11,7 @@ import torch
 
 from finetune.contracts.adapter import Quantization, ReferenceProbe
 from finetune.contracts.errors import AdapterError
+from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach_saved, detach
 from finetune.model.probe import continuation_log_probs
@@ -212,9 +213,25 @@ class TransformersEngine:
             self._step([0], cache)
 
 
-def load_engine(base: Path, settings: ServerSettings, *, quantization: Quantization) -> TransformersEngine:
-    """Load the base in a folder and start its thread. Raises BaseModelError or MachineError as load_base does."""
-    return TransformersEngine(load_base(base, quantization=quantization, device="auto"), settings)
+def load_engine(
+    base: Path,
+    settings: ServerSettings,
+    *,
+    quantization: Quantization,
+    embedding_on_host: bool = False,
+    copies: Path | None = None,
+) -> TransformersEngine:
+    """Load the base in a folder and start its thread. Raises BaseModelError or MachineError as load_base does.
+
+    copies is where 4-bit copies of large bases are kept, None: nowhere.
+    """
+    loaded = load_base(
+        base,
+        quantization=quantization,
+        embedding_on_host=embedding_on_host,
+        copies=BaseCopies(copies) if copies else None,
+    )
+    return TransformersEngine(loaded, settings)
 
 
 def describe(base: LoadedBase, settings: ServerSettings) -> EngineDescription:

@@ -27,6 +27,12 @@ def _unit_conftest() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def unit() -> ModuleType:
+    """What makes tiny datasets and recipes in the unit tests."""
+    return _unit_conftest()
+
+
 def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0) -> Path:
     """An adapter over the base in base_folder, as an export leaves it; scale 0 makes one that changes nothing."""
     import torch

@@ -78,6 +78,8 @@ PRESCRIBED = {
     ("finetune/embedded/forward.py", "forward"): "torch.autograd.Function",
     ("finetune/model/activations.py", "forward"): "torch.autograd.Function",
     ("finetune/model/experts.py", "packed_experts_forward"): "transformers",
+    ("finetune/model/fused_delta.py", "fused_delta_rule"): "transformers",
+    ("finetune/model/fused_delta.py", "fused_causal_conv1d"): "transformers",
     ("finetune/model/gated_delta.py", "chunk_gated_delta_rule"): "transformers",
     ("finetune/model/gated_delta.py", "causal_conv1d"): "transformers",
     ("finetune/train/trl_bridge.py", "on_pre_optimizer_step"): "transformers.TrainerCallback",

@@ -1,4 +1,4 @@
-"""Each recipe that ships: it loads, resolves, stays sparse, and its CPU twin trains, resumes, exports and verifies."""
+"""Each recipe that ships: it loads, resolves, stays sparse, and its twin trains, resumes, exports, merges, verifies."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from finetune.adapters.export import export_adapter
+from finetune.adapters.merge import merge_adapter
+from finetune.adapters.merge_check import verify_merged
 from finetune.adapters.verify import find_adapter, verify_adapter
 from finetune.contracts.run import Home
+from finetune.evaluate.judge import heldout_judge
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import Origin, ResolvedRecipe, resolve
 from finetune.recipe.schema import EMBEDDED_BASE
-from finetune.train.sft import dry_run, train
+from finetune.train.dry_run import dry_run
+from finetune.train.sft import train
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if "data" not in path.parts)
@@ -103,7 +107,7 @@ def stopping_after_one_step(tracker: Any) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=recipe_id)
-def test_its_twin_trains_resumes_exports_and_verifies(path: Path, tiny: tuple[Path, Path], tmp_path: Path) -> None:
+def test_its_twin_trains_resumes_exports_and_merges(path: Path, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     tracker = builders().FakeTracker()
     resolved = twin(path, tiny, "train.max_steps=3")
@@ -116,3 +120,8 @@ def test_its_twin_trains_resumes_exports_and_verifies(path: Path, tiny: tuple[Pa
     manifest = export_adapter(home, state.run_id, out=tmp_path / "handed-over")
     assert verify_adapter(tmp_path / "handed-over", tiny[0]) == manifest
     assert find_adapter(home, resolved.name).name == state.adapter_id
+    judge = heldout_judge(
+        tiny[0], tiny[1], model_type=manifest.base.model_type, section=resolved.evaluate, max_tokens=256
+    )
+    merged = merge_adapter(tmp_path / "handed-over", tiny[0], out=tmp_path / "merged", judge=judge)
+    assert verify_merged(tmp_path / "merged")[0] == merged

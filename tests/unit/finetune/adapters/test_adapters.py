@@ -10,7 +10,7 @@ import pytest
 from finetune.adapters.export import AdapterOrigin, copy_adapter, export_adapter, probe_difference, write_adapter
 from finetune.adapters.verify import find_adapter, list_adapters, verify_adapter
 from finetune.contracts.adapter import AdapterManifest
-from finetune.contracts.adapter_files import list_files, read_adapter
+from finetune.contracts.adapter_files import list_files, read_adapter, write_manifest
 from finetune.contracts.errors import AdapterError, UsageError
 from finetune.contracts.io import digest_file, write_json
 from finetune.contracts.run import Home
@@ -32,7 +32,7 @@ def folder(home: Home) -> Path:
 def reseal(folder: Path, **changes: Any) -> None:
     """Rewrite the manifest so that its file digests hold again after a change."""
     manifest = AdapterManifest.model_validate_json((folder / "manifest.json").read_bytes())
-    write_json(folder / "manifest.json", manifest.model_copy(update={"files": list_files(folder), **changes}))
+    write_manifest(folder, manifest.model_copy(update={"files": list_files(folder), **changes}))
 
 
 def test_the_folder_says_what_it_is(folder: Path, tiny_base: Path) -> None:
@@ -48,6 +48,9 @@ def test_the_folder_says_what_it_is(folder: Path, tiny_base: Path) -> None:
     assert (manifest.base.name, manifest.rank) == ("tiny", 4)
     assert manifest.family.fim_middle == "<|fim_middle|>"
     assert probe_difference(manifest.probe) > 0
+    (run,) = (folder.parents[1] / "runs").iterdir()
+    modes = {path.stat().st_mode & 0o777 for place in (folder, run / "adapter") for path in place.iterdir()}
+    assert modes == {0o644}
 
 
 def test_no_path_of_this_machine_leaves(folder: Path, tiny_base: Path, home: Home, tiny_dataset: Path) -> None:
@@ -61,14 +64,14 @@ def test_it_verifies_alone_and_over_its_base(folder: Path, tiny_base: Path) -> N
     assert verify_adapter(folder, None) == verify_adapter(folder, tiny_base) == read_adapter(folder)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
 def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
     path = folder / name
     content = path.read_bytes()
     match damage:
         case "cut":
-            path.write_bytes(content[:-1])
+            path.write_bytes(content[:-2])
         case "flipped":
             path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         case _:
@@ -168,6 +171,23 @@ def test_a_lost_publication_is_exported_again_from_the_run(home: Home, folder: P
     shutil.rmtree(folder)
     export_adapter(home, run.name)
     assert read_adapter(folder).adapter_id == folder.name
+
+
+@pytest.mark.parametrize("what", ["weights", "alpha"])
+def test_files_that_do_something_else_are_not_published(
+    tiny_base: Path, make_adapter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As if the library had written other numbers, or another scale."""
+    from finetune.adapters import export
+
+    write, config = export.write_weights, export.adapter_config
+    if what == "weights":
+        halved = lambda folder, state: write(folder, {name: part / 2 for name, part in state.items()})  # noqa: E731
+        monkeypatch.setattr(export, "write_weights", halved)
+    else:
+        monkeypatch.setattr(export, "adapter_config", lambda model: {**config(model), "lora_alpha": 80.0})
+    with pytest.raises(AdapterError, match="nat off the adapter in memory"):
+        make_adapter.__wrapped__(tiny_base)
 
 
 def test_weights_that_are_not_finite_are_not_exported(tiny_base: Path, tmp_path: Path) -> None:

@@ -107,6 +107,14 @@ def test_an_unknown_card_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert "neither a card" in capsys.readouterr().err
 
 
+def test_a_budget_of_tokens_gives_the_hours_without_a_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    _, document = planned("--card", "4090", "--set", "train.token_budget=2e6", capsys=capsys)
+    time = document["time"]
+    assert time["num_tokens"] == 2_000_000
+    assert time["hours"][0] == pytest.approx(2 * time["hours_per_million_tokens"][0], abs=0.02)
+    assert any("the run as of train.token_budget" in note for note in document["notes"])
+
+
 def test_a_dataset_gives_the_tokens_and_hours_of_the_run(
     tiny_base: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

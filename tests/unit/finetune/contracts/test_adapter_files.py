@@ -12,7 +12,7 @@ from finetune.contracts.adapter import (
     Quantization,
     ReferenceProbe,
 )
-from finetune.contracts.adapter_files import check_base, list_files, read_adapter
+from finetune.contracts.adapter_files import check_base, list_files, read_adapter, write_manifest
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import write_json
 
@@ -61,6 +61,28 @@ def test_one_flipped_bit_is_found(folder):
     weights.write_bytes(bytes(content))
     with pytest.raises(AdapterError, match="adapter_model.safetensors does not have the digest"):
         read_adapter(folder)
+
+
+def test_any_flipped_bit_of_the_manifest_is_found_or_means_the_same(folder):
+    manifest = write_manifest(folder, read_adapter(folder))
+    content = (folder / "manifest.json").read_bytes()
+    for place in range(0, len(content) * 8, 7):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        (folder / "manifest.json").write_bytes(bytes(damaged))
+        try:
+            assert read_adapter(folder) == manifest, "an altered manifest was taken"
+        except AdapterError as error:
+            assert "manifest.json" in error.message
+
+
+def test_a_manifest_without_a_seal_is_an_older_one(folder):
+    assert read_adapter(folder).seal == ""
+
+
+def test_a_signature_may_lie_beside(folder):
+    (folder / "signature.json").write_text("{}")
+    assert list_files(folder) == read_adapter(folder).files
 
 
 def test_a_truncated_file_is_told_with_both_sizes(folder):

@@ -19,7 +19,7 @@ from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import resolve
 from finetune.recipe.schema import EvaluateSection
 from finetune.tracking.base import RunCard, RunStatus
-from finetune.tracking.mlflow_store import open_client
+from finetune.tracking.home_store import open_client
 from finetune.tracking.runs import list_runs
 
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from finetune.model.gated_delta import causal_conv1d, chunk_gated_delta_rule, use_fast_delta_rule
+from finetune.model.delta_layers import use_fast_delta_rule
+from finetune.model.gated_delta import causal_conv1d, chunk_gated_delta_rule
 from finetune.model.quiet import quiet_libraries
 
 

@@ -12,7 +12,7 @@ from finetune.tracking.mlflow import MlflowTracker
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from finetune.tracking.mlflow_store import open_client
+    from finetune.tracking.home_store import open_client
 
     home = Home(tmp_path_factory.mktemp("store"))
     open_client(home)

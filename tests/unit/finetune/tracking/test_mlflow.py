@@ -1,7 +1,10 @@
 """MlflowTracker over a real SQLite store: what is recorded, and what happens when the store fails."""
 
 import json
+import os
+import signal
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +16,10 @@ from finetune.contracts.dataset import DatasetManifest, Example
 from finetune.contracts.errors import MachineError, RunError
 from finetune.contracts.run import Home, RunLayout
 from finetune.tracking.base import RunCard
+from finetune.tracking.home_store import open_client
 from finetune.tracking.jsonl import parse
 from finetune.tracking.mlflow import MlflowTracker, replay
-from finetune.tracking.mlflow_store import open_client
+from finetune.tracking.mlflow_store import MlflowStore
 from finetune.tracking.runs import list_runs
 
 
@@ -227,6 +231,37 @@ def test_a_lost_store_is_filled_again_from_the_journal(
     assert replay(home, layout) > 0
     (row,) = list_runs(home)
     assert (row.status, row.loss) == ("finished", 2.0)
+    assert stored_run(home).data.params["lora.rank"] == "16"
+
+
+def test_killed_while_the_store_is_made_the_next_start_makes_it(tmp_path: Path, card: RunCard) -> None:
+    home = Home(tmp_path / "home")
+    child = os.fork()
+    if not child:
+        open_client(home)
+        os._exit(1)
+    # some of its forty tables are there; all of them take seconds
+    made = [home.root / "mlflow.new", home.tracking_database]
+    while not any(path.exists() and path.stat().st_size > 60_000 for path in made):
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    tracker = MlflowTracker(home, RunLayout(home.runs / "shop-1"))
+    tracker.start(card)
+    tracker.finish("finished")
+    assert stored_run(home).info.status == "FINISHED"
+    assert sorted(path.name for path in home.root.glob("mlflow.*")) == ["mlflow.db", "mlflow.lock"]
+
+
+def test_killed_before_its_parameters_were_recorded_a_run_gets_them(
+    home: Home, card: RunCard, tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowStore, "_complete_parameters", lambda self: os.kill(os.getpid(), signal.SIGINT))
+        tracker.start(card)
+    assert stored_run(home).data.params == {}
+    tracker.start(card)
+    tracker.finish("finished")
     assert stored_run(home).data.params["lora.rank"] == "16"
 
 

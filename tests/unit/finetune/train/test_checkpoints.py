@@ -70,6 +70,26 @@ def test_a_damaged_one_falls_back_with_a_note(tmp_path: Path, capsys: pytest.Cap
     assert "step-000004" in capsys.readouterr().err
 
 
+def test_a_bit_flipped_anywhere_in_a_record_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = filled(tmp_path, 2, 4)
+    path = tmp_path / "step-000004" / RECORD_NAME
+    content = path.read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        assert newest_step(store) == 2, flipped[place - 20 : place + 20]
+        assert "step-000004" in capsys.readouterr().err
+    path.write_bytes(content)
+    assert newest_step(store) == 4
+
+
+def test_a_checkpoint_under_another_name_is_seen(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2, 4)
+    (tmp_path / "step-000004").rename(tmp_path / "step-000006")
+    assert newest_step(store) == 2
+
+
 def test_all_damaged_is_none(tmp_path: Path) -> None:
     store = filled(tmp_path, 2)
     (tmp_path / "step-000002" / "weights").write_bytes(b"")

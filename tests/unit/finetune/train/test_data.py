@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from finetune.contracts.dataset import Role, Split, Task
+from finetune.contracts.dataset import Example, Role, Split, Task
 from finetune.families.qwen3_5 import QWEN3_5
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.render.dataset import open_dataset
 from finetune.render.rows import TokenRow
-from finetune.train.data import HELDOUT_TOKENS, heldout_loss, heldout_rows, order_rows, prepare_rows, row_lengths
+from finetune.train.data import heldout_loss, heldout_rows, order_rows, prepare_rows, row_lengths
 
 Resolved = Callable[..., ResolvedRecipe]
 
@@ -43,10 +43,16 @@ def test_the_held_out_sample_is_small_and_fixed(
         for index in range(200)
     ]
     data = resolved_tiny().data
-    first = heldout_rows(open_dataset(make_dataset(tmp_path / "a", examples)), tiny_tokenizer, QWEN3_5, data=data)
-    again = heldout_rows(open_dataset(make_dataset(tmp_path / "b", examples[::-1])), tiny_tokenizer, QWEN3_5, data=data)
-    assert first == again
-    assert HELDOUT_TOKENS <= sum(len(row.input_ids) for row in first) < HELDOUT_TOKENS + data.max_tokens
+
+    def drawn(name: str, rows: list[Example], num_tokens: int) -> tuple[TokenRow, ...]:
+        dataset = open_dataset(make_dataset(tmp_path / name, rows))
+        return heldout_rows(dataset, tiny_tokenizer, QWEN3_5, data=data, num_tokens=num_tokens)
+
+    first = drawn("a", examples, 8192)
+    assert first == drawn("b", examples[::-1], 8192)
+    assert 8192 <= sum(len(row.input_ids) for row in first) < 8192 + data.max_tokens
+    few = drawn("c", examples, 500)
+    assert first[: len(few)] == few and 500 <= sum(len(row.input_ids) for row in few) < 500 + data.max_tokens
 
 
 def test_figures_are_per_token_and_per_byte() -> None:

@@ -3,9 +3,10 @@
 from collections import Counter
 
 import pytest
+from pydantic import ValidationError
 
 from finetune.recipe.schema import TrainSection
-from finetune.train.order import pack, plan_order
+from finetune.train.order import ends_by, pack, plan_order
 
 LENGTHS = [10 * (1 + index % 7) for index in range(60)]
 
@@ -30,6 +31,34 @@ def test_epochs_count_rows(epochs: float, rows: int) -> None:
 def test_max_steps_wins_over_epochs_and_fills_every_step() -> None:
     order = plan_order(LENGTHS, [1.0] * 60, section(max_steps=20, epochs=1))
     assert (order.num_steps, len(order.indices)) == (20, 160)
+
+
+@pytest.mark.parametrize("pass_tokens", [None, 100])
+@pytest.mark.parametrize("budget", [1, 700, 2400, 9000])
+def test_the_step_that_reaches_the_budget_is_the_last_and_whole(budget: int, pass_tokens: int | None) -> None:
+    order = plan_order(LENGTHS, [1.0] * 60, section(token_budget=budget), pass_tokens=pass_tokens)
+    tokens = order.step_tokens(LENGTHS)
+    assert sum(tokens) >= budget > sum(tokens[:-1])
+    assert len(order.passes) == 2 * order.num_steps
+
+
+def test_a_budget_begins_as_more_steps_would() -> None:
+    longer = plan_order(LENGTHS, [1.0] * 60, section(max_steps=40))
+    order = plan_order(LENGTHS, [1.0] * 60, section(token_budget=4000))
+    assert order.passes == longer.passes[: len(order.passes)]
+
+
+@pytest.mark.parametrize("other", [{"max_steps": 5}, {"epochs": 2}])
+def test_two_ends_are_refused(other: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="both say when training ends"):
+        section(token_budget=1000, **other)
+
+
+def test_what_ends_training_is_told() -> None:
+    assert ends_by(section(epochs=2)) == "train.epochs=2.0"
+    assert ends_by(section(token_budget=2e6)) == "train.token_budget=2,000,000"
+    looked = section(max_steps=30, evaluate_every_steps=5, stop_after_worse=3)
+    assert ends_by(looked) == "train.max_steps=30, or after train.stop_after_worse=3 looks that are no better"
 
 
 def test_weights_are_how_often_a_row_is_seen() -> None:

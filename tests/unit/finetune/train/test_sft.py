@@ -15,8 +15,9 @@ from finetune.contracts.adapter_files import read_adapter
 from finetune.contracts.errors import DatasetError, MachineError, PlatformError, RunError, UsageError
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.recipe.resolve import ResolvedRecipe
+from finetune.train.dry_run import dry_run
 from finetune.train.run_folder import run_recipe
-from finetune.train.sft import dry_run, train
+from finetune.train.sft import train
 
 pytestmark = pytest.mark.slow
 Resolved = Callable[..., ResolvedRecipe]
