@@ -50,6 +50,8 @@ def resolve_grid(path: Path, overrides: Sequence[str], sweeps: Sequence[str]) ->
         except RecipeError as error:
             problems += [_of_sweep(problem, settings) for problem in error.problems]
     problems += _unlike(cells)
+    if any(cell.recipe.train.num_processes > 1 for cell in cells):
+        problems.append("--sweep: a sweep trains on one card: set train.num_processes to 1")
     if problems:
         found = tuple(dict.fromkeys(problems))
         raise RecipeError(f"The sweep has {len(found)} mistake{'s' if len(found) > 1 else ''}:", HINT, found)

@@ -21,11 +21,13 @@ from finetune.terminal.output import note
 
 RECORD_NAME = "checkpoint.json"
 HINT = "The checkpoint before it is used instead; remove this folder if you like."
+RANDOM_STATE_NAME = "rng_state.pth"
 # without one of these the library would go on with a fresh optimizer, schedule or random state, and say nothing
 TRAINER_FILES = (
     ADAPTER_WEIGHTS_NAME,
     "optimizer.pt",
     "scheduler.pt",
+    RANDOM_STATE_NAME,
     "trainer_state.json",
 )
 # another version may hold its state otherwise, or round otherwise
@@ -46,7 +48,7 @@ class Subject(Contract):
 class CheckpointRecord(Contract):
     """What a checkpoint folder holds: the state after step, when rows_done places of the row order were learned.
 
-    num_processes trained together; each has a random state. libraries are the versions that wrote it, "name version".
+    num_processes trained together; each has a random state. libraries are the versions that wrote it, "name version";
     seal is the SHA-256 of all else in this record.
     """
 
@@ -74,18 +76,19 @@ class Checkpoint:
 
 def random_state_name(rank: int, num_processes: int) -> str:
     """The file of a process' random state, by the library's names."""
-    return "rng_state.pth" if num_processes == 1 else f"rng_state_{rank}.pth"
+    return RANDOM_STATE_NAME if num_processes == 1 else f"rng_state_{rank}.pth"
 
 
 def needed_files(num_processes: int) -> tuple[str, ...]:
     """Names of the files that a checkpoint of so many processes must hold."""
-    return (*TRAINER_FILES, *(random_state_name(rank, num_processes) for rank in range(num_processes)))
+    shared = (name for name in TRAINER_FILES if name != RANDOM_STATE_NAME)
+    return (*shared, *(random_state_name(rank, num_processes) for rank in range(num_processes)))
 
 
 class CheckpointStore:
     """The checkpoints of one run, folders named step-NNNNNN. keep is how many of the newest stay.
 
-    needs are the files that a checkpoint must hold, None: all that num_processes training processes go on from.
+    needs are the files that a checkpoint must hold, needed_files(num_processes) at least where it is trained from;
     companion gives the step of another checkpoint that must stay as long as that of a step does, None where there is
     none.
     """
@@ -192,15 +195,10 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
-        self._check_whole(folder, record)
-        self._check_kin(folder, record)
-        return record
-
-    def _check_whole(self, folder: Path, record: CheckpointRecord) -> None:
         if record.seal != record.sealed().seal or folder.name != folder_name(record.step):
             raise DamagedCheckpoint(f"{folder / RECORD_NAME} was altered.", HINT)
-        needs = self._needs if record.num_processes == self._num_processes else frozenset[str]()
-        for name in sorted(needs - {entry.name for entry in record.files}):
+        self._check_number(record, folder)
+        for name in sorted(self._needs - {entry.name for entry in record.files}):
             raise DamagedCheckpoint(f"{folder} holds no {name}.", HINT)
         for entry in record.files:
             path = folder / entry.name
@@ -208,9 +206,17 @@ class CheckpointStore:
                 raise DamagedCheckpoint(f"{path} is missing.", HINT)
             if path.stat().st_size != entry.bytes or digest_file(path) != entry.sha256:
                 raise DamagedCheckpoint(f"{path} was cut short or altered.", HINT)
+        self._check_origin(record, folder)
+        return record
 
-    def _check_kin(self, folder: Path, record: CheckpointRecord) -> None:
-        """Raise RunError for a checkpoint of other inputs, processes or libraries: going on would mix two runs."""
+    def _check_number(self, record: CheckpointRecord, folder: Path) -> None:
+        if record.num_processes != self._num_processes:
+            raise RunError(
+                f"{folder} was written by {record.num_processes} processes; here are {self._num_processes}.",
+                "Go on with train.num_processes as it was; or start a new run: finetune train RECIPE",
+            )
+
+    def _check_origin(self, record: CheckpointRecord, folder: Path) -> None:
         for name, expected in self.subject.model_dump().items():
             found = getattr(record.subject, name)
             if found != expected:
@@ -218,11 +224,6 @@ class CheckpointStore:
                     f"{folder} was made with another {name.replace('_', ' ')}: {found[:12]}, not {expected[:12]}.",
                     "Start a new run: finetune train RECIPE",
                 )
-        if record.num_processes != self._num_processes:
-            raise RunError(
-                f"{folder} was written by {record.num_processes} processes; here are {self._num_processes}.",
-                "Go on with train.num_processes as it was; or start a new run: finetune train RECIPE",
-            )
         for was, now in zip(record.libraries, installed(), strict=True):
             if was != now:
                 raise RunError(

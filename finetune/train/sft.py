@@ -58,6 +58,11 @@ def train(
     KeyboardInterrupt. Of several ranks, each calls this, and the leader alone writes. Raises PlatformErrors for all
     that is wrong with recipe, base, dataset, run or disk.
     """
+    if resolved.train.num_processes != ranks.size:
+        raise RunError(
+            f"The recipe asks for {resolved.train.num_processes} processes, and {ranks.size} would train.",
+            "Start it with: finetune train RECIPE",
+        )
     if not ranks.leads:
         return _work(_follow(home, tracker, resumed=resume is not None, ranks=ranks))
     if resume is None:
@@ -277,8 +282,7 @@ class _Job:
             dataset=self.run.state.dataset_digest,
             recipe=self.resolved.digest(),
         )
-        section = self.resolved.train
-        needs = needed_files(self.ranks.size)
+        section, needs = self.resolved.train, needed_files(self.ranks.size)
         return CheckpointStore(
             self.run.layout.checkpoints,
             subject,

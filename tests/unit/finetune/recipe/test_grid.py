@@ -73,3 +73,8 @@ def test_weights_of_tasks_are_swept_where_the_same_rows_are_held_out() -> None:
 def test_a_wrong_set_is_told_as_without_a_sweep() -> None:
     with pytest.raises(UsageError, match="no key 'lora.rnak'"):
         resolve_grid(RECIPE, ["lora.rnak=3"], ["train.seed=1,2"])
+
+
+def test_a_sweep_over_several_cards_is_refused() -> None:
+    (problem,) = mistakes("lora.rank=8,16", overrides=("train.num_processes=2",))
+    assert "a sweep trains on one card" in problem

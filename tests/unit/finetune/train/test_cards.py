@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from finetune.contracts.errors import MachineError
+from finetune.contracts.errors import MachineError, RunError
 from finetune.contracts.io import digest_files
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.recipe.resolve import ResolvedRecipe
@@ -125,3 +125,10 @@ def test_interrupted_and_killed_it_ends_with_the_weights_of_an_unbroken_run(
     assert run(resolved, home, resume=True).status == "finished"
     assert largest_difference(unbroken, home) == 0.0
     assert capfd.readouterr().err.count("Stopping after this step") == 1
+
+
+def test_fewer_processes_than_the_recipe_says_are_refused(resolved_tiny: Resolved, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(RunError, match="asks for 2 processes, and 1 would train"):
+        train(resolved_tiny("train.num_processes=2"), home, SilentTracker())
+    assert not home.runs.exists()
