@@ -9,7 +9,6 @@ from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
     from finetune.plan.machine import Card
-    from finetune.plan.memory import Workload
     from finetune.recipe.resolve import ResolvedRecipe
     from finetune.train.sft import DryRun
 
@@ -42,6 +41,7 @@ def plan(
     from finetune.model.shape import read_shape
     from finetune.plan.report import make_plan
     from finetune.plan.text import plan_text
+    from finetune.plan.workload import recipe_workload
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit, note
@@ -52,7 +52,9 @@ def plan(
     shape = read_shape(Path(resolved.base.path), targets=resolved.lora.targets, rank=resolved.lora.rank)
     made = make_plan(
         shape,
-        workload(resolved),
+        recipe_workload(
+            resolved.base, resolved.lora, data=resolved.data, train=resolved.train, evaluate=resolved.evaluate
+        ),
         place,
         recipe=resolved.name,
         num_tokens=rows.num_tokens if rows else None,
@@ -63,31 +65,6 @@ def plan(
     if not made.fits:
         note(f"Error: {made.recipe} needs {made.peak_gib:.2f} GiB and {place.name} has {made.card.usable_gib:.2f}.")
         raise typer.Exit(MachineError.exit_code)
-
-
-def workload(resolved: "ResolvedRecipe") -> "Workload":
-    """What a recipe asks of a card."""
-    from finetune.families.registry import family_for
-    from finetune.families.tokens import Unsupported
-    from finetune.plan.memory import Workload
-
-    train, evaluate = resolved.train, resolved.evaluate
-    return Workload(
-        quantization=resolved.base.quantization,
-        keep_16bit=resolved.base.keep_16bit,
-        targets=resolved.lora.targets,
-        rank=resolved.lora.rank,
-        optimizer=train.optimizer,
-        row_tokens=resolved.data.max_tokens,
-        micro_batch=train.micro_batch,
-        packed=train.packing and not isinstance(family_for(resolved.base.model_type).packing, Unsupported),
-        accumulation=train.accumulation,
-        checkpointing=train.activation_checkpointing,
-        offload=train.activation_offload,
-        embedding_on_host=resolved.base.embedding_on_host,
-        eval_rows=evaluate.batch_rows,
-        new_tokens=evaluate.max_new_tokens if evaluate.infill_rows else 0,
-    )
 
 
 def _card(text: str | None) -> "Card":
