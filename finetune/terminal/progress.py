@@ -51,6 +51,11 @@ class Progress:
         """update by a number of steps more."""
         self.update(self.done + steps, detail)
 
+    def tell(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._stream.write(("\r\x1b[K" if self._live else "") + text + "\n")
+        self._show()
+
     def _show(self) -> None:
         self._shown_at = time.monotonic()
         if self._live:

@@ -32,6 +32,7 @@ from finetune.train.data import (
     prepare_rows,
     row_lengths,
 )
+from finetune.train.forecast import Forecaster
 from finetune.train.interrupt import stop_on_signal
 from finetune.train.order import RowOrder
 from finetune.train.reporting import Reporter
@@ -253,12 +254,16 @@ class _Job:
             # Importing trl is loud, and it is the last thing that is needed
             from finetune.train.trl_bridge import LoopParts, build_trainer, run_loop
 
+            forecast = Forecaster(
+                self.resolved, rows.train, order=order, device=base.device, file=self.run.layout.forecast
+            )
             reporter = Reporter(
                 self.tracker,
                 progress,
                 step_tokens=order.step_tokens(row_lengths(rows.train)),
                 on_saved=lambda step: self.run.update(steps_done=step),
                 start_at=start_at,
+                utilisation=forecast.utilisation,
             )
             trainer = build_trainer(
                 model,
@@ -267,13 +272,18 @@ class _Job:
                 order=order,
                 section=self.resolved.train,
                 device=base.device,
-                parts=LoopParts(store=store, watcher=reporter, stop=stop),
+                parts=LoopParts(
+                    store=store,
+                    watcher=reporter,
+                    stop=stop,
+                    rehearsal=forecast.rehearsal(start_at, tell=progress.tell),
+                ),
             )
             steps_done = run_loop(trainer, checkpoint)
         self.run.update(steps_done=steps_done)
         if steps_done < order.num_steps:
             raise KeyboardInterrupt
-        return reporter.figures(steps_done)
+        return forecast.compare(reporter.figures(steps_done), self.tracker, start_at=start_at)
 
     def _store(self, base: LoadedBase) -> CheckpointStore:
         subject = Subject(
