@@ -19,8 +19,9 @@ def matmul_tflops(device: str) -> float:
 
 
 def _best_tflops(size: int, device: str) -> float:
-    # constant, so that the random state of the run stays as it is; zeros would draw less power than real work does
-    left, right = (torch.full((size, size), value, dtype=torch.bfloat16, device=device) for value in (0.77, -1.3))
+    # Random, since a GPU clocks higher on constants; from a source of their own, so that the run's state stays as it is
+    source = torch.Generator(device=device).manual_seed(0)
+    left, right = (torch.randn(size, size, dtype=torch.bfloat16, device=device, generator=source) for _ in range(2))
     out = torch.empty_like(left)
     wait: Callable[[], object] = torch.cuda.synchronize if device == "cuda" else _nothing
     torch.mm(left, right, out=out)

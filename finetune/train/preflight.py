@@ -106,7 +106,7 @@ def _timed(run: Callable[[], None]) -> float:
 def _random_state_kept() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
     finally:
         random.setstate(python)
