@@ -86,7 +86,7 @@ def ours(args):
 
 
 def measure(args, part):
-    """One process: wall and CPU microseconds per token of its steps after the first."""
+    """One process: wall and CPU microseconds per token of each of its steps after the first."""
     out = args.work / "ends.json"
     common = [sys.executable, __file__, str(args.dataset), "--work", str(args.work), "--out", str(out)]
     common += ["--steps", str(args.steps), "--recipe", str(args.recipe), *(f"--set={text}" for text in args.set)]
@@ -100,29 +100,38 @@ def measure(args, part):
     if part == "prepare":
         return None
     ends = json.loads(out.read_text())
-    tokens = sum(json.loads((args.work / "tokens.json").read_text())[1 : len(ends)])
-    return [1e6 * (last - first) / tokens for first, last in zip(ends[0], ends[-1], strict=True)]
+    tokens = json.loads((args.work / "tokens.json").read_text())[1 : len(ends)]
+    return [
+        [1e6 * (end - start) / num_tokens for start, end in zip(before, after, strict=True)]
+        for before, after, num_tokens in zip(ends, ends[1:], tokens, strict=True)
+    ]
 
 
 def compare(args):
-    """All rounds, then a table: medians, and ratios to the plain script of the same round."""
+    """All rounds, then a table: medians over steps, and of ratios to the same step of the plain script."""
     measure(args, "prepare")
     found = {part: [] for part in (OURS, PEER, EQUAL)}
     for number in range(args.rounds):
-        for part, seen in found.items():
-            seen.append(measure(args, part))
-            wall, cpu = seen[-1]
+        for part, steps in found.items():
+            steps.extend(measure(args, part))
+            wall, cpu = (statistics.median(step[kind] for step in steps) for kind in (0, 1))
             print(f"round {number + 1}: {part}: {wall:.0f} us per token, {cpu:.0f} CPU us", file=sys.stderr)
     print("| | us per token | CPU us per token | wall, of the plain script's | CPU, of the plain script's |")
     print("| --- | --: | --: | --: | --: |")
-    for part, seen in found.items():
-        cells = [f"{statistics.median(row[kind] for row in seen):.0f}" for kind in (0, 1)]
-        for kind in (0, 1):
-            ratios = [row[kind] / peer[kind] for row, peer in zip(seen, found[PEER], strict=True)]
-            cells.append(f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-        print(f"| {part} | " + " | ".join(cells) + " |")
-    ratio = statistics.median(row[0] / peer[0] for row, peer in zip(found[EQUAL], found[PEER], strict=True))
+    for part, steps in found.items():
+        medians = [f"{statistics.median(step[kind] for step in steps):.0f}" for kind in (0, 1)]
+        print(
+            f"| {part} | " + " | ".join([*medians, *(ratio_text(steps, found[PEER], kind) for kind in (0, 1))]) + " |"
+        )
+    ratio = statistics.median(step[0] / peer[0] for step, peer in zip(found[EQUAL], found[PEER], strict=True))
     print(f"\nAt equal kernels {ratio:.3f} of the plain script's time, {'within' if ratio <= BAR else 'OVER'} {BAR}.")
+
+
+def ratio_text(steps, peer, kind):
+    """Median of the ratios of equal steps, and their middle half."""
+    ratios = [step[kind] / other[kind] for step, other in zip(steps, peer, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
 
 
 def main():
