@@ -12,7 +12,7 @@ from finetune.contracts.run import RunState
 from finetune.terminal.options import DEFAULT_HOME
 from finetune.terminal.output import table
 from finetune.terminal.progress import format_seconds
-from finetune.tracking.summary import TrainingFigures
+from finetune.tracking.summary import TrainingFigures, forecast_text, utilisation_text
 
 SHOWN_REASONS = 6
 SHOWN_LINES = 4
@@ -85,7 +85,8 @@ def _training_rows(figures: TrainingFigures | None) -> list[tuple[str, str]]:
             "training loss",
             f"{figures.first_loss:.3f} in the first quarter, {figures.last_loss:.3f} in the last (nats per token), "
             f"{figures.steps:,} steps at {figures.tokens_per_second:,.0f} tokens/s",
-        )
+        ),
+        *(row for row in (("use", utilisation_text(figures)), ("forecast", forecast_text(figures))) if row[1]),
     ]
 
 

@@ -67,27 +67,10 @@ def plan(
 
 def workload(resolved: "ResolvedRecipe") -> "Workload":
     """What a recipe asks of a card."""
-    from finetune.families.registry import family_for
-    from finetune.families.tokens import Unsupported
-    from finetune.plan.memory import Workload
+    from finetune.plan.workload import recipe_workload
 
-    train, evaluate = resolved.train, resolved.evaluate
-    return Workload(
-        quantization=resolved.base.quantization,
-        keep_16bit=resolved.base.keep_16bit,
-        targets=resolved.lora.targets,
-        rank=resolved.lora.rank,
-        optimizer=train.optimizer,
-        row_tokens=resolved.data.max_tokens,
-        micro_batch=train.micro_batch,
-        packed=train.packing and not isinstance(family_for(resolved.base.model_type).packing, Unsupported),
-        accumulation=train.accumulation,
-        checkpointing=train.activation_checkpointing,
-        offload=train.activation_offload,
-        embedding_on_host=resolved.base.embedding_on_host,
-        eval_rows=evaluate.batch_rows,
-        new_tokens=evaluate.max_new_tokens if evaluate.infill_rows else 0,
-        cards=train.num_processes,
+    return recipe_workload(
+        resolved.base, resolved.lora, data=resolved.data, train=resolved.train, evaluate=resolved.evaluate
     )
 
 

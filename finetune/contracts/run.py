@@ -75,6 +75,11 @@ class RunLayout:
         return self.root / "run.lock"
 
     @property
+    def forecast(self) -> Path:
+        """What training was expected to take, and what it took."""
+        return self.root / "forecast.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -21,7 +21,8 @@ DEQUANTISED_COPIES = 2
 TILE_TOKENS, TILE_ENTRIES = 4096, 32_768
 # finetune/model/scoring.py: positions whose logits exist at once (16 bit, 32 bit, and their log-softmax)
 SCORED_POSITIONS, SCORED_BYTES = 512, BF16 + FP32 + FP32
-EVALUATION = "evaluation"
+LONGEST_STEP, EVALUATION = "longest step", "evaluation"
+CONTEXT, STATES = "CUDA context and libraries", "optimiser states"
 # of each pair of tokens: a byte, and a 16-bit bias for the kernel
 MASK, MASK_BYTES = "attention mask", 1 + BF16
 # Offloaded checkpoints: the layer at hand's and the one on its way
@@ -86,7 +87,7 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     base, adapter = base_items(shape, work), adapter_items(shape, work)
     weights, gradients, _ = adapter
     buffer = dequantised(shape, work)
-    context = Item("CUDA context and libraries", CONTEXT_BYTES)
+    context = Item(CONTEXT, CONTEXT_BYTES)
     step = step_items(shape, work)
     # Optimiser states are made when the first step ends. Tensors are quantised on the card, one after the other, and
     # the embedding moves to the host only once all are there.
@@ -96,7 +97,7 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     return (
         Phase("load", _present([*loading, whole, context])),
         Phase("first step", _present([*base, weights, gradients, buffer, context, *step])),
-        Phase("longest step", _present([*base, *adapter, buffer, context, *step])),
+        Phase(LONGEST_STEP, _present([*base, *adapter, buffer, context, *step])),
         Phase(EVALUATION, _present([*base, *adapter, buffer, context, *evaluation_items(shape, work)])),
         Phase("save", _present([*base, *adapter, context])),
     )
@@ -132,7 +133,7 @@ def adapter_items(shape: ModelShape, work: Workload) -> list[Item]:
     return [
         Item("adapter weights", numbers * FP32),
         Item("adapter gradients", numbers * FP32),
-        Item("optimiser states", states),
+        Item(STATES, states),
     ]
 
 

@@ -17,37 +17,54 @@ STATE_BACKWARD = 2
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations per trained token, by part."""
+    """Operations per trained token, by part. again: those of them that compute once more what was there before."""
 
     body: float
     head: float
     adapter: float
     attention: float
     linear_attention: float
+    again: float = 0.0
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """All that are carried out: what hardware FLOP utilisation counts."""
         return self.body + self.head + self.adapter + self.attention + self.linear_attention
+
+    @property
+    def needed(self) -> float:
+        """Those of one forward and one backward pass: what model FLOP utilisation counts (PaLM, arXiv 2204.02311)."""
+        return self.total - self.again
 
 
 def training_flops(
-    shape: ModelShape, *, targets: tuple[str, ...], rank: int, row_tokens: float, checkpointing: bool
+    shape: ModelShape,
+    *,
+    targets: tuple[str, ...],
+    rank: int,
+    row_tokens: float,
+    checkpointing: bool,
+    scored_share: float = 1.0,
 ) -> Flops:
     """Operations per token of rows of row_tokens, of a frozen base with an adapter.
 
     With checkpointing the layers run forward twice: 6 operations per weight of the base, 4 without. The fused head
-    computes its tiles again in backward either way.
+    computes its tiles again in backward either way; scored_share is the share of the tokens that go through it.
     """
     forwards = 2 if checkpointing else 1
-    active = sum(maps.active_parameters for maps in shape.maps)
-    adapter = sum(rank * (maps.inputs + maps.outputs) * maps.active * maps.count for maps in shape.adapted(targets))
+    body = PER_WEIGHT * sum(maps.active_parameters for maps in shape.maps)
+    head = PER_WEIGHT * shape.vocabulary_parameters * scored_share
+    factors = sum(rank * (maps.inputs + maps.outputs) * maps.active * maps.count for maps in shape.adapted(targets))
+    adapter = PER_WEIGHT * factors
+    attention = sum(_attention(layer, row_tokens) for layer in shape.layers)
+    state = sum(layer.state_flops * layer.count for layer in shape.layers)
     return Flops(
-        body=PER_WEIGHT * active * (forwards + 1),
-        head=PER_WEIGHT * shape.vocabulary_parameters * 3,
-        adapter=PER_WEIGHT * adapter * (forwards + TRAINED_BACKWARD),
-        attention=sum(_attention(layer, row_tokens) for layer in shape.layers) * (forwards + ATTENTION_BACKWARD),
-        linear_attention=sum(layer.state_flops * layer.count for layer in shape.layers) * (forwards + STATE_BACKWARD),
+        body=body * (forwards + 1),
+        head=head * 3,
+        adapter=adapter * (forwards + TRAINED_BACKWARD),
+        attention=attention * (forwards + ATTENTION_BACKWARD),
+        linear_attention=state * (forwards + STATE_BACKWARD),
+        again=head + (forwards - 1) * (body + adapter + attention + state),
     )
 
 

@@ -124,6 +124,10 @@ class TrainSection(Section):
     activation_offload: bool = Field(
         default=False, description="Keep what checkpointing saves in host memory meanwhile: 1 to 3 % slower. GPU only."
     )
+    preflight: bool = Field(
+        default=True,
+        description="Run the longest pass before the first step, to forecast memory and time; on a CPU in long runs.",
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     save_every_steps: int = Field(default=50, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest checkpoints that stay on disk.")

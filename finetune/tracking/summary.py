@@ -14,7 +14,9 @@ from finetune.tracking.card import dataset_name
 class TrainingFigures:
     """What training came to. losses are means per token in nats; memory is 0 where it is not known.
 
-    first_loss and last_loss are those of loss_ends.
+    first_loss and last_loss are those of loss_ends. utilisation_percent is the model FLOP utilisation against
+    measured_peak_tflops, both 0 where they are not known; data_sheet_peak_tflops is None for a CPU and for an unknown
+    card. The errors are those of the forecast, positive where it was too high; None without one.
     """
 
     steps: int
@@ -23,6 +25,11 @@ class TrainingFigures:
     last_loss: float
     tokens_per_second: float
     peak_memory_bytes: int = 0
+    utilisation_percent: float = 0.0
+    measured_peak_tflops: float = 0.0
+    data_sheet_peak_tflops: float | None = None
+    time_error_percent: float | None = None
+    memory_error_percent: float | None = None
 
 
 def loss_ends(losses: Sequence[float]) -> tuple[float, float]:
@@ -130,4 +137,23 @@ def _training(figures: TrainingFigures) -> str:
     ]
     if figures.peak_memory_bytes:
         parts.append(f"{figures.peak_memory_bytes / 2**30:.2f} GiB at the peak")
-    return ", ".join(parts)
+    lines = [", ".join(parts), utilisation_text(figures), forecast_text(figures)]
+    return "\n\n".join(line for line in lines if line)
+
+
+def utilisation_text(figures: TrainingFigures) -> str:
+    """What share of the machine was used, "" where that is not known."""
+    if not figures.measured_peak_tflops:
+        return ""
+    sheet = figures.data_sheet_peak_tflops
+    return (
+        f"model FLOP utilisation {figures.utilisation_percent:.1f} % of {figures.measured_peak_tflops:,.3g} TFLOPS, "
+        "measured at the start by a bfloat16 matrix product" + (f" (data sheet: {sheet:,.3g})" if sheet else "")
+    )
+
+
+def forecast_text(figures: TrainingFigures) -> str:
+    """How far the forecast was off, "" without one."""
+    errors = {"time": figures.time_error_percent, "memory": figures.memory_error_percent}
+    known = [f"{name} {error:+.1f} %" for name, error in errors.items() if error is not None]
+    return f"error of the forecast: {', '.join(known)} (+ is too high)" if known else ""

@@ -34,6 +34,7 @@ from finetune.train.data import (
     reason_text,
     row_lengths,
 )
+from finetune.train.forecast import Forecaster
 from finetune.train.interrupt import stop_on_signal
 from finetune.train.looks import LOOKS_NAME, Looks, choose_weights
 from finetune.train.order import RowOrder
@@ -232,13 +233,7 @@ class _Job:
         looks: Looks,
         store: CheckpointStore,
     ) -> TrainingFigures | None:
-        checkpoint = self.ranks.share(store.newest() if self.resumed and self.ranks.leads else None)
-        start_at = self._start_at(checkpoint)
-        if checkpoint is None:
-            looks.look(0)
-            self.run.update(bits_per_byte_before=looks.before)
-        else:
-            looks.restore(checkpoint.folder)
+        checkpoint, start_at = self._place(store, looks)
         if looks.stopped:
             # an earlier process came to the end of training, but not to that of the export
             self.run.update(steps_done=start_at)
@@ -252,12 +247,16 @@ class _Job:
             from finetune.train.trl_bridge import LoopParts, build_trainer, run_loop
 
             looks.tell = progress.tell
+            forecast = Forecaster(
+                self.resolved, rows.train, order=order, device=base.device, file=self.run.layout.forecast
+            )
             reporter = Reporter(
                 self.tracker,
                 progress,
                 step_tokens=order.step_tokens(row_lengths(rows.train)),
                 on_saved=lambda step: self.run.update(steps_done=step),
                 start_at=start_at,
+                utilisation=forecast.utilisation,
             )
             trainer = build_trainer(
                 model,
@@ -266,14 +265,35 @@ class _Job:
                 order=order,
                 section=self.resolved.train,
                 device=base.device,
-                parts=LoopParts(store=store, watcher=reporter, stop=stop, looks=looks, ranks=self.ranks),
+                parts=LoopParts(
+                    store=store,
+                    watcher=reporter,
+                    stop=stop,
+                    looks=looks,
+                    ranks=self.ranks,
+                    # the others would wait for gradients of a pass that they do not run
+                    rehearsal=forecast.rehearsal(start_at, tell=progress.tell) if self.ranks.size == 1 else None,
+                ),
             )
             steps_done = run_loop(trainer, checkpoint)
         looks.tell = note
         self.run.update(steps_done=steps_done)
         if steps_done < order.num_steps and not looks.stopped:
             raise KeyboardInterrupt
-        return reporter.figures(steps_done)
+        if not self.ranks.leads:
+            return None
+        return forecast.compare(reporter.figures(steps_done), self.tracker, start_at=start_at)
+
+    def _place(self, store: CheckpointStore, looks: Looks) -> tuple[Checkpoint | None, int]:
+        """The checkpoint to go on from, None for the start, and the steps done; looks become as they were there."""
+        checkpoint = self.ranks.share(store.newest() if self.resumed and self.ranks.leads else None)
+        start_at = self._start_at(checkpoint)
+        if checkpoint is None:
+            looks.look(0)
+            self.run.update(bits_per_byte_before=looks.before)
+        else:
+            looks.restore(checkpoint.folder)
+        return checkpoint, start_at
 
     def _store(self, base: LoadedBase, looks: Looks) -> CheckpointStore:
         subject = Subject(

@@ -1,7 +1,7 @@
 """TRL's SFTTrainer with this project's rows, order, checkpoints and reporting. The only file that imports trl."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +43,8 @@ CPU_OPTIMIZERS = {**OPTIMIZERS, "paged_adamw_8bit": "adamw_bnb_8bit"}
 class LoopParts:
     """What the loop works with besides the model: where it saves, whom it tells, who may stop it, and beside whom.
 
-    looks None: nothing is held out, or nobody looks.
+    looks None: nothing is held out, or nobody looks. rehearsal is called before the first step with a function that
+    runs a pass of the order, by number; None: no such.
     """
 
     store: CheckpointStore
@@ -51,6 +52,7 @@ class LoopParts:
     stop: StopRequest
     looks: Looks | None = None
     ranks: Ranks = ALONE
+    rehearsal: Callable[[Callable[[int], None]], None] | None = None
 
 
 class BridgedTrainer(SFTTrainer):
@@ -103,6 +105,18 @@ class BridgedTrainer(SFTTrainer):
         self.step_loss += float(loss)
         return loss
 
+    def run_pass(self, number: int) -> None:
+        """Forward and backward of one pass of the order, as in a step of which it is the only one."""
+        places = [number] if self.row_order.packed else self.row_order.passes[number]
+        batch = self.data_collator([self.train_dataset[place] for place in places])
+        self.training_step(self.model_wrapped, batch, self._get_num_items_in_batch([batch], self.args.device))
+
+    def forget_passes(self) -> None:
+        """Leave no gradient, loss or count of run_pass behind."""
+        self.model.zero_grad()
+        self.step_loss, self._total_train_tokens = 0.0, 0
+        self._metrics["train"].clear()
+
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
 
@@ -148,6 +162,13 @@ class _LoopCallback(TrainerCallback):
     def __init__(self, trainer: BridgedTrainer, save_every_steps: int) -> None:
         self._trainer = trainer
         self._save_every_steps = save_every_steps
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        parts = self._trainer.parts
+        if parts.rehearsal is not None:
+            parts.rehearsal(self._trainer.run_pass)
+            self._trainer.forget_passes()
+        parts.watcher.begun()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loss = self._trainer.step_loss = self._trainer.parts.ranks.mean(self._trainer.step_loss)

@@ -36,6 +36,25 @@ def test_without_checkpointing_a_third_of_the_body_is_saved(shape: ModelShape, w
     assert without.body == pytest.approx(with_it.body * 2 / 3)
 
 
+def test_model_operations_are_the_same_with_and_without_checkpointing(shape: ModelShape, work: Workload) -> None:
+    with_it, without = (
+        training_flops(shape, targets=work.targets, rank=16, row_tokens=4096, checkpointing=checkpointing)
+        for checkpointing in (True, False)
+    )
+    assert with_it.needed == pytest.approx(without.needed)
+    # of the head one of three products is made again, of the layers one of two forward passes too
+    assert without.again == pytest.approx(without.head / 3)
+    assert with_it.again > with_it.body / 3 > without.again
+
+
+def test_tokens_that_are_not_scored_cost_no_head(shape: ModelShape) -> None:
+    def head(share: float) -> float:
+        found = training_flops(shape, targets=(), rank=16, row_tokens=9, checkpointing=True, scored_share=share)
+        return found.head
+
+    assert (head(0.0), head(0.25)) == (0.0, head(1.0) / 4)
+
+
 def test_a_token_passes_through_its_active_experts_alone(shape: ModelShape) -> None:
     experts = replace(shape, maps=(LinearMaps("experts.down_proj", 1024, 4096, 10, experts=512, active=8),))
     found = training_flops(experts, targets=(), rank=16, row_tokens=1, checkpointing=True)

@@ -36,6 +36,14 @@ def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch):
     assert stream.getvalue().endswith("\n")
 
 
+def test_a_line_is_told_above_the_bar():
+    stream, pipe = Terminal(), io.StringIO()
+    for place in (stream, pipe):
+        Progress("Training", 10, stream=place).tell("Longest pass: 9 tokens.")
+    assert stream.getvalue().startswith("\r\x1b[KLongest pass: 9 tokens.\n\r\x1b[KTraining")
+    assert pipe.getvalue().startswith("Longest pass: 9 tokens.\nTraining  0/10")
+
+
 def test_a_resumed_bar_does_not_count_old_steps_into_the_time_left(monkeypatch):
     clock = iter([0.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0])
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))

@@ -66,7 +66,16 @@ def test_the_summary_says_what_was_trained_on_what_and_what_came_of_it(
         base_name="tiny",
         run_id="shop-1",
         training=TrainingFigures(
-            steps=120, seconds=65, first_loss=2, last_loss=1, tokens_per_second=2345, peak_memory_bytes=3 << 30
+            steps=120,
+            seconds=65,
+            first_loss=2,
+            last_loss=1,
+            tokens_per_second=2345,
+            peak_memory_bytes=3 << 30,
+            utilisation_percent=41.23,
+            measured_peak_tflops=142.6,
+            data_sheet_peak_tflops=165.0,
+            time_error_percent=-3.21,
         ),
         scores=[SCORE],
     )
@@ -80,6 +89,9 @@ def test_the_summary_says_what_was_trained_on_what_and_what_came_of_it(
     assert "| dataset | a + b + c + 1 more, digest `dddddddddddd` |" in text
     assert "30 to learn from, 8 held out" in text
     assert "120 steps in 1 min 05 s, loss 2.000 → 1.000, 2,345 tokens/s, 3.00 GiB at the peak" in text
+    assert "model FLOP utilisation 41.2 % of 143 TFLOPS, measured at the start" in text
+    assert "(data sheet: 165)" in text
+    assert "error of the forecast: time -3.2 % (+ is too high)" in text
     assert "| bits per byte | 1.500 | 1.250 | -0.250 (-0.300 to -0.200) | better |" in text
     assert text.rstrip().endswith("finetune evaluate shop-1\n```")
 
@@ -137,12 +149,17 @@ def test_figures_come_back_from_the_journal(tmp_path: Path) -> None:
         journal.append("start", {})
         for step, loss in ((5, 3.0), (10, 2.0)):
             values = {"train/loss": loss, "train/tokens_per_second": 100.0 * step, "system/memory_gib": 1.5}
+            values["train/model_flop_utilisation_percent"] = 4.0 * step
             journal.append("metrics", {"step": step, "values": values})
         journal.append("metrics", {"step": 10, "values": {"eval/loss": 9.0}})
+        ends = {"system/measured_peak_tflops": 0.2, "system/forecast_time_error_percent": 7.0}
+        journal.append("metrics", {"step": 10, "values": ends})
     found = training_figures(path)
     assert found is not None
     assert (found.steps, found.first_loss, found.last_loss) == (10, 3.0, 2.0)
     assert (found.tokens_per_second, found.peak_memory_bytes) == (750.0, 3 << 29)
+    assert (found.utilisation_percent, found.measured_peak_tflops) == (30.0, 0.2)
+    assert (found.time_error_percent, found.memory_error_percent, found.data_sheet_peak_tflops) == (7.0, None, None)
     assert 0 <= found.seconds < 60
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from finetune.terminal.progress import Progress
 from finetune.train.reporting import Reporter, peak_memory_bytes
+from finetune.train.utilisation import Utilisation, Work
 
 
 class Terminal(io.StringIO):
@@ -43,6 +44,25 @@ def test_logged_steps_reach_the_tracker(tracker: Any, clock: list[float]) -> Non
     assert figures is not None
     assert (figures.first_loss, figures.last_loss, figures.seconds) == (2.0, 1.0, 3.0)
     assert figures.tokens_per_second == pytest.approx(400 / 3)
+
+
+def test_utilisation_is_that_of_the_steps_since_the_last_point(tracker: Any, clock: list[float]) -> None:
+    work = Utilisation((Work(1, 1e12, 2e12),) * 4, peak_tflops=1.0)
+    reporter = Reporter(
+        tracker, Progress("", 4, stream=Terminal()), step_tokens=[1] * 4, on_saved=print, utilisation=work
+    )
+    clock[0] += 50
+    reporter.begun()
+    clock[0] += 2
+    reporter.logged(1, loss=2.0, learning_rate=1e-3, gradient_norm=0.5)
+    clock[0] += 8
+    reporter.logged(3, loss=2.0, learning_rate=1e-3, gradient_norm=0.5)
+    assert tracker.values("train/model_flop_utilisation_percent") == [(1, 50.0), (3, 25.0)]
+    assert tracker.values("train/hardware_flop_utilisation_percent") == [(1, 100.0), (3, 50.0)]
+    figures = reporter.figures(3)
+    assert figures is not None
+    # what came before the first step is no training
+    assert (figures.seconds, figures.utilisation_percent) == (10.0, pytest.approx(30.0))
 
 
 def test_nothing_logged_has_no_figures(tracker: Any) -> None:

@@ -16,6 +16,7 @@ from finetune.contracts.errors import DatasetError, MachineError, PlatformError,
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.train.dry_run import dry_run
+from finetune.train.forecast import RunForecast
 from finetune.train.run_folder import run_recipe
 from finetune.train.sft import train
 
@@ -35,6 +36,10 @@ def only_run(home: Home) -> RunLayout:
 
 def read_run(home: Home) -> RunState:
     return RunState.model_validate_json(only_run(home).state.read_bytes())
+
+
+def read_forecast(home: Home) -> RunForecast:
+    return RunForecast.model_validate_json(only_run(home).forecast.read_bytes())
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -94,6 +99,81 @@ def test_the_tracker_hears_everything(resolved_tiny: Resolved, home: Home, track
         assert [step for step, _ in tracker.values(f"train/{name}")] == [1, 2, 3, 4]
     assert [step for step, _ in tracker.values("eval/bits_per_byte")] == [0, 4]
     assert tracker.values("system/memory_gib")[0][1] > 0.05
+
+
+def test_a_run_records_its_utilisation_and_the_machines_peak(
+    resolved_tiny: Resolved, home: Home, tracker: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(resolved_tiny(), home, tracker)
+    for kind in ("model", "hardware"):
+        points = tracker.values(f"train/{kind}_flop_utilisation_percent")
+        assert [step for step, _ in points] == [1, 2, 3, 4]
+        assert all(value > 0 for _, value in points)
+    assert tracker.values("system/measured_peak_tflops")[0][1] > 0
+    assert "Model FLOP utilisation" in capsys.readouterr().err
+    assert "model FLOP utilisation" in tracker.description
+    assert read_forecast(home).seconds is None
+    assert ("forecast.json", "") in tracker.artifacts
+
+
+def test_a_pass_before_the_first_step_changes_no_bit_and_is_compared(
+    resolved_tiny: Resolved,
+    tmp_path: Path,
+    tracker: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("finetune.train.preflight.CPU_PASSES", 1)
+    homes = {preflight: Home(tmp_path / preflight) for preflight in ("true", "false")}
+    for preflight, home in homes.items():
+        train(resolved_tiny("lora.dropout=0.1", f"train.preflight={preflight}"), home, tracker)
+        told = capsys.readouterr().err
+        for text in ("Longest pass: ", "Error of the forecast: time "):
+            assert (text in told) is (preflight == "true")
+    assert largest_difference(*(only_run(home).adapter for home in homes.values())) == 0.0
+    found = read_forecast(homes["true"])
+    assert found.seconds is not None and found.seconds.actual is not None and found.seconds.actual > 0
+    assert found.seconds.error_percent == pytest.approx(100 * (found.seconds.forecast / found.seconds.actual - 1))
+    assert tracker.values("system/forecast_time_error_percent") == [(4, found.seconds.error_percent)]
+    # memory is that of a GPU
+    assert found.memory_gib is None and found.preflight_gib is None
+
+
+def test_a_resumed_run_keeps_the_forecast_it_began_with(
+    resolved_tiny: Resolved, home: Home, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.train.preflight.CPU_PASSES", 1)
+    stop_after(tracker, 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resolved_tiny(), home, tracker)
+    before = read_forecast(home)
+    assert before.seconds is not None and before.seconds.actual is None
+    train(resolved_tiny(), home, tracker, resume=read_run(home).run_id)
+    after = read_forecast(home)
+    assert after.seconds is not None and after.seconds.actual is not None
+    assert after.preflight_seconds == before.preflight_seconds
+    # what came out is that of the two steps that were left
+    assert after.seconds.forecast < before.seconds.forecast
+
+
+def test_a_pass_that_does_not_fit_ends_the_run_with_what_would(
+    resolved_tiny: Resolved, home: Home, tracker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from finetune.plan.machine import Card
+    from finetune.train.trl_bridge import BridgedTrainer
+
+    def full(self: Any, number: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("finetune.train.preflight.CPU_PASSES", 1)
+    monkeypatch.setattr("finetune.train.forecast._card", lambda device: Card("4090", 24_564, 165.0))
+    monkeypatch.setattr(BridgedTrainer, "run_pass", full)
+    with pytest.raises(MachineError, match="does not fit on 4090: CUDA out of memory") as caught:
+        train(resolved_tiny(), home, tracker)
+    assert "Nothing was changed for you" in caught.value.hint
+    assert (read_run(home).status, tracker.values("train/loss")) == ("failed", [])
 
 
 def test_training_lowers_the_held_out_loss(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:

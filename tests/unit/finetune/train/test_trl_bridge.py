@@ -38,6 +38,9 @@ class Watcher:
         self.losses: list[float] = []
         self.norms: list[float] = []
 
+    def begun(self) -> None:
+        pass
+
     def step_done(self, step: int, loss: float) -> None:
         self.losses.append(loss)
 
@@ -56,12 +59,18 @@ def rows(resolved_tiny: Callable[..., Any], tiny_tokenizer: Any, tiny_dataset: P
 
 
 def build(
-    base: Path, rows: tuple[TokenRow, ...], folder: Path, *, packed: bool = False, **values: object
+    base: Path,
+    rows: tuple[TokenRow, ...],
+    folder: Path,
+    *,
+    packed: bool = False,
+    quantization: Quantization = Quantization.NF4,
+    **values: object,
 ) -> tuple[Any, Any, Watcher]:
     section = TrainSection.model_validate(
         {"max_steps": 1, "optimizer": "adamw", "activation_checkpointing": False, "log_every_steps": 1, **values}
     )
-    loaded = load_base(base, quantization=Quantization.NF4, device="cpu")
+    loaded = load_base(base, quantization=quantization, device="cpu")
     model = attach(loaded, LORA, seed=3)
     watcher = Watcher()
     if packed:
@@ -138,6 +147,79 @@ def test_packed_rows_give_the_step_of_separate_ones(
         found.append((watcher.losses[0], watcher.norms[0]))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
     assert found[1][1] == pytest.approx(found[0][1], rel=1e-2)
+
+
+def first_gradients(trainer: Any) -> dict[str, torch.Tensor]:
+    """Train, and return the gradients of the first step."""
+    from transformers import TrainerCallback
+
+    found: dict[str, torch.Tensor] = {}
+
+    class Keep(TrainerCallback):
+        def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+            if not found:
+                found.update(
+                    (name, part.grad.clone())
+                    for name, part in trainer.model.named_parameters()
+                    if part.grad is not None
+                )
+
+    trainer.add_callback(Keep())
+    run(trainer)
+    return found
+
+
+@pytest.mark.parametrize("other", [(1, 8, False), (2, 4, False), (1, 3, True)], ids=["accumulated", "both", "packed"])
+def test_in_float32_each_gradient_of_a_step_is_the_same_however_its_rows_are_cut(
+    tiny_base: Path,
+    rows: tuple[TokenRow, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: tuple[int, int, bool],
+) -> None:
+    """Of a hybrid base, eight rows as one batch against the same as passes of their own, or packed in threes."""
+    from finetune.train import trl_bridge
+
+    config = trl_bridge.SFTConfig
+    monkeypatch.setattr(trl_bridge, "SFTConfig", lambda **values: config(**{**values, "bf16": False}))
+    found = []
+    for micro_batch, accumulation, packed in ((8, 1, False), other):
+        trainer, model, _ = build(
+            tiny_base,
+            rows,
+            tmp_path / str(len(found)),
+            packed=packed,
+            quantization=Quantization.NONE,
+            micro_batch=micro_batch,
+            accumulation=accumulation,
+            max_grad_norm=1e9,
+        )
+        model.float()
+        found.append(first_gradients(trainer))
+    expected, actual = found
+    assert expected.keys() == actual.keys() and len(expected) > 20
+    for name, gradient in expected.items():
+        assert (actual[name] - gradient).norm() <= 2e-5 * gradient.norm() + 1e-9, name
+
+
+def test_factors_move_at_a_small_learning_rate(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
+    """In bfloat16 most of a step of 1e-5 would round to nothing; B begins at zero, so A moves from the second step."""
+    trainer, model, _ = build(
+        tiny_base,
+        rows,
+        tmp_path,
+        micro_batch=2,
+        accumulation=1,
+        learning_rate=1e-5,
+        schedule="constant",
+        warmup_share=0,
+    )
+    trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
+    before = {name: part.detach().clone() for name, part in trained.items()}
+    run(trainer)
+    assert {part.dtype for part in trained.values()} == {torch.float32}
+    moved = [float((part != before[name]).float().mean()) for name, part in trained.items()]
+    assert min(moved) > 0.9
 
 
 def test_packed_batches_hold_whole_rows(tiny_base: Path, rows: tuple[TokenRow, ...], tmp_path: Path) -> None:
