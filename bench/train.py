@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def measure(args, part):
     tokens = json.loads((args.work / "tokens.json").read_text())[1 : len(ends)]
     return [
         [1e6 * (end - start) / num_tokens for start, end in zip(before, after, strict=True)]
-        for before, after, num_tokens in zip(ends, ends[1:], tokens, strict=True)
+        for (before, after), num_tokens in zip(pairwise(ends), tokens, strict=True)
     ]
 
 
