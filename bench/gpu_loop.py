@@ -19,6 +19,9 @@ class Clock:
         self.ends: list[float] = []
         self.losses: list[float] = []
 
+    def begun(self) -> None:
+        pass
+
     def step_done(self, step: int, loss: float) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
