@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -236,16 +238,16 @@ def test_a_lost_store_is_filled_again_from_the_journal(
 
 def test_killed_while_the_store_is_made_the_next_start_makes_it(tmp_path: Path, card: RunCard) -> None:
     home = Home(tmp_path / "home")
-    child = os.fork()
-    if not child:
-        open_client(home)
-        os._exit(1)
-    # some of its forty tables are there; all of them take seconds
-    made = [home.root / "mlflow.new", home.tracking_database]
-    while not any(path.exists() and path.stat().st_size > 60_000 for path in made):
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    opens = "import sys; from pathlib import Path; from finetune.contracts.run import Home;"
+    opens += "from finetune.tracking.home_store import open_client; open_client(Home(Path(sys.argv[1])))"
+    with subprocess.Popen([sys.executable, "-c", opens, home.root]) as child:
+        # some of its forty tables are there; all of them take seconds
+        made = [home.root / "mlflow.new", home.tracking_database]
+        while not any(path.exists() and path.stat().st_size > 60_000 for path in made):
+            assert child.poll() is None
+            time.sleep(0.005)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
     tracker = MlflowTracker(home, RunLayout(home.runs / "shop-1"))
     tracker.start(card)
     tracker.finish("finished")
