@@ -55,11 +55,12 @@ def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0
 
 
 def change_manifest(folder: Path, **changes: object) -> None:
-    """Replace fields of an adapter's manifest."""
+    """Replace fields of an adapter's manifest, and seal it again: no damage, but a lie."""
     from finetune.contracts.errors import AdapterError
+    from finetune.contracts.seal import sealed
 
     manifest = read_model(folder / "manifest.json", AdapterManifest, error=AdapterError, hint="")
-    write_json(folder / "manifest.json", manifest.model_copy(update=changes))
+    write_json(folder / "manifest.json", sealed(manifest.model_copy(update=changes)))
 
 
 @pytest.fixture(scope="session")
