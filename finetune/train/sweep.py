@@ -175,6 +175,10 @@ def settings_text(run: SweepRun) -> str:
 
 def free_memory() -> None:
     """Give back what the run before held on the card: the base is loaded anew for each."""
+    optimisers = sys.modules.get("bitsandbytes.optim")
+    if optimisers is not None:
+        # its table of modules that want 32-bit states keeps the embedding of every model that was trained
+        optimisers.GlobalOptimManager.get_instance().module_weight_config_triple.clear()
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
