@@ -40,6 +40,7 @@ from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import ResolvedRecipe, resolve
 from finetune.render.rows import TokenRow
 from finetune.train.interrupt import StopRequest
+from finetune.train.matmul import matmul_tflops
 from finetune.train.order import RowOrder
 
 STEPS, MIXED_STEPS = 3, 2
@@ -88,7 +89,7 @@ def main() -> None:
         folder=arguments.base,
         base=base,
         model=attach(base, resolved.lora),
-        peak=measured_peak(),
+        peak=matmul_tflops("cuda") * 1e12,
         context=context_bytes(),
         out=arguments.out,
         results={},
@@ -146,21 +147,6 @@ def to_host(bench: Bench) -> int:
 def rebind(layers: Sequence[Any], functions: Any) -> None:
     for layer in layers:
         rebind_forward(layer, functions)
-
-
-def measured_peak() -> float:
-    """Operations a second of a large bfloat16 product, the best of some."""
-    size = 8192
-    one, other = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        torch.cuda.synchronize()
-        started = time.monotonic()
-        for _ in range(4):
-            one @ other
-        torch.cuda.synchronize()
-        best = min(best, (time.monotonic() - started) / 4)
-    return 2 * size**3 / best
 
 
 def context_bytes() -> int:

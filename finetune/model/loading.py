@@ -124,8 +124,6 @@ def choose_device(device: str) -> str:
             f"The GPU {torch.cuda.get_device_name()} has no bfloat16, and float16 gives NaN gradients in this family.",
             "Use a GPU of the Ampere generation or later (compute capability 8.0), or the device cpu.",
         )
-    if not any(name in os.environ for name in ALLOCATOR_SETTINGS):
-        os.environ[ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
     return "cuda"
 
 
@@ -161,6 +159,9 @@ def load_weights(
     copied: the folder is a 4-bit copy, whose config.json says what is 4-bit. Raises BaseModelError when the files do
     not hold every weight that the configuration promises: the library would fill the gap with random numbers.
     """
+    if device == "cuda" and not any(name in os.environ for name in ALLOCATOR_SETTINGS):
+        # read when the first block is taken, which is here
+        os.environ[ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
     with quiet_libraries(), freed_memory_returned():
         from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 
 from finetune.contracts.adapter import ADAPTER_WEIGHTS_NAME, FileDigest
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import InputError, MachineError, RunError
-from finetune.contracts.io import digest_file, digest_json, new_folder, read_model, write_json
+from finetune.contracts.io import digest_file, new_folder, read_model, write_json
+from finetune.contracts.seal import sealed
 from finetune.terminal.output import note
 
 RECORD_NAME = "checkpoint.json"
@@ -60,10 +61,6 @@ class CheckpointRecord(Contract):
     libraries: tuple[str, ...]
     files: tuple[FileDigest, ...]
     seal: str = ""
-
-    def sealed(self) -> Self:
-        """The record with its seal."""
-        return self.model_copy(update={"seal": digest_json(self.model_dump(mode="json", exclude={"seal"}))})
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class CheckpointStore:
                     for path in sorted(scratch.iterdir())
                 ),
             )
-            write_json(scratch / RECORD_NAME, record.sealed())
+            write_json(scratch / RECORD_NAME, sealed(record))
         self._rotate()
         return target
 
@@ -195,7 +192,7 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> CheckpointRecord:
         record = read_model(folder / RECORD_NAME, CheckpointRecord, error=DamagedCheckpoint, hint=HINT)
-        if record.seal != record.sealed().seal or folder.name != folder_name(record.step):
+        if record != sealed(record) or folder.name != folder_name(record.step):
             raise DamagedCheckpoint(f"{folder / RECORD_NAME} was altered.", HINT)
         self._check_number(record, folder)
         for name in sorted(self._needs - {entry.name for entry in record.files}):
