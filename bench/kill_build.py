@@ -9,31 +9,44 @@ it ended, everything in the dataset's folder is compared byte for byte, and the 
 
 import argparse
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from kills import kill_all, table
+
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "import sys; from data_pipelines.cli import app; app(args=sys.argv[1:], prog_name='finetune data')"
-END_SHARE = 0.4
-LEAST_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """One kill: seconds after the start, of which start in this work folder, and what stood there afterwards."""
+class Build:
+    """Builds by a pipeline's file; wanted are the digests of an undisturbed one's files."""
 
-    seconds: float
-    start: int
-    there: str
+    pipeline: Path
+    wanted: dict[str, str]
+
+    def killed(self, folder: Path, seconds: float) -> bool:
+        return killed(build(self.pipeline, folder), seconds)
+
+    def finish(self, folder: Path) -> None:
+        build(self.pipeline, folder).wait()
+
+    def ended(self, folder: Path) -> bool:
+        """A build that has ended is begun again by the same command."""
+        return False
+
+    def there(self, folder: Path) -> str:
+        return what_is_there(folder)
+
+    def undisturbed(self, folder: Path) -> bool:
+        return digests(folder / "dataset") == self.wanted
 
 
 def main() -> int:
@@ -68,42 +81,14 @@ def run(arguments: argparse.Namespace, scratch: Path) -> int:
     duration = time.monotonic() - started
     wanted = digests(scratch / "whole" / "dataset")
     sys.stderr.write(f"undisturbed: {duration:.1f} s, {len(wanted)} files\n")
-    kills, ends = kill_all(pipeline, scratch, duration=duration, wanted=wanted, arguments=arguments)
+    kills, ends = kill_all(
+        Build(pipeline, wanted), scratch, duration=duration, times=arguments.times, seed=arguments.seed
+    )
     print(table(kills))
     print(
         f"\n{len(kills)} kills in builds of {duration:.1f} s; {sum(ends)} of {len(ends)} that ended are as undisturbed"
     )
     return 0 if all(ends) else 1
-
-
-def kill_all(
-    pipeline: Path, scratch: Path, *, duration: float, wanted: dict[str, str], arguments: argparse.Namespace
-) -> tuple[list[Kill], list[bool]]:
-    """All kills, and for each build that ended whether it gave what was wanted."""
-    draw = random.Random(arguments.seed)
-    step = duration / arguments.times
-    moments = [LEAST_SECONDS + step * (number + draw.random()) for number in range(arguments.times)]
-    draw.shuffle(moments)
-    kills: list[Kill] = []
-    ends: list[bool] = []
-    folder, start = scratch / "0", 0
-    while moments:
-        seconds = moments.pop()
-        start += 1
-        started = time.monotonic()
-        if killed(build(pipeline, folder), seconds):
-            kills.append(Kill(seconds, start, what_is_there(folder)))
-            sys.stderr.write(f"kill {len(kills)} after {seconds:.1f} s: {kills[-1].there}\n")
-            if moments and draw.random() > END_SHARE:
-                continue
-            build(pipeline, folder).wait()
-        else:
-            # it was faster, because it went on from a kill or the machine has less to do: this kill must still come
-            moments.insert(0, draw.uniform(LEAST_SECONDS, time.monotonic() - started))
-        ends.append(digests(folder / "dataset") == wanted)
-        shutil.rmtree(folder)
-        folder, start = scratch / str(len(ends)), 0
-    return kills, ends
 
 
 def build(pipeline: Path, folder: Path) -> "subprocess.Popen[bytes]":
@@ -143,18 +128,11 @@ def what_is_there(folder: Path) -> str:
         return "nothing"
     names = {name: [path.name for path in (work.parent / name).glob("*")] for name in ("surveys", "packs", "parts")}
     counts = [f"{len(found)} {name}" for name, found in names.items() if found]
-    store = work.parent / "store-1.db"
-    size = f"store {store.stat().st_size / 1e6:.1f} MB" if store.exists() else ""
+    size = "".join(f"store {store.stat().st_size / 1e6:.1f} MB" for store in work.parent.glob("store-*.db"))
     stages = "+".join(sorted(path.name.split("-")[0] for path in (work.parent / "stages").glob("*")))
     new = "half a dataset" if any(folder.glob(".dataset.new.*")) else ""
     old = "dataset" if (folder / "dataset").exists() else ""
     return ", ".join(filter(None, [f"stage {stages}" if stages else "", *counts, size, new, old])) or "a lock"
-
-
-def table(kills: Sequence[Kill]) -> str:
-    lines = ["| kill | seconds | start | what was there |", "|---|---|---|---|"]
-    lines += [f"| {n} | {kill.seconds:.1f} | {kill.start} | {kill.there} |" for n, kill in enumerate(kills, 1)]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ begins with nothing.
 import argparse
 import json
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+from kills import kill_all, table
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"
@@ -36,18 +36,7 @@ SETTINGS = (
     "train.log_every_steps=1",
     "evaluate.max_rows=4",
 )
-END_SHARE = 0.4
-LEAST_SECONDS = 0.3
 COMPARED = ("train/loss", "train/gradient_norm")
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """One kill: seconds after the start, of which start of this run, and what stood there afterwards."""
-
-    seconds: float
-    start: int
-    there: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +45,29 @@ class Result:
 
     weights: str
     points: dict[tuple[str, int], set[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Runs with these values of the recipe; wanted is what an undisturbed one gives."""
+
+    recipe: list[str]
+    wanted: Result
+
+    def killed(self, folder: Path, seconds: float) -> bool:
+        return killed(train(folder, self.recipe), seconds)
+
+    def finish(self, folder: Path) -> None:
+        wait(train(folder, self.recipe))
+
+    def ended(self, folder: Path) -> bool:
+        return finished(folder) is not None
+
+    def there(self, folder: Path) -> str:
+        return what_is_there(folder)
+
+    def undisturbed(self, folder: Path) -> bool:
+        return result(folder) == self.wanted
 
 
 def main() -> int:
@@ -88,42 +100,12 @@ def run(arguments: argparse.Namespace, scratch: Path) -> int:
         sys.stderr.write((scratch / "whole" / "log").read_text())
         return 1
     sys.stderr.write(f"undisturbed: {duration:.1f} s, weights {wanted.weights[:12]}\n")
-    kills, ends = kill_all(scratch, recipe, duration=duration, wanted=wanted, arguments=arguments)
+    kills, ends = kill_all(
+        Training(recipe, wanted), scratch, duration=duration, times=arguments.times, seed=arguments.seed
+    )
     print(table(kills))
     print(f"\n{len(kills)} kills in runs of {duration:.1f} s; {sum(ends)} of {len(ends)} that ended are as undisturbed")
     return 0 if all(ends) else 1
-
-
-def kill_all(
-    scratch: Path, recipe: list[str], *, duration: float, wanted: Result, arguments: argparse.Namespace
-) -> tuple[list[Kill], list[bool]]:
-    """All kills, and for each run that ended whether it gave what was wanted."""
-    draw = random.Random(arguments.seed)
-    step = duration / arguments.times
-    moments = [LEAST_SECONDS + step * (number + draw.random()) for number in range(arguments.times)]
-    draw.shuffle(moments)
-    kills: list[Kill] = []
-    ends: list[bool] = []
-    home, start = scratch / "0", 0
-    while moments:
-        seconds = moments.pop()
-        start += 1
-        started = time.monotonic()
-        if killed(train(home, recipe), seconds):
-            kills.append(Kill(seconds, start, what_is_there(home)))
-            sys.stderr.write(f"kill {len(kills)} after {seconds:.1f} s: {kills[-1].there}\n")
-            if finished(home) is None and moments and draw.random() > END_SHARE:
-                continue
-            wait(train(home, recipe))
-        else:
-            # it was faster, because it went on from a kill or the machine has less to do: this kill must still come
-            moments.insert(0, draw.uniform(LEAST_SECONDS, time.monotonic() - started))
-        ends.append(result(home) == wanted)
-        if not ends[-1]:
-            sys.stderr.write((home / "log").read_text())
-        shutil.rmtree(home)
-        home, start = scratch / str(len(ends)), 0
-    return kills, ends
 
 
 def train(home: Path, recipe: list[str]) -> int:
@@ -225,12 +207,6 @@ def what_is_there(home: Path) -> str:
         "adapter" if (folder / "adapter").exists() else "",
     ]
     return ", ".join(filter(None, parts))
-
-
-def table(kills: Sequence[Kill]) -> str:
-    lines = ["| kill | seconds | start | what was there |", "|---|---|---|---|"]
-    lines += [f"| {n} | {kill.seconds:.1f} | {kill.start} | {kill.there} |" for n, kill in enumerate(kills, 1)]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
