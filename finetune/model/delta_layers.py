@@ -39,6 +39,12 @@ def use_fast_delta_rule(model: nn.Module) -> int:
     return len(layers)
 
 
+def uses_fused_kernels(model: nn.Module) -> bool:
+    """Whether the model's linear attention runs on the fused kernels; True where it has none to run."""
+    forwards = [getattr(module.forward, "__func__", None) for module in model.modules() if hasattr(module, "A_log")]
+    return all(getattr(part, "__globals__", {}).get(DELTA_RULE) is fused_delta_rule for part in forwards)
+
+
 def functions_for(layer: Any) -> Functions:
     """What this Gated DeltaNet layer calls, by the names that its forward knows; layers of a model are alike."""
     if layer.A_log.device.type != "cuda":

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,8 @@ import torch
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import RunError
 from finetune.contracts.io import read_model, write_json
+from finetune.model.delta_layers import uses_fused_kernels
+from finetune.model.loading import LoadedBase
 from finetune.model.shape import read_shape
 from finetune.plan.machine import MIB, Card, recognise
 from finetune.plan.report import gib
@@ -79,16 +80,17 @@ class RunForecast(Contract):
 
 
 class Forecaster:
-    """Works out what the rows in this order take, and keeps it in file. device is "cpu" or "cuda"."""
+    """Works out what the rows in this order take over a loaded base, and keeps it in file."""
 
     def __init__(
-        self, resolved: ResolvedRecipe, rows: Sequence[TokenRow], *, order: RowOrder, device: str, file: Path
+        self, resolved: ResolvedRecipe, rows: Sequence[TokenRow], *, order: RowOrder, base: LoadedBase, file: Path
     ) -> None:
+        device = base.device
         train, lora = resolved.train, resolved.lora
         self._file, self._order, self._device, self._card = file, order, device, _card(device)
         self._wanted = train.preflight and is_worth_it(order, device)
         work = recipe_workload(resolved.base, lora, data=resolved.data, train=train, evaluate=resolved.evaluate)
-        self._recipe_work = replace(work, packed=order.packed, fast_kernels=find_spec("fla") is not None)
+        self._recipe_work = replace(work, packed=order.packed, fast_kernels=uses_fused_kernels(base.model))
         self._shape = read_shape(Path(resolved.base.path), targets=lora.targets, rank=lora.rank)
         lengths = [len(row.input_ids) for row in rows]
         self._longest = longest_pass(order, lengths)

@@ -247,9 +247,7 @@ class _Job:
             from finetune.train.trl_bridge import LoopParts, build_trainer, run_loop
 
             looks.tell = progress.tell
-            forecast = Forecaster(
-                self.resolved, rows.train, order=order, device=base.device, file=self.run.layout.forecast
-            )
+            forecast = Forecaster(self.resolved, rows.train, order=order, base=base, file=self.run.layout.forecast)
             reporter = Reporter(
                 self.tracker,
                 progress,

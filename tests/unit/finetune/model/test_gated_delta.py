@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from finetune.model.delta_layers import use_fast_delta_rule
+from finetune.model.delta_layers import FUSED, rebind_forward, use_fast_delta_rule, uses_fused_kernels
 from finetune.model.gated_delta import causal_conv1d, chunk_gated_delta_rule
 from finetune.model.quiet import quiet_libraries
 
@@ -146,3 +146,17 @@ def test_a_model_gives_the_same_logits_with_and_without(tiny_base):
             assert use_fast_delta_rule(model) > 0
             fast = model(input_ids=ids, use_cache=False).logits
     torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-3)
+
+
+def test_what_a_model_runs_on_is_known(tiny_base):
+    with quiet_libraries():
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    use_fast_delta_rule(model)
+    assert not uses_fused_kernels(model)
+    for module in model.modules():
+        if hasattr(module, "A_log"):
+            rebind_forward(module, FUSED)
+    assert uses_fused_kernels(model)
+    assert uses_fused_kernels(torch.nn.Linear(2, 2))
