@@ -38,8 +38,9 @@ class PairedRow(Contract):
     """What base and adapter came to at one task by one metric.
 
     task_id is the same for the same task in each evaluation, so that any two can be paired. cluster names what is not
-    independent within a repository: near-duplicate files, or the file. group is the slice, stratum or kind of the
-    task, "" if it has none. A figure is sum(base) / sum(size): size is bytes for bits per byte, 1 for a mean.
+    independent within a repository: near-duplicate files, or the file. group is the kind of task or span, slice what
+    training knew of it (novel, evolving, seen); "" if it has none. A figure is sum(base) / sum(size): size is bytes for
+    bits per byte, 1 for a mean.
     """
 
     suite: SuiteName
@@ -50,6 +51,7 @@ class PairedRow(Contract):
     cluster: str = ""
     language: str = ""
     group: str = ""
+    slice: str = ""
     base: float
     adapter: float
     size: float = Field(default=1.0, ge=0)

@@ -22,6 +22,7 @@ class Task:
     cluster: str = ""
     language: str = ""
     group: str = ""
+    slice: str = ""
     prompt: str = ""
     wanted: str = ""
 
