@@ -10,7 +10,7 @@ from pydantic import Field
 
 from finetune.contracts.adapter import BaseIdentity, FileDigest, Quantization, Score
 from finetune.contracts.dataset import Contract, ReasonCount
-from finetune.contracts.suite_name import SuiteName as SuiteName
+from finetune.contracts.suite_name import SuiteName as SuiteName  # noqa: PLC0414
 
 REPORT_NAME = "report.json"
 ROWS_NAME = "rows.parquet"
