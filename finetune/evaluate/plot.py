@@ -5,9 +5,9 @@ from pathlib import Path
 
 from finetune.contracts.adapter import Score
 from finetune.contracts.io import disk_errors
-from finetune.evaluate.scores import DIRECTIONS
+from finetune.evaluate.row_scores import DIRECTIONS
 
-COLORS = {"better": "#2c7a4b", "not shown": "#6b7280", "worse": "#b3362b"}
+COLORS = {"better": "#2c7a4b", "no worse": "#2c7a4b", "not shown": "#6b7280", "worse": "#b3362b"}
 
 
 def plot_scores(scores: Sequence[Score], path: Path, *, title: str) -> None:

@@ -14,8 +14,8 @@ from finetune.contracts.errors import DatasetError, RunError
 from finetune.contracts.io import read_model, write_json
 from finetune.evaluate.heldout import HeldoutRow, choose_examples, heldout_rows, score_rows
 from finetune.evaluate.infill import Gap, choose_gaps, fill_gaps
+from finetune.evaluate.row_scores import figure_scores
 from finetune.evaluate.rows import HINT, GapFigure, RowFigure, read_figures, write_figures
-from finetune.evaluate.scores import scores_of
 from finetune.model.loading import LoadedBase
 from finetune.model.lora import attach_saved, detach
 from finetune.recipe.schema import EvaluateSection
@@ -121,7 +121,7 @@ def evaluate(
         dataset_digest=dataset.manifest.content_digest,
         section=section,
         max_tokens=max_tokens,
-        scores=scores_of(figures, filled, section),
+        scores=figure_scores(figures, filled, section),
         left_out=(*renderer.reasons(), *gaps.left_out),
         rows=figures,
         gaps=filled,
