@@ -51,11 +51,6 @@ def scores_of(rows: Sequence[PairedRow], metrics: Sequence[Metric], *, resamples
     return (*primary, *_adjusted(others), *_adjusted(parts))
 
 
-def metric_key(name: str) -> str:
-    """The name of a score or part as metrics have it: infill_exact_match."""
-    return name.replace(" ", "_")
-
-
 def _grouped(rows: Sequence[PairedRow]) -> RowsByMetric:
     """Rows by suite and metric. Sums depend on the order in their last bit, so it is one that the rows decide."""
     found: dict[tuple[SuiteName, str], list[PairedRow]] = defaultdict(list)
