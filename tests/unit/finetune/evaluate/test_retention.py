@@ -58,6 +58,7 @@ def test_an_answer_is_judged_by_its_instruction(
     spoken = loaded.tokenizer.encode("Rivers flow.\nThey end in seas.")
     monkeypatch.setattr("finetune.evaluate.retention.greedy", lambda model, prompts, **_: [spoken for _ in prompts])
     found = measured(suite(), loaded, ["lines 1", "bullets 1"])
+    assert set(found) == {"lines 1", "bullets 1"}
     assert found["lines 1"].values == {FOLLOWED.name: 1.0}
     assert found["bullets 1"].values == {FOLLOWED.name: 0.0}
     assert found["lines 1"].answer.startswith("Rivers")
