@@ -67,8 +67,8 @@ METRICS: tuple[Metric, ...] = (*HeldoutSuite.metrics, *InfillSuite.metrics, *Ret
 
 
 def build_suites(names: Sequence[SuiteName], materials: Materials) -> list[Suite | Unmeasured]:
-    """The suites of these names, in the order in which SuiteName has them."""
-    return [_build(name, materials) for name in SuiteName if name in names]
+    """The suites of these names, in the order of BUILDERS."""
+    return [_build(name, materials) for name in BUILDERS if name in names]
 
 
 def _build(name: SuiteName, materials: Materials) -> Suite | Unmeasured:
