@@ -76,7 +76,9 @@ class Score(Contract):
     p_value is that of no difference at all, adjusted_p_value that of Holm among all secondary figures; None where none
     was computed. margin None asks for better; else for worse by no more than margin, and the verdict may be "no worse".
     num_needed is the number of tasks at which a difference as large as this would be shown 4 times in 5, None where it
-    was shown or is 0. part is the group, language or repository that the figure is of, "" for all tasks.
+    was shown or is 0. part is the group, language or repository that the figure is of, "" for all tasks, and by says
+    which of them: the column of PairedRow that holds it. direction says which way is good, None in scores from before
+    it was written.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Score(Contract):
     margin: float | None = None
     num_needed: int | None = None
     part: str = ""
+    by: Literal["", "language", "group", "slice", "repo"] = ""
+    direction: Literal["lower is better", "higher is better"] | None = None
 
 
 class AdapterDigests(Contract):
