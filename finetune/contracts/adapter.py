@@ -73,12 +73,13 @@ class ReferenceProbe(Contract):
 class Score(Contract):
     """One figure of the evaluation: base, adapter, and the paired difference adapter - base with its 95 % interval.
 
-    p_value is that of no difference at all, adjusted_p_value that of Holm among all secondary figures; None where none
-    was computed. margin None asks for better; else for worse by no more than margin, and the verdict may be "no worse".
-    num_needed is the number of tasks at which a difference as large as this would be shown 4 times in 5, None where it
-    was shown or is 0. part is the group, language or repository that the figure is of, "" for all tasks, and by says
-    which of them: the column of PairedRow that holds it. direction says which way is good, None in scores from before
-    it was written.
+    p_value is that of no difference at all, adjusted_p_value that of Holm among all secondary figures, parts among
+    themselves; None where none was computed. margin None asks for better; else for worse by no more than margin, and
+    the verdict may be "no worse". num_needed is the number of tasks at which a difference as large as this would be
+    shown 4 times in 5, None where it was shown or is 0, or where no number would do. clusters says what num_clusters
+    counts: what was drawn as a whole. part is the group, language or repository that the figure is of, "" for all, and
+    by says which of them: the column of PairedRow that holds it. direction says which way is good, None in scores from
+    before it was written.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Score(Contract):
     adjusted_p_value: float | None = None
     margin: float | None = None
     num_needed: int | None = None
+    clusters: Literal["files", "repositories"] = "files"
     part: str = ""
     by: Literal["", "language", "group", "slice", "repo"] = ""
     direction: Literal["lower is better", "higher is better"] | None = None

@@ -147,7 +147,9 @@ def recompute(report: EvaluationReport, rows: Sequence[PairedRow]) -> tuple[Scor
     section = EvaluateSection.model_validate_json(report.settings)
     suites = {suite.suite for suite in report.suites if suite.measured}
     metrics = [metric for metric in METRICS if metric.suite in suites]
-    return scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
+    scores = scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
+    suite_of = {metric.name: metric.suite for metric in metrics}
+    return tuple(score for suite in report.suites for score in scores if suite_of[score.name] is suite.suite)
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:

@@ -9,6 +9,7 @@ from finetune.contracts.evaluation import SuiteName
 from finetune.evaluate.heldout_suite import HeldoutSuite, heldout_suite
 from finetune.evaluate.infill_suite import InfillSuite, infill_suite
 from finetune.evaluate.metric import Metric
+from finetune.evaluate.retention import RetentionSuite
 from finetune.evaluate.suite import Suite, Unmeasured
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.dataset import OpenDataset
@@ -52,15 +53,22 @@ def _infill(materials: Materials) -> Suite:
     return found
 
 
+def _retention(materials: Materials) -> Suite:
+    # its own renderer: what is cut or left out of these rows is counted apart
+    known = materials.renderer
+    renderer = Renderer(known.tokenizer, known.family, known.max_tokens)
+    return RetentionSuite(renderer, materials.section, pad_token=materials.pad_token)
+
+
 BUILDERS: Mapping[SuiteName, Callable[[Materials], Suite]] = MappingProxyType(
-    {SuiteName.HELDOUT: _heldout, SuiteName.INFILL: _infill}
+    {SuiteName.HELDOUT: _heldout, SuiteName.INFILL: _infill, SuiteName.RETENTION: _retention}
 )
-METRICS: tuple[Metric, ...] = (*HeldoutSuite.metrics, *InfillSuite.metrics)
+METRICS: tuple[Metric, ...] = (*HeldoutSuite.metrics, *InfillSuite.metrics, *RetentionSuite.metrics)
 
 
 def build_suites(names: Sequence[SuiteName], materials: Materials) -> list[Suite | Unmeasured]:
-    """The suites of these names, in the order in which SuiteName has them."""
-    return [_build(name, materials) for name in SuiteName if name in names]
+    """The suites of these names, in the order of BUILDERS."""
+    return [_build(name, materials) for name in BUILDERS if name in names]
 
 
 def _build(name: SuiteName, materials: Materials) -> Suite | Unmeasured:

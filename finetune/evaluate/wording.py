@@ -69,7 +69,7 @@ def headline(report: EvaluationReport, *, num_repos: int = 0) -> Headline:
         return Headline("not shown", "No verdict", nothing, "", against(report), _open(report))
     score = suite.scores[0]
     places = counted(score.num_clusters, cluster_noun(score))
-    if num_repos:
+    if num_repos and score.clusters == "files":
         places += f" of {counted(num_repos, 'repository')}"
     return Headline(
         verdict=score.verdict,
@@ -155,7 +155,7 @@ def needed(score: Score) -> str:
 
 def cluster_noun(score: Score) -> str:
     """What num_clusters counts, one of them."""
-    return {"repositories": "repository"}.get(getattr(score, "clusters", "files"), "file")
+    return "repository" if score.clusters == "repositories" else "file"
 
 
 def counted(count: int, noun: str) -> str:
