@@ -78,7 +78,8 @@ class Score(Contract):
     the verdict may be "no worse". num_needed is the number of tasks at which a difference as large as this would be
     shown 4 times in 5, None where it was shown or is 0, or where no number would do. clusters says what num_clusters
     counts: what was drawn as a whole. part is the group, language or repository that the figure is of, "" for all, and
-    by the column of PairedRow that holds it. direction says which way is good, None in scores from before it was kept.
+    by says which of them: the column of PairedRow that holds it. direction says which way is good, None in scores from
+    before it was written.
     """
 
     name: str

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from finetune.contracts.adapter import Score
 from finetune.contracts.evaluation import PairedRow, SuiteName
@@ -21,7 +20,7 @@ class _Figure:
     """What is to become a score: a metric over all its rows, or over those of one part."""
 
     metric: Metric
-    by: Part | Literal[""]
+    by: Part | None
     part: str
     by_repo: bool
     found: Comparison
@@ -38,7 +37,7 @@ def scores_of(rows: Sequence[PairedRow], metrics: Sequence[Metric], *, resamples
     by_metric = _grouped(rows)
     ordered = sorted(metrics, key=lambda metric: not metric.primary)
     whole = [
-        _figure(metric, ("", ""), of_metric, resamples=resamples, seed=seed)
+        _figure(metric, (None, ""), of_metric, resamples=resamples, seed=seed)
         for metric in ordered
         if _measured(of_metric := by_metric.get((metric.suite, metric.name), ()))
     ]
@@ -81,7 +80,7 @@ def _parts(metric: Metric, rows: Sequence[PairedRow]) -> Iterator[tuple[tuple[Pa
 
 
 def _figure(
-    metric: Metric, part: tuple[Part | Literal[""], str], rows: Sequence[PairedRow], *, resamples: int, seed: int
+    metric: Metric, part: tuple[Part | None, str], rows: Sequence[PairedRow], *, resamples: int, seed: int
 ) -> _Figure:
     by_repo = len({row.repo for row in rows}) >= MIN_CLUSTERS
     paired = PairedRows(
@@ -108,14 +107,8 @@ def cluster_of(row: PairedRow, *, by_repo: bool) -> str:
 
 def _score(figure: _Figure, *, adjusted: float | None = None, num_compared: int = 1) -> Score:
     score = score_of(figure.metric, figure.found, adjusted=adjusted, num_compared=num_compared)
-    return score.model_copy(
-        update={
-            "by": figure.by,
-            "part": figure.part,
-            "clusters": "repositories" if figure.by_repo else "files",
-            "direction": figure.metric.direction,
-        }
-    )
+    clusters = "repositories" if figure.by_repo else "files"
+    return score.model_copy(update={"part": figure.part, "by": figure.by or "", "clusters": clusters})
 
 
 def _adjusted(figures: Sequence[_Figure]) -> list[Score]:

@@ -7,7 +7,7 @@ from finetune.contracts.adapter import Score
 from finetune.contracts.evaluation import EvaluationReport, Finding, SuiteReport
 from finetune.evaluate.notes import Level, notes
 from finetune.evaluate.verdict import why_not_shown
-from finetune.evaluate.wording import capital, cluster_noun, figure, gap, headline, interval, probability
+from finetune.evaluate.wording import capital, figure, gap, headline, interval, probability
 from finetune.terminal.output import printable, table
 
 PARTS_SHOWN = 12
@@ -33,8 +33,7 @@ def report_text(report: EvaluationReport, *, page: Path | None = None) -> str:
 def _suite(suite: SuiteReport) -> Iterator[str]:
     whole = [score for score in suite.scores if not score.part]
     if whole:
-        noun = cluster_noun(whole[0])
-        clusters = {"repository": "repositories"}.get(noun, "files")
+        clusters = whole[0].clusters
         header = ("figure", "base", "adapter", "difference", "95 % interval", "tasks", clusters, "p", "verdict")
         yield table([_cells(score) for score in whole], header=header)
     parts = [score for score in suite.scores if score.part]

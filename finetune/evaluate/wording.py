@@ -69,7 +69,7 @@ def headline(report: EvaluationReport, *, num_repos: int = 0) -> Headline:
         return Headline("not shown", "No verdict", nothing, "", against(report), _open(report))
     score = suite.scores[0]
     places = counted(score.num_clusters, cluster_noun(score))
-    if num_repos:
+    if num_repos and score.clusters == "files":
         places += f" of {counted(num_repos, 'repository')}"
     return Headline(
         verdict=score.verdict,

@@ -12,7 +12,6 @@ from finetune.contracts.evaluation import Finding, PairedRow, SuiteReport
 from finetune.evaluate.page.forest import Gauge, Line, gauge, lines
 from finetune.evaluate.wording import (
     capital,
-    cluster_noun,
     direction_of,
     figure,
     gap,
@@ -205,7 +204,7 @@ def _score_line(score: Score, line: Line | None, *, label: str) -> ScoreLine:
         interval=interval(score),
         tasks=score.num_items,
         clusters=score.num_clusters,
-        cluster_head="Repositories" if cluster_noun(score) == "repository" else "Files",
+        cluster_head=capital(score.clusters),
         p_value=probability(score.p_value),
         adjusted=probability(score.adjusted_p_value),
         verdict=score.verdict,

@@ -96,7 +96,7 @@ def _rows(name: SuiteName, gain: float, repos: int) -> list[PairedRow]:
                     suite=name,
                     metric=metric.name,
                     task_id=f"{name}-{number:04d}",
-                    repo=f"team/service-{number % repos}",
+                    repo=f"team/service-{number // 3 % repos}",
                     path=f"src/orders/module_{number // 3}.py",
                     cluster=f"c{number // 3}",
                     language=("python", "go")[number % 2],
