@@ -4,34 +4,18 @@ A report is a folder: report.json (EvaluationReport), rows.parquet (PairedRow), 
 report.html for people. Release reads it without knowing how anything was measured.
 """
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
 from finetune.contracts.adapter import BaseIdentity, FileDigest, Quantization, Score
 from finetune.contracts.dataset import Contract, ReasonCount
+from finetune.contracts.suite_name import SuiteName as SuiteName  # noqa: PLC0414
 
 REPORT_NAME = "report.json"
 ROWS_NAME = "rows.parquet"
 ANSWERS_NAME = "answers.parquet"
 PAGE_NAME = "report.html"
-
-
-class SuiteName(StrEnum):
-    """What is asked: text never seen, gaps in it, functions that tests grade, old skills, secrets, and the base alone.
-
-    heldout: bits per byte. infill: gaps filled greedily. executed: code graded by the repository's own tests.
-    retention: general code and instructions, which must not get worse. leakage: what training text can be drawn out.
-    control: the base with the repository's code in its prompt, against the adapter without.
-    """
-
-    HELDOUT = "heldout"
-    INFILL = "infill"
-    EXECUTED = "executed"
-    RETENTION = "retention"
-    LEAKAGE = "leakage"
-    CONTROL = "control"
 
 
 class PairedRow(Contract):
