@@ -28,6 +28,10 @@ def evaluate(
     dataset: Annotated[
         Path | None, typer.Option(help="Judge on this dataset's held-out split instead of the run's own.")
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask this endpoint the same, to show that what is judged is served."),
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -39,12 +43,19 @@ def evaluate(
     from finetune.evaluate.text import report_text
     from finetune.terminal.output import emit
 
-    report = run_evaluation(Home(home.absolute()), target, suites=suite or tuple(SuiteName), dataset=dataset)
+    report = run_evaluation(
+        Home(home.absolute()), target, suites=suite or tuple(SuiteName), dataset=dataset, endpoint=endpoint
+    )
     emit(report.model_dump(mode="json"), as_json=json, text=report_text(report))
 
 
 def run_evaluation(
-    home: "Home", target: str, *, suites: "Sequence[SuiteName]", dataset: Path | None = None
+    home: "Home",
+    target: str,
+    *,
+    suites: "Sequence[SuiteName]",
+    dataset: Path | None = None,
+    endpoint: str | None = None,
 ) -> "EvaluationReport":
     """Evaluate the adapter that target names and record the result where the run and the adapter are.
 
@@ -52,6 +63,7 @@ def run_evaluation(
     """
     from finetune.adapters.verify import find_adapter
     from finetune.cli.secret_scan import secret_scan
+    from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.dataset import Task
     from finetune.evaluate.record import record_evaluation
@@ -86,4 +98,6 @@ def run_evaluation(
             max_tokens=resolved.data.max_tokens,
             site=Site(home.measured, scan=secret_scan(home, rows), trained_tasks=tasks),
         )
+    if endpoint is not None:
+        evaluation = as_served(evaluation, endpoint)
     return record_evaluation(evaluation, home, layout) if dataset is None else evaluation.report

@@ -87,6 +87,15 @@ class InfillSuite:
     def findings(self, rows: Sequence[PairedRow], answers: Sequence[Answer]) -> tuple[Finding, ...]:
         return ()
 
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens that an answer may have."""
+        return self._section.max_new_tokens
+
+    def prompts(self) -> dict[str, tuple[int, ...]]:
+        """What the models are asked, as token ids, by task."""
+        return {gap.example_id: gap.prompt for gap in self._gaps.chosen}
+
     def measure(self, subject: Subject, task_ids: Sequence[str], *, told: Callable[[Measured], None]) -> None:
         wanted = frozenset(task_ids)
         gaps = self._gaps.chosen

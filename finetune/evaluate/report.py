@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from finetune.contracts.evaluation import (
 )
 from finetune.contracts.io import digest_file, new_folder, read_model, write_json
 from finetune.contracts.seal import check_seal, sealed
+from finetune.evaluate.infill_suite import InfillSuite
 from finetune.evaluate.rows import HINT, read_table, write_table
 from finetune.evaluate.runner import Runner, SuiteResult
 from finetune.evaluate.scores import scores_of
@@ -41,12 +42,26 @@ ENGINE_NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt as token ids, the tokens that an answer may have, and the greedy answers of both models."""
+
+    token_ids: tuple[int, ...]
+    max_tokens: int
+    base: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A report with the rows that its figures are computed from, and what both models wrote."""
+    """A report with the rows that its figures are computed from, and what both models wrote.
+
+    asked is what an endpoint can be asked to say again; it is not kept with the report.
+    """
 
     report: EvaluationReport
     rows: tuple[PairedRow, ...]
     answers: tuple[Answer, ...]
+    asked: tuple[Asked, ...] = ()
 
 
 def evaluate(
@@ -98,7 +113,18 @@ def evaluate(
             for suite in built
         ),
     )
-    return Evaluation(report, rows, tuple(answer for result in found for answer in result.answers))
+    answers = tuple(answer for result in found for answer in result.answers)
+    return Evaluation(report, rows, answers, tuple(_asked(suites, answers)))
+
+
+def _asked(suites: Sequence[Suite], answers: Sequence[Answer]) -> Iterator[Asked]:
+    by_task = {answer.task_id: answer for answer in answers if answer.suite is SuiteName.INFILL}
+    for suite in suites:
+        if isinstance(suite, InfillSuite):
+            for task_id, prompt in suite.prompts().items():
+                if task_id in by_task:
+                    found = by_task[task_id]
+                    yield Asked(prompt, suite.max_new_tokens, found.base, found.adapter)
 
 
 def engine_record(base: LoadedBase, manifest: AdapterManifest) -> EngineRecord:
@@ -122,7 +148,9 @@ def recompute(report: EvaluationReport, rows: Sequence[PairedRow]) -> tuple[Scor
     section = EvaluateSection.model_validate_json(report.settings)
     suites = {suite.suite for suite in report.suites if suite.measured}
     metrics = [metric for metric in METRICS if metric.suite in suites]
-    return scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
+    scores = scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
+    suite_of = {metric.name: metric.suite for metric in metrics}
+    return tuple(score for suite in report.suites for score in scores if suite_of[score.name] is suite.suite)
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:

@@ -13,6 +13,7 @@ from finetune.evaluate.infill_suite import InfillSuite, infill_suite
 from finetune.evaluate.leakage.scan import SecretScan
 from finetune.evaluate.leakage.suite import LeakageSuite, leakage_suite
 from finetune.evaluate.metric import Metric
+from finetune.evaluate.retention import RetentionSuite
 from finetune.evaluate.suite import Suite, Unmeasured
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.dataset import OpenDataset
@@ -90,17 +91,32 @@ def _leakage(materials: Materials) -> Suite:
     )
 
 
+def _retention(materials: Materials) -> Suite:
+    # its own renderer: what is cut or left out of these rows is counted apart
+    known = materials.renderer
+    renderer = Renderer(known.tokenizer, known.family, known.max_tokens)
+    return RetentionSuite(renderer, materials.section, pad_token=materials.pad_token)
+
+
 BUILDERS: Mapping[SuiteName, Callable[[Materials], Suite]] = MappingProxyType(
-    {SuiteName.HELDOUT: _heldout, SuiteName.INFILL: _infill, SuiteName.LEAKAGE: _leakage}
+    {
+        SuiteName.HELDOUT: _heldout,
+        SuiteName.INFILL: _infill,
+        SuiteName.RETENTION: _retention,
+        SuiteName.LEAKAGE: _leakage,
+    }
 )
 METRICS: tuple[Metric, ...] = tuple(
-    metric for metric in (*HeldoutSuite.metrics, *InfillSuite.metrics, *LeakageSuite.metrics) if metric.scored
+    metric
+    for suite in (HeldoutSuite, InfillSuite, RetentionSuite, LeakageSuite)
+    for metric in suite.metrics
+    if metric.scored
 )
 
 
 def build_suites(names: Sequence[SuiteName], materials: Materials) -> list[Suite | Unmeasured]:
-    """The suites of these names, in the order in which SuiteName has them."""
-    return [_build(name, materials) for name in SuiteName if name in names]
+    """The suites of these names, in the order of BUILDERS."""
+    return [_build(name, materials) for name in BUILDERS if name in names]
 
 
 def _build(name: SuiteName, materials: Materials) -> Suite | Unmeasured:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
+from finetune.evaluate.stats import share_interval
+
 FALSE_POSITIVES = 0.01
 MIN_CONTROLS = 100
 RESAMPLES = 2000
@@ -28,8 +29,7 @@ class Share:
         """The ends of the interval."""
         if not self.trials:
             return 0.0, 1.0
-        found = stats.binomtest(self.successes, self.trials).proportion_ci(CONFIDENCE, method="exact")
-        return float(found.low), float(found.high)
+        return share_interval(self.successes, self.trials)
 
 
 def ranks(scores: Sequence[float], controls: Sequence[float]) -> list[int]:
