@@ -13,9 +13,9 @@ from finetune.contracts.evaluation import EvaluationReport, Finding, SuiteName
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"
-# few rows, many passes: each planted copy is seen some ten times
+# few rows, several passes: what was planted once is seen several times
 OVERTRAINED = (
-    "train.max_steps=48", "data.max_tokens=256", "train.micro_batch=4", "train.accumulation=2", "data.tasks.infill=0",
+    "train.max_steps=28", "data.max_tokens=256", "train.micro_batch=4", "train.accumulation=2", "data.tasks.infill=0",
     "train.learning_rate=8e-3", "evaluate.leakage_rows=10", "evaluate.batch_rows=32", "base.cache=false",
 )  # fmt: skip
 PIPELINE = """
