@@ -191,6 +191,9 @@ class EvaluateSection(Section):
     )
     infill_rows: int = Field(default=100, ge=0, description="Held-out infill rows generated and compared; 0: none.")
     max_new_tokens: int = Field(default=64, ge=1, le=4096, description="Tokens generated for an infill answer.")
+    leakage_rows: int = Field(
+        default=100, ge=0, description="Trained passages, and secrets that redaction took out, asked for; 0: none."
+    )
     retention_rows: int = Field(
         default=200, ge=1, description="General texts, instructions and functions, at most so many of each."
     )
