@@ -27,7 +27,7 @@ def read_shape(folder: Path, *, targets: Sequence[str], rank: int) -> ModelShape
     with quiet_libraries():
         model = meta_model(folder)
         config = model.config
-        layers = _decoder_layers(model)
+        layers = decoder_layers(model)
         found = _Parts(model, layers, _active_experts(config))
         _check_targets(found.maps, targets)
         groups = _alike(layers, config)
@@ -108,7 +108,8 @@ def _check_targets(maps: Sequence[LinearMaps], targets: Sequence[str]) -> None:
         )
 
 
-def _decoder_layers(model: Any) -> list[nn.Module]:
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The layers that are repeated, in order."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
