@@ -31,6 +31,8 @@ def read_shape(folder: Path, *, targets: Sequence[str], rank: int) -> ModelShape
         found = _Parts(model, layers, _active_experts(config))
         _check_targets(found.maps, targets)
         groups = _alike(layers, config)
+        # before adapters are put on them
+        largest = max(sum(part.numel() for part in layer.parameters()) for layer in layers)
         measured = measure_layers(model, [layer for _, layer, _ in groups], targets=targets, rank=rank)
     return ModelShape(
         hidden=config.hidden_size,
@@ -43,6 +45,7 @@ def read_shape(folder: Path, *, targets: Sequence[str], rank: int) -> ModelShape
             for (kind, layer, count), costs in zip(groups, measured, strict=True)
         ),
         cache_bytes=_cache_bytes(layers, config),
+        largest_layer=largest,
     )
 
 
