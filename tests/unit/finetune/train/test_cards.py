@@ -153,8 +153,14 @@ def test_what_a_base_in_parts_trained_is_verified_over_a_whole_one(
 
 
 def test_interrupted_and_killed_it_ends_with_the_weights_of_an_unbroken_run(
-    resolved_shared: Resolved, tmp_path: Path, finished: Callable[[str], Home], capfd: pytest.CaptureFixture[str]
+    resolved_shared: Resolved,
+    tmp_path: Path,
+    finished: Callable[[str], Home],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # what the survivor says is not looked at
+    monkeypatch.setattr("finetune.train.launch.GRACE_SECONDS", 0.5)
     homes = {base: Home(tmp_path / base) for base in BASES}
     recipes = {base: resolved_shared(*BROKEN, *BASES[base]) for base in BASES}
     home, resolved = homes["whole"], recipes["whole"]
