@@ -25,7 +25,8 @@ def row_losses(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        # not inference_mode: FSDP keeps what it allocates in its first pass, and training could not use it
+        with torch.no_grad():
             for start in range(0, len(order), batch_rows):
                 chosen = order[start : start + batch_rows]
                 for index, loss in zip(chosen, _batch(model, [rows[i] for i in chosen], pad_token), strict=True):
