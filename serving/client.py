@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,7 @@ TIMEOUT_SECONDS = 600.0
 START_HINT = "Start a server with `finetune serve start`, or name it with --url."
 
 
-def call(url: str, path: str, *, expects: str, body: dict[str, str] | None = None) -> dict[str, Any]:
+def call(url: str, path: str, *, expects: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
     """GET path of the server at url, or POST body to it; the JSON document of the answer, which has the key expects.
 
     Raises UsageError for a URL that is none, MachineError when no server of this project answers, AdapterError with the

@@ -12,6 +12,7 @@ from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 if TYPE_CHECKING:
     from finetune.cli.closing import DemoResult
     from finetune.contracts.dataset import DatasetManifest
+    from finetune.contracts.evaluation import EvaluationReport
     from finetune.contracts.run import Home, RunState
 
 EXAMPLES = "Examples: `finetune demo`, `finetune demo --repo ~/src/billing --home /tmp/demo`."
@@ -40,7 +41,6 @@ def run_demo(repo: Path, home: "Home") -> "DemoResult":
     """The loop; returns what the closing table shows."""
     from finetune.cli.ask import ask_both
     from finetune.cli.closing import DemoResult
-    from finetune.cli.evaluate import run_evaluation
     from finetune.contracts.run import RunLayout
     from finetune.tracking.figures import training_figures
 
@@ -48,7 +48,7 @@ def run_demo(repo: Path, home: "Home") -> "DemoResult":
     dataset = home.datasets / "demo"
     manifest = _step(1, f"Data: {repo}", lambda: _build(repo, dataset, home))
     state = _step(2, "Training: the embedded base in 4 bit, a LoRA adapter on top", lambda: _train(dataset, home))
-    report = _step(3, "Evaluation: base against adapter on held-out files", lambda: run_evaluation(home, state.run_id))
+    report = _step(3, "Evaluation: base against adapter on held-out files", lambda: _evaluate(home, state.run_id))
     answers = _step(4, "Serving: the same question to base and adapter", lambda: ask_both(home, state, dataset))
     return DemoResult(
         repository=str(repo),
@@ -91,3 +91,10 @@ def _train(dataset: Path, home: "Home") -> "RunState":
     if not recipe.is_file():
         raise InputError(f"{recipe} is missing.", "Run the demo from a clone of the project: make demo")
     return run_training(resolve(load_recipe(recipe, [f"data.dataset={dataset}"])), home)
+
+
+def _evaluate(home: "Home", run_id: str) -> "EvaluationReport":
+    from finetune.cli.evaluate import run_evaluation
+    from finetune.contracts.evaluation import SuiteName
+
+    return run_evaluation(home, run_id, suites=(SuiteName.HELDOUT, SuiteName.INFILL))

@@ -1,50 +1,75 @@
-"""finetune evaluate: base against adapter on the held-out split, with a verdict."""
+"""finetune evaluate: base against adapter on the company's own code, with a verdict."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from finetune.contracts.suite_name import SuiteName
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from finetune.contracts.evaluation import EvaluationReport
     from finetune.contracts.run import Home
-    from finetune.evaluate.report import EvaluationReport
 
 EXAMPLES = (
     "Examples: `finetune evaluate embedded-20260102-101500-3f2a`, "
-    "`finetune evaluate embedded-1f0c9a2b3d4e --dataset .finetune/datasets/other --json`."
+    "`finetune evaluate embedded-1f0c9a2b3d4e --suite heldout --suite infill --json`."
 )
 
 
 def evaluate(
     target: Annotated[str, typer.Argument(metavar="RUN|ADAPTER", help="A run, or an adapter's id or folder.")],
+    suite: Annotated[
+        list[SuiteName], typer.Option("--suite", help="Measure this suite; repeatable. None: all that can be measured.")
+    ] = [],  # noqa: B006
     dataset: Annotated[
         Path | None, typer.Option(help="Judge on this dataset's held-out split instead of the run's own.")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask this endpoint the same, to show that what is judged is served."),
     ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Compare base and adapter on held-out code; the figures go to the run, to MLflow and to the adapter's manifest."""
+    """Compare base and adapter on held-out code; the report goes to the run, to MLflow and to the adapter's manifest.
+
+    A killed evaluation goes on where it was, and what was measured of a base is not measured again.
+    """
     from finetune.contracts.run import Home
+    from finetune.evaluate.text import report_text
     from finetune.terminal.output import emit
 
-    report = run_evaluation(Home(home.absolute()), target, dataset=dataset)
-    emit(report.model_dump(mode="json"), as_json=json, text=report.text())
+    report = run_evaluation(
+        Home(home.absolute()), target, suites=suite or tuple(SuiteName), dataset=dataset, endpoint=endpoint
+    )
+    emit(report.model_dump(mode="json"), as_json=json, text=report_text(report))
 
 
-def run_evaluation(home: "Home", target: str, *, dataset: Path | None = None) -> "EvaluationReport":
+def run_evaluation(
+    home: "Home",
+    target: str,
+    *,
+    suites: "Sequence[SuiteName]",
+    dataset: Path | None = None,
+    endpoint: str | None = None,
+) -> "EvaluationReport":
     """Evaluate the adapter that target names and record the result where the run and the adapter are.
 
     A dataset other than the run's own is judged and reported, but not recorded: the run's record is about its own data.
     """
     from finetune.adapters.verify import find_adapter
+    from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
-    from finetune.evaluate.record import record_report
+    from finetune.evaluate.record import record_evaluation
     from finetune.evaluate.report import evaluate as compare
     from finetune.model.base_copy import BaseCopies
     from finetune.model.loading import load_base
     from finetune.terminal.output import note
+    from finetune.terminal.signals import interrupted_by_signals
     from finetune.train.run_folder import find_run, read_state, run_recipe
 
     folder = find_adapter(home, target)
@@ -59,7 +84,16 @@ def run_evaluation(home: "Home", target: str, *, dataset: Path | None = None) ->
         copies=BaseCopies(home.bases) if resolved.base.cache else None,
     )
     note(f"Comparing {manifest.base.name} with {manifest.adapter_id} on the held-out split of {rows}")
-    report = compare(base, folder, rows, section=resolved.evaluate, max_tokens=resolved.data.max_tokens)
-    if dataset is None:
-        record_report(report, home, layout)
-    return report
+    with interrupted_by_signals():
+        evaluation = compare(
+            base,
+            folder,
+            rows,
+            names=suites,
+            section=resolved.evaluate,
+            max_tokens=resolved.data.max_tokens,
+            journals=home.measured,
+        )
+    if endpoint is not None:
+        evaluation = as_served(evaluation, endpoint)
+    return record_evaluation(evaluation, home, layout) if dataset is None else evaluation.report

@@ -73,10 +73,11 @@ class ReferenceProbe(Contract):
 class Score(Contract):
     """One figure of the evaluation: base, adapter, and the paired difference adapter - base with its 95 % interval.
 
-    p_value is that of no difference at all, adjusted_p_value that of Holm among all secondary figures; None where none
-    was computed. margin None asks for better; else for worse by no more than margin, and the verdict may be "no worse".
-    num_needed is the number of tasks at which a difference as large as this would be shown 4 times in 5, None where it
-    was shown or is 0. part is the group, language or repository that the figure is of, "" for all tasks.
+    p_value is that of no difference at all, adjusted_p_value that of Holm among all secondary figures, parts among
+    themselves; None where none was computed. margin None asks for better; else for worse by no more than margin, and
+    the verdict may be "no worse". num_needed is the number of tasks at which a difference as large as this would be
+    shown 4 times in 5, None where it was shown or is 0, or where no number would do. clusters says what num_clusters
+    counts: what was drawn as a whole. part is the group, language or repository that the figure is of, "" for all.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Score(Contract):
     adjusted_p_value: float | None = None
     margin: float | None = None
     num_needed: int | None = None
+    clusters: Literal["files", "repositories"] = "files"
     part: str = ""
 
 

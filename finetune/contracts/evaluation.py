@@ -4,13 +4,13 @@ A report is a folder: report.json (EvaluationReport), rows.parquet (PairedRow), 
 report.html for people. Release reads it without knowing how anything was measured.
 """
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
 from finetune.contracts.adapter import BaseIdentity, FileDigest, Quantization, Score
 from finetune.contracts.dataset import Contract, ReasonCount
+from finetune.contracts.suite_name import SuiteName as SuiteName  # noqa: PLC0414
 
 REPORT_NAME = "report.json"
 ROWS_NAME = "rows.parquet"
@@ -18,28 +18,13 @@ ANSWERS_NAME = "answers.parquet"
 PAGE_NAME = "report.html"
 
 
-class SuiteName(StrEnum):
-    """What is asked: text never seen, gaps in it, functions that tests grade, old skills, secrets, and the base alone.
-
-    heldout: bits per byte. infill: gaps filled greedily. executed: code graded by the repository's own tests.
-    retention: general code and instructions, which must not get worse. leakage: what training text can be drawn out.
-    control: the base with the repository's code in its prompt, against the adapter without.
-    """
-
-    HELDOUT = "heldout"
-    INFILL = "infill"
-    EXECUTED = "executed"
-    RETENTION = "retention"
-    LEAKAGE = "leakage"
-    CONTROL = "control"
-
-
 class PairedRow(Contract):
     """What base and adapter came to at one task by one metric.
 
     task_id is the same for the same task in each evaluation, so that any two can be paired. cluster names what is not
-    independent within a repository: near-duplicate files, or the file. group is the slice, stratum or kind of the
-    task, "" if it has none. A figure is sum(base) / sum(size): size is bytes for bits per byte, 1 for a mean.
+    independent within a repository: near-duplicate files, or the file. group is the kind of task or span, slice what
+    training knew of it (novel, evolving, seen); "" if it has none. A figure is sum(base) / sum(size): size is bytes for
+    bits per byte, 1 for a mean.
     """
 
     suite: SuiteName
@@ -50,6 +35,7 @@ class PairedRow(Contract):
     cluster: str = ""
     language: str = ""
     group: str = ""
+    slice: str = ""
     base: float
     adapter: float
     size: float = Field(default=1.0, ge=0)

@@ -36,6 +36,11 @@ class Home:
         return self.root / "bases"
 
     @property
+    def measured(self) -> Path:
+        """What evaluations measured, task by task: a killed one goes on, and a base is measured once."""
+        return self.root / "measured"
+
+    @property
     def tracking_database(self) -> Path:
         return self.root / "mlflow.db"
 
@@ -89,12 +94,8 @@ class RunLayout:
 
     @property
     def evaluation(self) -> Path:
-        """evaluation.json, with its rows beside it in evaluation_rows.parquet."""
-        return self.root / "evaluation.json"
-
-    @property
-    def evaluation_rows(self) -> Path:
-        return self.root / "evaluation_rows.parquet"
+        """The folder of the newest evaluation: see contracts/evaluation.py."""
+        return self.root / "evaluation"
 
 
 class RunState(Contract):

@@ -14,13 +14,29 @@ from finetune.terminal.progress import Progress
 
 
 @dataclass(frozen=True)
-class HeldoutRow:
-    """A row to score. labels hold -100 but at the tokens that spell num_bytes bytes of text; path is the file's."""
+class Place:
+    """Where an example came from. cluster is its near-duplicate cluster, or the file; "" where there is none.
 
-    example_id: str
-    task: Task
-    cluster: str
+    slice is novel or evolving.
+    """
+
+    repo: str
     path: str
+    cluster: str
+    language: str
+    slice: str
+
+
+@dataclass(frozen=True)
+class HeldoutRow:
+    """A row to score. labels hold -100 but at the tokens that spell num_bytes bytes of text.
+
+    task_id is the example's id, with the number of the row behind it where an example has several.
+    """
+
+    task_id: str
+    task: Task
+    place: Place
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     num_tokens: int
@@ -39,7 +55,7 @@ def heldout_rows(examples: Sequence[Example], renderer: Renderer, *, max_rows: i
     end_tokens = frozenset(renderer.tokenizer.convert_tokens_to_ids(name) for name in names)
     rows: list[HeldoutRow] = []
     for example in examples:
-        for row in renderer.rows(example):
+        for number, row in enumerate(renderer.rows(example)):
             if len(rows) == max_rows:
                 return tuple(rows)
             labels = without_end(row.labels, end_tokens)
@@ -47,10 +63,9 @@ def heldout_rows(examples: Sequence[Example], renderer: Renderer, *, max_rows: i
             if num_tokens and row.loss_bytes:
                 rows.append(
                     HeldoutRow(
-                        example_id=example.id,
+                        task_id=f"{example.id}#{number}" if number else example.id,
                         task=example.task,
-                        cluster=cluster_of(example),
-                        path=path_of(example),
+                        place=place_of(example),
                         input_ids=row.input_ids,
                         labels=labels,
                         num_tokens=num_tokens,
@@ -65,14 +80,17 @@ def without_end(labels: Sequence[int], end_tokens: frozenset[int]) -> tuple[int,
     return (*labels[:-1], MASKED) if labels[-1] in end_tokens else tuple(labels)
 
 
-def cluster_of(example: Example) -> str:
-    """The unit that is resampled: the near-duplicate cluster of the file, or the file itself."""
-    return example.cluster or path_of(example)
-
-
-def path_of(example: Example) -> str:
-    """The file that an example came from, as repository:path; "" where the example names none."""
-    return f"{example.provenance[0].repo}:{example.provenance[0].path}" if example.provenance else ""
+def place_of(example: Example) -> Place:
+    """Where an example came from, by the first of its places."""
+    first = example.provenance[0] if example.provenance else None
+    repo, path = (first.repo, first.path) if first else ("", "")
+    return Place(
+        repo=repo,
+        path=path,
+        cluster=example.cluster or f"{repo}:{path}",
+        language=example.language,
+        slice=example.slice.value if example.slice else "",
+    )
 
 
 def score_rows(

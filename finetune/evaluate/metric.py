@@ -7,7 +7,7 @@ from finetune.contracts.evaluation import SuiteName
 
 Direction = Literal["lower is better", "higher is better"]
 Kind = Literal["ratio", "mean", "pass or fail"]
-Part = Literal["language", "group", "repo"]
+Part = Literal["language", "group", "slice", "repo"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,17 @@ from pathlib import Path
 
 from finetune.contracts.adapter import Score
 from finetune.contracts.io import disk_errors
-from finetune.evaluate.scores import DIRECTIONS
 
-COLORS = {"better": "#2c7a4b", "not shown": "#6b7280", "worse": "#b3362b"}
+COLORS = {"better": "#2c7a4b", "no worse": "#2c7a4b", "not shown": "#6b7280", "worse": "#b3362b"}
 
 
 def plot_scores(scores: Sequence[Score], path: Path, *, title: str) -> None:
-    """Draw the scores that DIRECTIONS names, one panel each, into a PNG. Raises MachineError when the disk refuses."""
+    """Draw the scores over all tasks, one panel each, into a PNG. Raises MachineError when the disk refuses."""
     # drawn without pyplot: no global state, no window system
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [score for score in scores if score.name in DIRECTIONS]
+    shown = [score for score in scores if not score.part]
     figure = Figure(figsize=(7.0, 0.6 + 1.1 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
@@ -29,7 +28,7 @@ def plot_scores(scores: Sequence[Score], path: Path, *, title: str) -> None:
         axes.set_xlim(-reach, reach)
         axes.set_yticks([])
         axes.set_title(
-            f"{score.name}: {score.base:.3f} → {score.adapter:.3f}, {score.verdict} ({DIRECTIONS[score.name]})",
+            f"{score.name}: {score.base:.3f} → {score.adapter:.3f}, {score.verdict}",
             loc="left",
             fontsize=9,
         )

@@ -9,11 +9,11 @@ from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_manifest, write_manifest
 from finetune.contracts.dataset import MANIFEST_NAME, DatasetManifest
 from finetune.contracts.errors import DatasetError, RunError
+from finetune.contracts.evaluation import EvaluationReport
 from finetune.contracts.io import read_model
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.evaluate.plot import plot_scores
-from finetune.evaluate.report import EvaluationReport, save_report
-from finetune.evaluate.scores import metric_key
+from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.tracking.base import Tracker
@@ -27,21 +27,23 @@ PLOT_NAME = "evaluation.png"
 FOLDER = "evaluation"
 
 
-def record_report(report: EvaluationReport, home: Home, layout: RunLayout, *, tracker: Tracker | None = None) -> None:
-    """Write report into the run folder, then into the tracked run and the manifests of the adapter's copies.
+def record_evaluation(
+    evaluation: Evaluation, home: Home, layout: RunLayout, *, tracker: Tracker | None = None
+) -> EvaluationReport:
+    """Write an evaluation into the run folder, then into the tracked run and the manifests of the adapter's copies.
 
     tracker None is the home's MLflow store. Raises RunError for a damaged run folder, MachineError for a full disk or
     a store that cannot be opened; the run folder holds the report by then.
     """
     state = read_model(layout.state, RunState, error=RunError, hint=HINT)
     resolved = read_model(layout.resolved_recipe, ResolvedRecipe, error=RunError, hint=HINT)
-    save_report(report, layout.evaluation)
+    report = save_evaluation(evaluation, layout.evaluation).report
     plot_scores(report.scores, layout.root / PLOT_NAME, title=report.adapter_id)
     manifest = _score_manifests(report, (layout.adapter, home.adapters / report.adapter_id))
     text = run_summary(
         resolved,
         read_model(Path(state.dataset_path) / MANIFEST_NAME, DatasetManifest, error=DatasetError, hint=HINT),
-        base_name=report.base_name,
+        base_name=report.base.name,
         run_id=state.run_id,
         training=training_figures(layout.journal),
         adapter=manifest,
@@ -51,11 +53,11 @@ def record_report(report: EvaluationReport, home: Home, layout: RunLayout, *, tr
     with _opened(tracker or MlflowTracker(home, layout), resolved, state=state, verdict=report.verdict) as record:
         record.metrics(state.steps_done, metrics_of(report))
         record.artifact(layout.evaluation, FOLDER)
-        record.artifact(layout.evaluation_rows, FOLDER)
         record.artifact(layout.root / PLOT_NAME, PLOTS_FOLDER)
         if manifest is not None:
             record.register(manifest, layout.adapter, resolved.track.adapter_name or resolved.name)
         record.describe(text)
+    return report
 
 
 @contextmanager
@@ -76,16 +78,21 @@ def _base_argument(resolved: ResolvedRecipe) -> str:
 
 
 def metrics_of(report: EvaluationReport) -> dict[str, float]:
-    """eval/<score>_base, _adapter and _difference; intervals and tasks have prefixes of their own: MLflow's groups."""
+    """eval/<score>_base, _adapter and _difference; intervals and parts have prefixes of their own: MLflow's groups."""
     values: dict[str, float] = {}
     for score in report.scores:
-        name, _, task = score.name.partition(", ")
-        key = f"eval/by_task/{metric_key(name)}_{metric_key(task)}" if task else f"eval/{metric_key(name)}"
+        name, part = score.name, score.part
+        key = f"eval/by_part/{metric_key(name)}_{metric_key(part)}" if part else f"eval/{metric_key(name)}"
         values |= {f"{key}_base": score.base, f"{key}_adapter": score.adapter}
-        if not task:
+        if not part:
             edge = f"eval/interval/{metric_key(name)}_difference"
             values |= {f"{key}_difference": score.difference, f"{edge}_low": score.low, f"{edge}_high": score.high}
     return values
+
+
+def metric_key(name: str) -> str:
+    """The name of a score or part as metrics have it: infill_exact_match."""
+    return "".join(character if character.isalnum() else "_" for character in name)
 
 
 def _score_manifests(report: EvaluationReport, folders: tuple[Path, ...]) -> AdapterManifest | None:

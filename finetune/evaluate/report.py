@@ -1,77 +1,67 @@
-"""Evaluate an adapter against its base on a dataset's held-out split, and the report that comes of it."""
+"""Evaluate an adapter against its base, and the folder that keeps what was found."""
 
-from collections.abc import Callable, Sequence
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import Field
-
-from finetune.contracts.adapter import Score
+from finetune.contracts.adapter import AdapterManifest, FileDigest, Score
 from finetune.contracts.adapter_files import check_base, read_adapter
-from finetune.contracts.dataset import Contract, ReasonCount, Task
 from finetune.contracts.errors import DatasetError, RunError
-from finetune.contracts.io import read_model, write_json
-from finetune.evaluate.heldout import HeldoutRow, choose_examples, heldout_rows, score_rows
-from finetune.evaluate.infill import Gap, choose_gaps, fill_gaps
-from finetune.evaluate.rows import HINT, GapFigure, RowFigure, read_figures, write_figures
+from finetune.contracts.evaluation import (
+    ANSWERS_NAME,
+    REPORT_NAME,
+    ROWS_NAME,
+    Answer,
+    EngineRecord,
+    EvaluationReport,
+    PairedRow,
+    SuiteName,
+    SuiteReport,
+)
+from finetune.contracts.io import digest_file, new_folder, read_model, write_json
+from finetune.contracts.seal import check_seal, sealed
+from finetune.evaluate.infill_suite import InfillSuite
+from finetune.evaluate.rows import HINT, read_table, write_table
+from finetune.evaluate.runner import Runner, SuiteResult
 from finetune.evaluate.scores import scores_of
+from finetune.evaluate.suite import Suite, Unmeasured
+from finetune.evaluate.suites import METRICS, Materials, build_suites
 from finetune.model.loading import LoadedBase
-from finetune.model.lora import attach_saved, detach
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.dataset import open_dataset
 from finetune.render.rows import Renderer
-from finetune.terminal.output import table
 from finetune.terminal.progress import Progress
 
-ADAPTER_NAME = "evaluated"
-ROWS_SUFFIX = "_rows.parquet"
+ENGINE_NAME = "transformers, in the process of the evaluation"
+ENGINE_NOTE = (
+    "The code that loads and quantises the base and attaches the adapter is that of `finetune serve start`; requests "
+    "did not go through its endpoint."
+)
 
 
-class EvaluationReport(Contract):
-    """What an evaluation found. scores[0] is the primary figure; its verdict is the report's.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt as token ids, the tokens that an answer may have, and the greedy answers of both models."""
 
-    rows and gaps hold what each score was made of, so that any two evaluations can be paired later; they are written
-    beside the report, not into it. left_out counts what could not be scored, by reason.
+    token_ids: tuple[int, ...]
+    max_tokens: int
+    base: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A report with the rows that its figures are computed from, and what both models wrote.
+
+    asked is what an endpoint can be asked to say again; it is not kept with the report.
     """
 
-    schema_version: Literal[1] = 1
-    adapter_id: str
-    run_id: str
-    base_name: str
-    base_digest: str
-    dataset_digest: str
-    section: EvaluateSection
-    max_tokens: int
-    scores: tuple[Score, ...] = Field(min_length=1)
-    left_out: tuple[ReasonCount, ...] = ()
-    rows: tuple[RowFigure, ...] = Field(default=(), exclude=True)
-    gaps: tuple[GapFigure, ...] = Field(default=(), exclude=True)
-
-    @property
-    def verdict(self) -> str:
-        """better, not shown or worse, on the primary figure."""
-        return self.scores[0].verdict
-
-    def text(self) -> str:
-        """The table that a person reads."""
-        rows = [
-            (
-                score.name + (f" ({score.unit})" if score.unit else ""),
-                f"{score.base:.3f}",
-                f"{score.adapter:.3f}",
-                f"{score.difference:+.3f}",
-                f"{score.low:+.3f} to {score.high:+.3f}",
-                f"{score.num_items:,}",
-                f"{score.num_clusters:,}",
-                score.verdict,
-            )
-            for score in self.scores
-        ]
-        header = ("held-out figure", "base", "adapter", "difference", "95 % interval", "rows", "files", "verdict")
-        lines = [f"{self.adapter_id} against {self.base_name}: {self.verdict}", "", table(rows, header=header)]
-        lines += [f"  {count.count:,} x {count.reason}" for count in self.left_out]
-        return "\n".join(lines)
+    report: EvaluationReport
+    rows: tuple[PairedRow, ...]
+    answers: tuple[Answer, ...]
+    asked: tuple[Asked, ...] = ()
 
 
 def evaluate(
@@ -79,100 +69,131 @@ def evaluate(
     adapter_folder: Path,
     dataset_folder: Path,
     *,
+    names: Sequence[SuiteName],
     section: EvaluateSection,
     max_tokens: int,
+    journals: Path,
     progress: Callable[[str, int], Progress] = Progress,
-) -> EvaluationReport:
-    """Score base and adapter on the same held-out rows; base is left without the adapter.
+) -> Evaluation:
+    """Measure base and adapter on the suites of these names; base is left without the adapter.
 
-    progress makes the bar of a piece of work from its label and total. Raises AdapterError or DatasetError when a
-    folder is damaged, when the adapter is of another base, or when nothing is held out.
+    journals is the folder of what was measured before, at this or another call. Raises AdapterError or DatasetError
+    when a folder is damaged, when the adapter is of another base, or when none of the suites can be measured.
     """
     manifest = read_adapter(adapter_folder)
     check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
     dataset = open_dataset(dataset_folder)
-    renderer = Renderer(base.tokenizer, base.family, max_tokens)
-    rows = heldout_rows(choose_examples(dataset, None, seed=section.seed), renderer, max_rows=section.max_rows)
-    if not rows:
-        raise DatasetError(
-            f"{dataset_folder} has no held-out row that fits in {max_tokens} tokens.",
-            "See `finetune data stats`; build the dataset from a longer history or from more repositories.",
-        )
-    gaps = choose_gaps(
-        choose_examples(dataset, [Task.INFILL], seed=section.seed),
-        renderer,
-        max_rows=section.infill_rows,
-        max_new_tokens=section.max_new_tokens,
-    )
-    subject = _Subject(renderer, rows, gaps.chosen, section, progress)
-    bits_base, answers_base = subject.measure(base.model, base.identity.name)
-    model = attach_saved(base, adapter_folder, ADAPTER_NAME)
-    try:
-        bits_adapter, answers_adapter = subject.measure(model, "adapter")
-    finally:
-        detach(model, ADAPTER_NAME)
-    figures = tuple(map(RowFigure.of, rows, zip(bits_base, bits_adapter, strict=True)))
-    filled = tuple(map(GapFigure.of, gaps.chosen, zip(answers_base, answers_adapter, strict=True)))
-    return EvaluationReport(
+    materials = Materials(dataset, Renderer(base.tokenizer, base.family, max_tokens), section)
+    built = build_suites(names, materials)
+    suites = [suite for suite in built if not isinstance(suite, Unmeasured)]
+    if not suites:
+        reasons = " ".join(suite.reason for suite in built if isinstance(suite, Unmeasured))
+        raise DatasetError(f"Nothing can be measured: {reasons}", "The suites are: finetune evaluate --help")
+    found = Runner(base, adapter_folder, manifest, folder=journals, progress=progress).run(suites)
+    rows = tuple(row for result in found for row in result.rows)
+    metrics = [metric for suite in suites for metric in suite.metrics]
+    scores = scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
+    by_suite = {result.suite.name: _suite_report(result, scores) for result in found}
+    report = EvaluationReport(
         adapter_id=manifest.adapter_id,
+        adapter_digest=manifest.digests.weights,
         run_id=manifest.run_id,
-        base_name=base.identity.name,
-        base_digest=base.identity.digest,
+        base=base.identity,
         dataset_digest=dataset.manifest.content_digest,
-        section=section,
+        created_at=int(time.time()),
+        settings=json.dumps(section.model_dump(mode="json"), sort_keys=True),
         max_tokens=max_tokens,
-        scores=scores_of(figures, filled, section),
-        left_out=(*renderer.reasons(), *gaps.left_out),
-        rows=figures,
-        gaps=filled,
+        seed=section.seed,
+        engine=engine_record(base, manifest),
+        suites=tuple(
+            SuiteReport(suite=suite.name, reason=suite.reason)
+            if isinstance(suite, Unmeasured)
+            else by_suite[suite.name]
+            for suite in built
+        ),
+    )
+    answers = tuple(answer for result in found for answer in result.answers)
+    return Evaluation(report, rows, answers, tuple(_asked(suites, answers)))
+
+
+def _asked(suites: Sequence[Suite], answers: Sequence[Answer]) -> Iterator[Asked]:
+    by_task = {answer.task_id: answer for answer in answers if answer.suite is SuiteName.INFILL}
+    for suite in suites:
+        if isinstance(suite, InfillSuite):
+            for task_id, prompt in suite.prompts().items():
+                if task_id in by_task:
+                    found = by_task[task_id]
+                    yield Asked(prompt, suite.max_new_tokens, found.base, found.adapter)
+
+
+def engine_record(base: LoadedBase, manifest: AdapterManifest) -> EngineRecord:
+    """What ran the models, and whether it is what serves the adapter."""
+    note = ENGINE_NOTE
+    if base.quantization is not manifest.quantization:
+        note = f"The adapter was trained over {manifest.quantization.value}. {note}"
+    dtype = str(base.model.dtype).removeprefix("torch.")
+    return EngineRecord(
+        name=ENGINE_NAME,
+        quantization=base.quantization,
+        device=base.device,
+        dtype=dtype,
+        served=False,
+        note=note,
     )
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What both models are measured on."""
-
-    renderer: Renderer
-    rows: Sequence[HeldoutRow]
-    gaps: Sequence[Gap]
-    section: EvaluateSection
-    progress: Callable[[str, int], Progress]
-
-    def measure(self, model: Any, name: str) -> tuple[list[float], list[str]]:
-        """Bits of each row and the answer in each gap."""
-        tokenizer, size = self.renderer.tokenizer, self.section.batch_rows
-        found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        pad_token = int(found or 0)
-        with self.progress(f"Scoring {name}", len(self.rows)) as bar:
-            bits = score_rows(model, self.rows, pad_token=pad_token, batch_rows=size, progress=bar)
-        if not self.gaps:
-            return bits, []
-        with self.progress(f"Filling gaps, {name}", len(self.gaps)) as bar:
-            answers = fill_gaps(
-                model,
-                self.gaps,
-                self.renderer,
-                max_new_tokens=self.section.max_new_tokens,
-                pad_token=pad_token,
-                batch_rows=size,
-                progress=bar,
-            )
-        return bits, answers
+def recompute(report: EvaluationReport, rows: Sequence[PairedRow]) -> tuple[Score, ...]:
+    """The scores that rows give with the settings of report: those of an untouched report are equal to its own."""
+    section = EvaluateSection.model_validate_json(report.settings)
+    suites = {suite.suite for suite in report.suites if suite.measured}
+    metrics = [metric for metric in METRICS if metric.suite in suites]
+    scores = scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
+    suite_of = {metric.name: metric.suite for metric in metrics}
+    return tuple(score for suite in report.suites for score in scores if suite_of[score.name] is suite.suite)
 
 
-def save_report(report: EvaluationReport, path: Path) -> None:
-    """Write report to path and its rows to <stem>_rows.parquet beside it. Raises MachineError when the disk refuses."""
-    write_figures(rows_path(path), report.rows, report.gaps)
-    write_json(path, report)
+def save_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:
+    """Write report, rows and answers as a folder that replaces the one before; returns it with digests and seal.
+
+    Raises MachineError when the disk refuses; what was at folder is then as it was.
+    """
+    with new_folder(folder) as scratch:
+        write_table(scratch / ROWS_NAME, PairedRow, evaluation.rows)
+        write_table(scratch / ANSWERS_NAME, Answer, evaluation.answers)
+        files = tuple(
+            FileDigest(name=name, bytes=(scratch / name).stat().st_size, sha256=digest_file(scratch / name))
+            for name in (ROWS_NAME, ANSWERS_NAME)
+        )
+        report = sealed(evaluation.report.model_copy(update={"files": files}))
+        write_json(scratch / REPORT_NAME, report)
+    return Evaluation(report, evaluation.rows, evaluation.answers)
 
 
-def load_report(path: Path) -> EvaluationReport:
-    """The report at path with the rows beside it. Raises RunError when it is missing or damaged."""
+def load_evaluation(folder: Path) -> Evaluation:
+    """What save_evaluation wrote. Raises RunError naming the file that is missing, damaged or altered."""
+    path = folder / REPORT_NAME
     report = read_model(path, EvaluationReport, error=RunError, hint=HINT)
-    rows, gaps = read_figures(rows_path(path))
-    return report.model_copy(update={"rows": rows, "gaps": gaps})
+    check_seal(report, path, error=RunError, hint=HINT)
+    for file in report.files:
+        if not (folder / file.name).is_file():
+            raise RunError(f"{folder / file.name} is missing.", HINT)
+        if digest_file(folder / file.name) != file.sha256:
+            raise RunError(
+                f"{folder / file.name} does not have the digest that the report names: it was altered.", HINT
+            )
+    rows = read_table(folder / ROWS_NAME, PairedRow)
+    return Evaluation(report, rows, read_table(folder / ANSWERS_NAME, Answer))
 
 
-def rows_path(path: Path) -> Path:
-    """Where the rows of the report at path lie."""
-    return path.with_name(f"{path.stem}{ROWS_SUFFIX}")
+def _suite_report(result: SuiteResult, scores: Sequence[Score]) -> SuiteReport:
+    suite: Suite = result.suite
+    own = {metric.name for metric in suite.metrics}
+    return SuiteReport(
+        suite=suite.name,
+        tasks_digest=suite.digest,
+        num_tasks=len(suite.tasks),
+        scores=tuple(score for score in scores if score.name in own),
+        findings=suite.findings(result.rows, result.answers),
+        left_out=(*suite.left_out(), *result.broken),
+        cost=result.cost,
+    )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from finetune.contracts.adapter import Score
 from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.evaluation import Answer, Finding, PairedRow, SuiteName
 from finetune.evaluate.metric import Metric
@@ -22,6 +21,7 @@ class Task:
     cluster: str = ""
     language: str = ""
     group: str = ""
+    slice: str = ""
     prompt: str = ""
     wanted: str = ""
 
@@ -74,8 +74,22 @@ class Suite(Protocol):
 
     def findings(self, rows: Sequence[PairedRow], answers: Sequence[Answer]) -> tuple[Finding, ...]:
         """Figures of the adapter alone; most suites have none."""
-        ...
+        return ()
 
-    def more_scores(self, rows: Sequence[PairedRow]) -> tuple[Score, ...]:
-        """Paired scores that metrics cannot name; most suites have none."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A suite that cannot be measured here: why, and what to do about it."""
+
+    name: SuiteName
+    reason: str
+
+
+def batches(lengths: Sequence[int], batch_rows: int) -> list[list[int]]:
+    """Places of rows, batch by batch, rows of like length together.
+
+    They depend on all rows and not on those that are still to do: another batch sums in another order, and the same
+    evaluation would give other bits after a kill.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    return [order[start : start + batch_rows] for start in range(0, len(order), batch_rows)]

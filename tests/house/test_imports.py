@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
     "torch", "transformers", "peft", "trl", "bitsandbytes", "mlflow", "datasets", "accelerate", "pyarrow", "numpy",
-    "fastapi", "uvicorn", "matplotlib", "pandas", "tree_sitter", "pydantic", "yaml", "httpx", "openai",
+    "fastapi", "uvicorn", "matplotlib", "pandas", "scipy", "tree_sitter", "pydantic", "yaml", "httpx", "openai",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Where an evaluation is put: the run folder, the tracked run, the adapter's manifest and its registered version."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,10 +11,11 @@ from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_adapter
 from finetune.contracts.dataset import DatasetManifest
 from finetune.contracts.errors import RunError
+from finetune.contracts.evaluation import SuiteName
 from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout, RunState
-from finetune.evaluate.record import metrics_of, record_report
-from finetune.evaluate.report import EvaluationReport, evaluate, load_report
+from finetune.evaluate.record import metrics_of, record_evaluation
+from finetune.evaluate.report import Evaluation, evaluate, load_evaluation
 from finetune.model.loading import LoadedBase
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import resolve
@@ -53,8 +55,8 @@ class FakeTracker:
         self.values |= values
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        assert path.is_file()
-        self.artifacts.append(f"{folder}/{path.name}")
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        self.artifacts += [f"{folder}/{entry.name}" for entry in found]
 
     def describe(self, markdown: str) -> None:
         self.text = markdown
@@ -100,23 +102,31 @@ def layout(
 
 
 @pytest.fixture
-def report(loaded: LoadedBase, layout: RunLayout, tiny_dataset: Path) -> EvaluationReport:
-    section = EvaluateSection(max_rows=12, infill_rows=4, max_new_tokens=32, resamples=100)
-    return evaluate(loaded, layout.adapter, tiny_dataset, section=section, max_tokens=256)
+def evaluation(loaded: LoadedBase, home: Home, layout: RunLayout, tiny_dataset: Path) -> Evaluation:
+    return evaluate(
+        loaded,
+        layout.adapter,
+        tiny_dataset,
+        names=(SuiteName.HELDOUT, SuiteName.INFILL),
+        section=EvaluateSection(max_rows=12, infill_rows=4, max_new_tokens=32, resamples=100),
+        max_tokens=256,
+        journals=home.measured,
+    )
 
 
-def test_a_report_reaches_every_place(report: EvaluationReport, home: Home, layout: RunLayout) -> None:
+def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout: RunLayout) -> None:
     tracker = FakeTracker()
-    record_report(report, home, layout, tracker=tracker)
-    assert load_report(layout.evaluation) == report
+    report = record_evaluation(evaluation, home, layout, tracker=tracker)
+    assert load_evaluation(layout.evaluation).report == report
     for folder in (layout.adapter, home.adapters / report.adapter_id):
         assert read_adapter(folder).scores == report.scores
     assert tracker.resume == "f" * 32
     assert tracker.card is not None and tracker.card.tags["verdict"] == report.verdict
     assert tracker.values == metrics_of(report)
     assert tracker.artifacts == [
-        "evaluation/evaluation.json",
-        "evaluation/evaluation_rows.parquet",
+        "evaluation/answers.parquet",
+        "evaluation/report.json",
+        "evaluation/rows.parquet",
         "plots/evaluation.png",
     ]
     assert tracker.registered == ["shop"]
@@ -125,47 +135,47 @@ def test_a_report_reaches_every_place(report: EvaluationReport, home: Home, layo
     assert tracker.status == "finished"
 
 
-def test_metric_names_are_grouped_and_name_who(report: EvaluationReport) -> None:
-    names = set(metrics_of(report))
+def test_metric_names_are_grouped_and_name_who(evaluation: Evaluation) -> None:
+    names = set(metrics_of(evaluation.report))
     assert {
         "eval/bits_per_byte_base",
         "eval/bits_per_byte_adapter",
         "eval/interval/bits_per_byte_difference_low",
     } <= names
     assert "eval/infill_exact_match_adapter" in names
-    assert "eval/by_task/bits_per_byte_docstring_base" in names
     assert all(name.startswith("eval/") for name in names)
 
 
-def test_an_adapter_of_another_run_keeps_its_manifest(report: EvaluationReport, home: Home, layout: RunLayout) -> None:
+def test_an_adapter_of_another_run_keeps_its_manifest(evaluation: Evaluation, home: Home, layout: RunLayout) -> None:
     before = (layout.adapter / ADAPTER_MANIFEST_NAME).read_bytes()
     tracker = FakeTracker()
-    record_report(report.model_copy(update={"adapter_id": "other-1"}), home, layout, tracker=tracker)
+    other = evaluation.report.model_copy(update={"adapter_id": "other-1"})
+    record_evaluation(replace(evaluation, report=other), home, layout, tracker=tracker)
     assert (layout.adapter / ADAPTER_MANIFEST_NAME).read_bytes() == before
     assert tracker.registered == []
 
 
 def test_a_damaged_run_is_refused_before_anything_is_written(
-    report: EvaluationReport, home: Home, layout: RunLayout
+    evaluation: Evaluation, home: Home, layout: RunLayout
 ) -> None:
     layout.state.write_text("{")
     with pytest.raises(RunError, match=r"run\.json is damaged"):
-        record_report(report, home, layout, tracker=FakeTracker())
+        record_evaluation(evaluation, home, layout, tracker=FakeTracker())
     assert not layout.evaluation.exists()
 
 
 @pytest.mark.slow
 def test_the_home_store_shows_the_verdict_and_one_model_version(
-    report: EvaluationReport, home: Home, layout: RunLayout
+    evaluation: Evaluation, home: Home, layout: RunLayout
 ) -> None:
     for _ in range(2):
-        record_report(report, home, layout)
+        record_evaluation(evaluation, home, layout)
     (row,) = list_runs(home)
-    assert (row.verdict, row.adapter_id) == (report.verdict, report.adapter_id)
-    assert row.bits_per_byte_base == pytest.approx(report.scores[0].base, rel=1e-5)
+    assert (row.verdict, row.adapter_id) == (evaluation.report.verdict, evaluation.report.adapter_id)
+    assert row.bits_per_byte_base == pytest.approx(evaluation.report.scores[0].base, rel=1e-5)
     client = open_client(home)
     (version,) = client.search_model_versions("name = 'shop'")
     assert "| bits per byte |" in version.description
-    assert version.tags["adapter_id"] == report.adapter_id
+    assert version.tags["adapter_id"] == evaluation.report.adapter_id
     files = {path.name for path in Path(version.source.removeprefix("file://")).iterdir()}
     assert files == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}

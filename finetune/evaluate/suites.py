@@ -1,0 +1,78 @@
+"""Which suites an evaluation measures, built from what there is; what cannot be measured here says why."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from finetune.contracts.errors import DatasetError, PlatformError
+from finetune.contracts.evaluation import SuiteName
+from finetune.evaluate.heldout_suite import HeldoutSuite, heldout_suite
+from finetune.evaluate.infill_suite import InfillSuite, infill_suite
+from finetune.evaluate.metric import Metric
+from finetune.evaluate.retention import RetentionSuite
+from finetune.evaluate.suite import Suite, Unmeasured
+from finetune.recipe.schema import EvaluateSection
+from finetune.render.dataset import OpenDataset
+from finetune.render.rows import Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What suites are made of: the dataset, how its rows become tokens, and the recipe's evaluate section."""
+
+    dataset: OpenDataset
+    renderer: Renderer
+    section: EvaluateSection
+
+    @property
+    def pad_token(self) -> int:
+        """The token that fills short rows; attention and losses never see it."""
+        tokenizer = self.renderer.tokenizer
+        found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        return int(found or 0)
+
+
+def _heldout(materials: Materials) -> Suite:
+    found = heldout_suite(materials.dataset, materials.renderer, materials.section, pad_token=materials.pad_token)
+    if found is None:
+        raise DatasetError(
+            f"{materials.dataset.folder} has no held-out row that fits in {materials.renderer.max_tokens} tokens.",
+            "See `finetune data stats`; build the dataset from a longer history or from more repositories.",
+        )
+    return found
+
+
+def _infill(materials: Materials) -> Suite:
+    found = infill_suite(materials.dataset, materials.renderer, materials.section, pad_token=materials.pad_token)
+    if found is None:
+        raise DatasetError(
+            f"{materials.dataset.folder} has no held-out gap whose text fits in "
+            f"evaluate.max_new_tokens {materials.section.max_new_tokens}.",
+            "Raise it in the recipe, or build the dataset with the infill task.",
+        )
+    return found
+
+
+def _retention(materials: Materials) -> Suite:
+    # its own renderer: what is cut or left out of these rows is counted apart
+    known = materials.renderer
+    renderer = Renderer(known.tokenizer, known.family, known.max_tokens)
+    return RetentionSuite(renderer, materials.section, pad_token=materials.pad_token)
+
+
+BUILDERS: Mapping[SuiteName, Callable[[Materials], Suite]] = MappingProxyType(
+    {SuiteName.HELDOUT: _heldout, SuiteName.INFILL: _infill, SuiteName.RETENTION: _retention}
+)
+METRICS: tuple[Metric, ...] = (*HeldoutSuite.metrics, *InfillSuite.metrics, *RetentionSuite.metrics)
+
+
+def build_suites(names: Sequence[SuiteName], materials: Materials) -> list[Suite | Unmeasured]:
+    """The suites of these names, in the order of BUILDERS."""
+    return [_build(name, materials) for name in BUILDERS if name in names]
+
+
+def _build(name: SuiteName, materials: Materials) -> Suite | Unmeasured:
+    try:
+        return BUILDERS[name](materials)
+    except PlatformError as error:
+        return Unmeasured(name, str(error))

@@ -1,0 +1,1 @@
+"""What calls a repository's own tests in the jail and hears how each ended: one file per way to test."""

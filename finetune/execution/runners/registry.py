@@ -1,0 +1,8 @@
+"""Every runner by its name."""
+
+from collections.abc import Mapping
+
+from finetune.execution.runners.base import Runner
+from finetune.execution.runners.pytest import PytestRunner
+
+RUNNERS: Mapping[str, Runner] = {runner.name: runner for runner in (PytestRunner(),)}
