@@ -36,7 +36,7 @@ def as_served(evaluation: "Evaluation", url: str) -> "Evaluation":
         raise AdapterError(f"What is served at {url} as {report.adapter_id} has other weights.", "Load it again.")
     with Progress("Asking the endpoint", 2 * len(asked)) as bar:
         same_base = _num_same(url, card["base"], asked, side="base", version=None, bar=bar)
-        same = _num_same(url, card["id"], asked, side="adapter", version=report.adapter_id, bar=bar)
+        same = _num_same(url, card["name"], asked, side="adapter", version=report.adapter_id, bar=bar)
     served = min(same, same_base) >= SAME_SHARE * len(asked) and card["served_on"] == report.engine.quantization.value
     note = (
         f"The endpoint, base held as {card['served_on']}, was asked {len(asked)} of the gaps: {same_base} answers of "

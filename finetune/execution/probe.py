@@ -27,6 +27,8 @@ def probe(jail: "Jail") -> None:
     with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as listener:
         folder = Path(name)
         outside, tree = folder / "outside", folder / "tree"
+        # permissions must not be what hides it
+        folder.chmod(0o755)
         outside.write_text(SECRET)
         tree.mkdir(mode=0o755)
         (tree / "kept").write_text(SECRET)

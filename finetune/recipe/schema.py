@@ -192,7 +192,7 @@ class EvaluateSection(Section):
     infill_rows: int = Field(default=100, ge=0, description="Held-out infill rows generated and compared; 0: none.")
     max_new_tokens: int = Field(default=64, ge=1, le=4096, description="Tokens generated for an infill answer.")
     retention_rows: int = Field(
-        default=200, ge=1, description="General texts, and as many general instructions, at most; fewer are shipped."
+        default=200, ge=1, description="General texts, instructions and functions, at most so many of each."
     )
     resamples: int = Field(default=2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
     batch_rows: int = Field(default=8, ge=1, le=1024, description="Rows scored or generated at once.")

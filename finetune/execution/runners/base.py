@@ -123,7 +123,7 @@ test_run.__test__ = False  # type: ignore[attr-defined]
 
 def covers(asked: str, known: str) -> bool:
     """Whether a name that was asked for is this test, or a file, class or parametrised function that holds it."""
-    return known == asked or known.startswith((f"{asked}::", f"{asked}[", f"{asked}/"))
+    return known == asked or known.startswith((f"{asked}::", f"{asked}[", f"{asked}/", f"{asked} > "))
 
 
 def with_version(jail: Jail, toolchain: Toolchain, *command: str) -> tuple[Toolchain, JailResult]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from finetune.execution.runners.base import Runner
+from finetune.execution.runners.javascript import JavaScriptRunner
 from finetune.execution.runners.pytest import PytestRunner
 
-RUNNERS: Mapping[str, Runner] = {runner.name: runner for runner in (PytestRunner(),)}
+_ALL: tuple[Runner, ...] = (PytestRunner(), JavaScriptRunner())
+RUNNERS: Mapping[str, Runner] = {runner.name: runner for runner in _ALL}

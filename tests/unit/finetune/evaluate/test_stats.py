@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from finetune.evaluate.stats import (
+    FLIPS,
     Comparison,
     PairedRows,
     bootstrap_differences,
@@ -97,6 +98,10 @@ def test_sign_flips_of_few_clusters_are_all_tried() -> None:
     assert sign_flip_p(np.ones(6), seed=0) == 2 / 2**6
     assert sign_flip_p(np.ones(5), seed=0) == 2 / 2**5
     assert sign_flip_p(np.zeros(9), seed=0) == 1.0
+
+
+def test_drawn_sign_flips_never_give_a_p_value_of_0() -> None:
+    assert sign_flip_p(np.ones(60), seed=0) == 1 / (FLIPS + 1)
 
 
 @pytest.mark.parametrize("num_clusters", [8, 13, 14, 150])
