@@ -39,14 +39,16 @@ def evaluate(
 
     A killed evaluation goes on where it was, and what was measured of a base is not measured again.
     """
-    from finetune.contracts.run import Home
+    from finetune.contracts.evaluation import PAGE_NAME
+    from finetune.contracts.run import Home, RunLayout
     from finetune.evaluate.text import report_text
     from finetune.terminal.output import emit
 
     report = run_evaluation(
         Home(home.absolute()), target, suites=suite or tuple(SuiteName), dataset=dataset, endpoint=endpoint
     )
-    emit(report.model_dump(mode="json"), as_json=json, text=report_text(report))
+    page = None if dataset else RunLayout(Home(home.absolute()).runs / report.run_id).evaluation / PAGE_NAME
+    emit(report.model_dump(mode="json"), as_json=json, text=report_text(report, page=page))
 
 
 def run_evaluation(
