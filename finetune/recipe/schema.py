@@ -205,9 +205,32 @@ class EvaluateSection(Section):
     retention_rows: int = Field(
         default=200, ge=1, description="General texts, instructions and functions, at most so many of each."
     )
+    executed_tasks: int = Field(
+        default=200, ge=0, description="Tasks that tests grade, drawn by digest; 0: none. More show finer differences."
+    )
+    executed_new_tokens: int = Field(default=512, ge=1, le=16_384, description="Tokens generated for such a task.")
+    executed_samples: int = Field(
+        default=0, ge=0, le=1000, description="Answers drawn for each of them beside the greedy one; 0: no pass@k."
+    )
+    executed_k: int = Field(default=5, ge=1, le=1000, description="The k of pass@k; at most executed_samples.")
+    executed_temperature: float = Field(default=0.8, gt=0, le=2, description="Temperature at which they are drawn.")
+    control_rows: int = Field(
+        default=60,
+        ge=0,
+        description="Gaps at which the base sees files of the repository and the adapter none; 0: none.",
+    )
     resamples: int = Field(default=2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
     batch_rows: int = Field(default=8, ge=1, le=1024, description="Rows scored or generated at once.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _k_of_samples(self) -> Self:
+        if 0 < self.executed_samples < self.executed_k:
+            raise ValueError(
+                f"pass@{self.executed_k} needs as many answers: set executed_samples to {self.executed_k} or more, or "
+                f"executed_k to {self.executed_samples} or less"
+            )
+        return self
 
 
 class TrackSection(Section):
