@@ -67,12 +67,16 @@ def run_evaluation(
     from finetune.cli.secret_scan import secret_scan
     from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
+    from finetune.contracts.chain import record_evaluation as note_evaluation
     from finetune.contracts.dataset import Task
+    from finetune.contracts.evaluation import REPORT_NAME
+    from finetune.contracts.io import digest_file
     from finetune.evaluate.record import record_evaluation
     from finetune.evaluate.report import evaluate as compare
     from finetune.evaluate.suites import Site
     from finetune.model.base_copy import BaseCopies
     from finetune.model.loading import load_base
+    from finetune.release.promote import chain_of
     from finetune.terminal.output import note
     from finetune.terminal.signals import interrupted_by_signals
     from finetune.train.run_folder import find_run, read_state, run_recipe
@@ -102,4 +106,8 @@ def run_evaluation(
         )
     if endpoint is not None:
         evaluation = as_served(evaluation, endpoint)
-    return record_evaluation(evaluation, home, layout) if dataset is None else evaluation.report
+    if dataset is not None:
+        return evaluation.report
+    report = record_evaluation(evaluation, home, layout)
+    note_evaluation(chain_of(home), report, digest=digest_file(layout.evaluation / REPORT_NAME))
+    return report
