@@ -16,6 +16,7 @@ from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.evaluate.record import record_evaluation
 from finetune.evaluate.report import Evaluation, evaluate, load_evaluation
+from finetune.evaluate.suites import Site
 from finetune.evaluate.tracked import tracked_metrics
 from finetune.model.loading import LoadedBase
 from finetune.recipe.load import load_recipe
@@ -111,7 +112,7 @@ def evaluation(loaded: LoadedBase, home: Home, layout: RunLayout, tiny_dataset: 
         names=(SuiteName.HELDOUT, SuiteName.INFILL),
         section=EvaluateSection(max_rows=12, infill_rows=4, max_new_tokens=32, resamples=100),
         max_tokens=256,
-        journals=home.measured,
+        site=Site(home.measured),
     )
 
 

@@ -18,6 +18,7 @@ from finetune.evaluate.heldout_suite import HeldoutSuite
 from finetune.evaluate.infill import choose_gaps
 from finetune.evaluate.report import Evaluation, evaluate, load_evaluation, recompute, save_evaluation
 from finetune.evaluate.suite import Measured, Subject
+from finetune.evaluate.suites import Site
 from finetune.evaluate.text import report_text
 from finetune.model.loading import LoadedBase
 from finetune.recipe.schema import EvaluateSection
@@ -44,7 +45,7 @@ def run(
     names: Sequence[SuiteName] = NAMES,
     section: EvaluateSection = SECTION,
 ) -> Evaluation:
-    return evaluate(loaded, folder, dataset, names=names, section=section, max_tokens=256, journals=journals)
+    return evaluate(loaded, folder, dataset, names=names, section=section, max_tokens=256, site=Site(journals))
 
 
 def bits_of(loaded: LoadedBase, rows: Sequence[HeldoutRow], *, batch_rows: int) -> dict[str, float]:
