@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from data_pipelines.config import PipelineConfig
 from data_pipelines.document import Change, Commit
 from data_pipelines.filters.language import is_wanted, language_of
-from data_pipelines.mine.blocks import Block, Hunk, find_hunks, make_blocks, write_blocks
+from data_pipelines.mine.blocks import Hunk, find_hunks, make_blocks
 from data_pipelines.mine.message import normalise
 from data_pipelines.mine.trivial import FileChange, looks_trivial, trivial_reason
 from data_pipelines.redact.form import Form
+from finetune.contracts.edit_blocks import Block, write_blocks
 
 Content = Callable[[str], bytes | None]
 Redact = Callable[[str, Form], str]

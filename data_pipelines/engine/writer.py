@@ -21,7 +21,6 @@ from data_pipelines.engine.rows import FileMiner, SourceFile
 from data_pipelines.engine.scan import LastScan
 from data_pipelines.engine.store import Store
 from data_pipelines.engine.survey import Survey
-from data_pipelines.mine.blocks import read_blocks
 from data_pipelines.mine.commit_edit import commit_edit_row
 from data_pipelines.mine.mixture import priority_of
 from data_pipelines.mine.row import Row, row_id
@@ -36,6 +35,7 @@ from data_pipelines.split.leakage import NONE, Marks, asked, change_keys, change
 from data_pipelines.split.marks import AskedFile, TaughtFiles
 from data_pipelines.task_config import TasksSection
 from finetune.contracts.dataset import ReasonCount, Role, Slice, Split, Task
+from finetune.contracts.edit_blocks import read_blocks
 from finetune.contracts.io import digest_file, new_folder, write_json
 
 VERSION = 3

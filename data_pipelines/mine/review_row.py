@@ -8,7 +8,7 @@ from typing import Protocol
 from data_pipelines.document import Origin
 from data_pipelines.extract.registry import extractor_for
 from data_pipelines.filters.language import language_of
-from data_pipelines.mine.blocks import Hunk, apply_blocks, find_hunks, make_blocks, write_blocks
+from data_pipelines.mine.blocks import Hunk, find_hunks, make_blocks
 from data_pipelines.mine.review_fix import Fix, NoFix, Read, lines_of, split_lines
 from data_pipelines.mine.review_text import instruction
 from data_pipelines.mine.row import Row, provenance
@@ -16,6 +16,7 @@ from data_pipelines.redact.form import Form, form_of
 from data_pipelines.sources.forge.records import Kind
 from data_pipelines.task_config import ReviewFixSection
 from finetune.contracts.dataset import Role, Segment, Task
+from finetune.contracts.edit_blocks import apply_blocks, write_blocks
 
 SUGGESTED = re.compile(r"```[ \t]*suggestion[^\n]*\n(.*?)\n?```", re.DOTALL)
 # the upper bound for issue threads in StarCoder's filters

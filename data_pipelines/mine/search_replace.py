@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from data_pipelines.document import Span, Units
 from data_pipelines.draw import Draw
-from data_pipelines.mine.blocks import Hunk, make_blocks, write_blocks
+from data_pipelines.mine.blocks import Hunk, make_blocks
 from data_pipelines.mine.infill import pick_gaps, window
 from data_pipelines.mine.picks import Gap
 from data_pipelines.mine.row import Row, Source, line_range, provenance_of
 from data_pipelines.task_config import SearchReplaceSection
 from finetune.contracts.dataset import Role, Segment, Task
+from finetune.contracts.edit_blocks import write_blocks
 
 MARK = "<<< THE MISSING PART >>>"
 INSTRUCTION = f"A part of the file is missing where {MARK} stands. Answer with the block that puts it there."

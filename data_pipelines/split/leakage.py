@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from data_pipelines.dedup.shingles import Words64, distinct, token_places
-from data_pipelines.mine.blocks import DIVIDER, REPLACE, SEARCH, Block
 from data_pipelines.split.grams import RUN_TOKENS, among, first_file_with, known, runs
 from finetune.contracts.dataset import Role, Segment
+from finetune.contracts.edit_blocks import DIVIDER, REPLACE, SEARCH, Block
 from finetune.contracts.errors import DatasetError
 
 NONE: Words64 = np.zeros(0, np.uint64)

@@ -1,11 +1,15 @@
-"""Greedy continuations of several prompts at once."""
+"""Continuations of several prompts at once: the likeliest, or drawn."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from finetune.evaluate.sampling import Draws, Sampling
 from finetune.model.quiet import quiet_libraries
+
+# a token for each of some rows, by their places among all prompts, from logits (rows, vocabulary)
+Choose = Callable[[torch.Tensor, Sequence[int]], list[int]]
 
 
 def greedy(
@@ -23,6 +27,54 @@ def greedy(
     Prompts of like length share a batch, padded on the left; the mask keeps padding out of attention and zeroes it
     before recurrent layers, so a row gives what it gives alone. told is called with each batch's number of rows.
     """
+    return _continue(
+        model,
+        prompts,
+        choose=lambda logits, rows: [int(token) for token in logits.argmax(-1)],
+        stops=stops,
+        max_new_tokens=max_new_tokens,
+        pad_token=pad_token,
+        batch_rows=batch_rows,
+        told=told,
+    )
+
+
+def sampled(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    stops: frozenset[int],
+    max_new_tokens: int,
+    pad_token: int,
+    batch_rows: int,
+) -> list[list[int]]:
+    """As greedy, but tokens are drawn. A prompt's draws depend on its own seed alone, not on its place or its batch."""
+    assert len(seeds) == len(prompts), "a seed for each prompt"
+    return _continue(
+        model,
+        prompts,
+        choose=Draws(sampling, seeds).choose,
+        stops=stops,
+        max_new_tokens=max_new_tokens,
+        pad_token=pad_token,
+        batch_rows=batch_rows,
+        told=lambda _: None,
+    )
+
+
+def _continue(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    choose: Choose,
+    stops: frozenset[int],
+    max_new_tokens: int,
+    pad_token: int,
+    batch_rows: int,
+    told: Callable[[int], None],
+) -> list[list[int]]:
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     was_training = model.training
@@ -33,12 +85,17 @@ def greedy(
             for start in range(0, len(order), batch_rows):
                 chosen = order[start : start + batch_rows]
                 batch = _Batch(model, [prompts[index] for index in chosen], pad_token=pad_token)
-                for index, answer in zip(chosen, batch.run(stops, max_new_tokens), strict=True):
+                found = batch.run(stops, max_new_tokens, choose=_of_batch(choose, chosen))
+                for index, answer in zip(chosen, found, strict=True):
                     answers[index] = answer
                 told(len(chosen))
     finally:
         model.train(was_training)
     return answers
+
+
+def _of_batch(choose: Choose, indices: Sequence[int]) -> Choose:
+    return lambda logits, rows: choose(logits, [indices[row] for row in rows])
 
 
 class _Batch:
@@ -57,13 +114,13 @@ class _Batch:
         # a row's own count of tokens, so that its positions are those it has alone
         self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
 
-    def run(self, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:
+    def run(self, stops: frozenset[int], max_new_tokens: int, *, choose: Choose) -> list[list[int]]:
         """The answers, row by row. A row that has ended leaves the batch, so the rest goes on faster."""
         answers: list[list[int]] = [[] for _ in range(len(self._ids))]
         running = list(range(len(answers)))
         while running and max_new_tokens:
             max_new_tokens -= 1
-            chosen = self._next_tokens()
+            chosen = choose(self._next_logits(), running)
             going = [place for place, token in enumerate(chosen) if token not in stops]
             for place in going:
                 answers[running[place]].append(chosen[place])
@@ -72,7 +129,8 @@ class _Batch:
                 self._advance(chosen, going)
         return answers
 
-    def _next_tokens(self) -> list[int]:
+    def _next_logits(self) -> torch.Tensor:
+        """(rows, vocabulary) of the tokens that come next."""
         output = self._model(
             input_ids=self._ids,
             attention_mask=self._mask,
@@ -82,7 +140,8 @@ class _Batch:
             logits_to_keep=1,
         )
         self._cache = output.past_key_values
-        return [int(token) for token in output.logits[:, -1].argmax(-1)]
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
     def _advance(self, chosen: list[int], going: list[int]) -> None:
         kept = torch.tensor(going, device=self._mask.device)

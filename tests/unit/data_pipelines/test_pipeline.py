@@ -11,12 +11,12 @@ import pytest
 
 from data_pipelines.dedup.shingles import jaccard, shingles
 from data_pipelines.engine.store import STORE_NAME
-from data_pipelines.mine.blocks import Block, apply_blocks, read_blocks
 from data_pipelines.report.write import write_report
 from data_pipelines.show import page
 from data_pipelines.sources.git import open_repository
 from finetune.contracts import io as contract_io
 from finetune.contracts.dataset import DatasetManifest, Role, Slice, Split, Task
+from finetune.contracts.edit_blocks import Block, apply_blocks, read_blocks
 from finetune.contracts.errors import DatasetError, MachineError, RepositoryError, UsageError
 from finetune.contracts.io import digest_file, digest_text
 from tests.unit.data_pipelines.building import KEY, build, bytes_of, data_folder, dropped_of, rows_of

@@ -1,6 +1,7 @@
 import pytest
 
-from data_pipelines.mine.blocks import Block, apply_blocks, find_hunks, make_blocks, read_blocks, write_blocks
+from data_pipelines.mine.blocks import find_hunks, make_blocks
+from finetune.contracts.edit_blocks import Block, apply_blocks, read_blocks, write_blocks
 
 
 def blocks_for(before, after):

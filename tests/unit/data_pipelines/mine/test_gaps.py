@@ -1,10 +1,10 @@
 import pytest
 
 from data_pipelines.document import Span, Stratum
-from data_pipelines.mine.blocks import apply_blocks, read_blocks
 from data_pipelines.mine.infill import infill_rows, is_worth_it
 from data_pipelines.mine.search_replace import MARK, fill, search_replace_rows
 from finetune.contracts.dataset import Role, Task
+from finetune.contracts.edit_blocks import apply_blocks, read_blocks
 
 STRATA = ("block", "statement", "call", "line", "tail", "random")
 

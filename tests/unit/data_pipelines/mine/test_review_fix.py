@@ -6,7 +6,7 @@ import pytest
 
 from data_pipelines.config import RedactSection
 from data_pipelines.document import Origin
-from data_pipelines.mine.blocks import Hunk, apply_blocks, read_blocks
+from data_pipelines.mine.blocks import Hunk
 from data_pipelines.mine.review_fix import Fix, NoFix, Wanted, by_change, changes_of, find_fix
 from data_pipelines.mine.review_row import FixOrigin, excerpt_of, review_fix_row
 from data_pipelines.redact.redactor import Redactor
@@ -16,6 +16,7 @@ from data_pipelines.sources.forge.records import ReviewThread
 from data_pipelines.sources.git import open_repository
 from data_pipelines.task_config import ReviewFixSection
 from finetune.contracts.dataset import Role, Task
+from finetune.contracts.edit_blocks import apply_blocks, read_blocks
 from tests.unit.data_pipelines.mined import example_of
 
 PATH = "shop/cart.py"

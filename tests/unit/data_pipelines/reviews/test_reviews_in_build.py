@@ -14,9 +14,9 @@ from data_pipelines.engine import reader, sourcing
 from data_pipelines.lineage.dropped import read_dropped
 from data_pipelines.lineage.lineage import find_key
 from data_pipelines.lineage.removal import forget, plan_removal, subject_of
-from data_pipelines.mine.blocks import apply_blocks, read_blocks
 from data_pipelines.reviews import fix_reader, reviewing
 from finetune.contracts.dataset import Role, Slice, Split, Task
+from finetune.contracts.edit_blocks import apply_blocks, read_blocks
 from finetune.contracts.run import Home
 from tests.unit.data_pipelines.building import build_from, bytes_of, rows_of
 from tests.unit.data_pipelines.conftest import DAY, START, TOPICS, module_text

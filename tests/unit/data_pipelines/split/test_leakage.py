@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from data_pipelines.dedup.shingles import distinct
-from data_pipelines.mine.blocks import Block, write_blocks
 from data_pipelines.split import leakage
 from data_pipelines.split.grams import runs_of, write_words
 from data_pipelines.split.leakage import (
@@ -20,6 +19,7 @@ from data_pipelines.split.leakage import (
     taught_texts,
 )
 from finetune.contracts.dataset import Role, Segment
+from finetune.contracts.edit_blocks import Block, write_blocks
 from finetune.contracts.errors import DatasetError
 
 TOKENS = [f"t{place}" for place in range(30)]
