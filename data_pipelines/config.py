@@ -11,6 +11,7 @@ from data_pipelines.extract.registry import LANGUAGES
 from data_pipelines.filters.language import BY_NAME, SUFFIXES, OtherLanguages
 from data_pipelines.section import Section
 from data_pipelines.task_config import TasksSection
+from finetune.contracts.canaries import CanaryKind
 from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import load_yaml_model
 
@@ -162,6 +163,27 @@ class SplitSection(Section):
         return self
 
 
+class CanarySection(Section):
+    """Made-up secrets planted in a repository of their own, to measure what redaction and training make of them.
+
+    per_tier of each kind are planted once, as many 4 and 16 times. controls_per_tier are drawn alike and never planted;
+    at 1 % false positives nothing can be told with fewer than 100 controls of a kind in all.
+    """
+
+    enabled: bool = False
+    kinds: tuple[CanaryKind, ...] = Field(default=tuple(CanaryKind), min_length=1)
+    per_tier: int = Field(default=16, ge=1, le=500)
+    controls_per_tier: int = Field(default=34, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _controls_suffice(self) -> Self:
+        if self.controls_per_tier < self.per_tier:
+            raise ValueError("controls_per_tier must not be below per_tier")
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError("each of kinds is named once")
+        return self
+
+
 class RunSection(Section):
     """Who does the work; no part of the result. workers 0 is one per core (local), or no limit (slurm, ray).
 
@@ -198,6 +220,7 @@ class PipelineConfig(Section):
     dedup: DedupSection = DedupSection()
     split: SplitSection = SplitSection()
     tasks: TasksSection = TasksSection()
+    canaries: CanarySection = CanarySection()
     run: RunSection = RunSection()
     seed: int = Field(default=0, ge=0)
 
@@ -208,6 +231,12 @@ class PipelineConfig(Section):
         if unknown or not languages:
             raise ValueError(f"supported languages are: {', '.join(LANGUAGES)}")
         return languages
+
+    @model_validator(mode="after")
+    def _canaries_can_be_read(self) -> Self:
+        if self.canaries.enabled and "python" not in self.languages:
+            raise ValueError("canaries are Python code: add python to languages, or turn canaries off")
+        return self
 
     @classmethod
     def for_repositories(cls, paths: Sequence[Path]) -> Self:

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipelines.canaries.canaries import Canaries, plant_canaries
 from data_pipelines.config import PipelineConfig
 from data_pipelines.dedup.minhash import SIGNATURE
 from data_pipelines.engine.assemble import Assembled, assemble
@@ -29,6 +31,7 @@ from data_pipelines.split.assign import write_sticky
 from data_pipelines.split.gate import Gate
 from data_pipelines.split.sticky import Sticky
 from finetune import __version__
+from finetune.contracts.canaries import PLAN_KEY
 from finetune.contracts.dataset import (
     MANIFEST_NAME,
     DatasetManifest,
@@ -64,10 +67,21 @@ def build_dataset(config: PipelineConfig, out: Path, *, data_folder: Path, progr
         key = redaction_key(config.redact, lambda: own_key(data_folder))
         forgotten = read_forgotten(out)
         heads = without_forgotten(heads, forgotten)
-        done = _unchanged(out, config, heads, settings=_settings(config, key, forgotten, exports))
-        return done or _build(
-            config, heads, out=out, work=work, key=key, forgotten=forgotten, exports=exports, progress=progress
-        )
+        canaries = plant_canaries(config, heads, work=work)
+        given = _Given(key, forgotten, exports, canaries)
+        heads = [*heads, canaries.head] if canaries else heads
+        done = _unchanged(out, config, heads, settings=_settings(config, given))
+        return done or _build(config, heads, given, out=out, work=work, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is settled before anything is read, and has a part in the result; canaries None plants none."""
+
+    key: bytes
+    forgotten: Forgotten
+    exports: Mapping[str, str]
+    canaries: Canaries | None
 
 
 def _unchanged(out: Path, config: PipelineConfig, heads: Sequence[Head], *, settings: str) -> DatasetManifest | None:
@@ -85,20 +99,12 @@ def _unchanged(out: Path, config: PipelineConfig, heads: Sequence[Head], *, sett
 
 
 def _build(
-    config: PipelineConfig,
-    heads: Sequence[Head],
-    *,
-    out: Path,
-    work: Work,
-    key: bytes,
-    forgotten: Forgotten,
-    exports: Mapping[str, str],
-    progress: Progress,
+    config: PipelineConfig, heads: Sequence[Head], given: _Given, *, out: Path, work: Work, progress: Progress
 ) -> DatasetManifest:
     check_teacher(config, work)
     sticky = Sticky.read(out)
     surveyed = survey_sources(config, heads, work=work, progress=progress)
-    sources = find_reviews(config, surveyed, exports=exports, work=work, progress=progress)
+    sources = find_reviews(config, surveyed, exports=given.exports, work=work, progress=progress)
     with ExitStack() as stack:
         scratch = stack.enter_context(new_folder(out))
         store = stack.enter_context(Store(work.store))
@@ -111,27 +117,29 @@ def _build(
             store=store,
             ledger=ledger,
             dropped=dropped,
-            key=key,
-            forgotten=forgotten,
+            key=given.key,
+            forgotten=given.forgotten,
             progress=progress,
+            planted=len(sources) - 1 if given.canaries else None,
         )
         read_everything(reading)
         read_fixes(reading)
         names = [source.section.name for source in sources]
         _check_sources(reading)
         find_clusters(ledger, store, config=config, table=work.folder / "bands.db")
-        division = divide(ledger, dropped, config=config, sticky=sticky, names=names)
+        division = divide(ledger, dropped, config=config, sticky=sticky, names=names, planted=reading.planted)
         parts = write_everything(reading)
         weights = {source.section.name: source.section.weight for source in sources}
         made, gate = assemble(scratch, parts, dropped, budget=config.tasks.repository_budget, weights=weights)
         _check_sides(made, division)
         drop_unused(reading)
         write_sticky(scratch, division.plan, division.items)
-        write_forgotten(scratch, forgotten)
+        write_forgotten(scratch, given.forgotten)
         dropped.close()
-        settings = _settings(config, key, forgotten, exports)
-        manifest = _manifest(reading, made=made, division=division, gate=gate, settings=settings)
+        manifest = _manifest(reading, made=made, division=division, gate=gate, settings=_settings(config, given))
         write_json(scratch / MANIFEST_NAME, manifest)
+        if given.canaries is not None:
+            given.canaries.write(scratch, manifest.shards)
         write_report(scratch, survey=made.survey)
     found = [one for source in sources for one in (source.survey, source.reviews)]
     lasting = [one.folder.name for one in found if one and not one.facts.note]
@@ -140,15 +148,16 @@ def _build(
 
 
 def _check_sources(reading: Reading) -> None:
-    where = ", ".join(str(source.section.path) for source in reading.sources)
-    if not reading.ledger.num_files():
+    own = [source for number, source in enumerate(reading.sources) if number != reading.planted]
+    where = ", ".join(str(source.section.path) for source in own)
+    if not reading.ledger.num_files(but_of=reading.planted):
         languages = ", ".join(reading.config.languages)
         why = "; ".join(f"{row.count} {row.reason}" for row in _most(reading.dropped.counts()))
         raise RepositoryError(
             f"Nothing in {where} can be used: no file of {languages} passed the filters ({why or 'no files'}).",
             "Name a repository with such code, or relax `filters` in a pipeline file (docs/data.md).",
         )
-    check_files(reading.ledger, reading.config, where=where)
+    check_files(reading.ledger, reading.config, where=where, planted=reading.planted)
 
 
 def _most(rows: Sequence[ReasonCount]) -> list[ReasonCount]:
@@ -200,7 +209,7 @@ def _builder() -> str:
     return f"finetune {__version__} {BUILDER}"
 
 
-def _settings(config: PipelineConfig, key: bytes, forgotten: Forgotten, exports: Mapping[str, str]) -> str:
+def _settings(config: PipelineConfig, given: _Given) -> str:
     """The pipeline as canonical JSON; what names this machine, or says who did the work, is no part of the result."""
     document = config.model_copy(update={"sources": config.named_sources()}).model_dump(mode="json", exclude={"run"})
     if config.tasks.qa.teacher is not None:
@@ -209,11 +218,16 @@ def _settings(config: PipelineConfig, key: bytes, forgotten: Forgotten, exports:
             del document["tasks"]["qa"]["teacher"][name]
     for source in document["sources"]:
         del source["path"]
-        source["reviews"] = exports.get(source["name"])
+        source["reviews"] = given.exports.get(source["name"])
     document["redact"]["key_file"] = config.redact.key_file is not None
-    document["redact"]["key_name"] = key_name(key)
+    document["redact"]["key_name"] = key_name(given.key)
     pack = default_pack()
     document["rule_pack"] = {"version": pack.version, "digest": pack.digest}
     document["near_duplicates"] = SIGNATURE
-    document["forgotten"] = forgotten.digest()
+    document["forgotten"] = given.forgotten.digest()
+    if given.canaries is None:
+        # the settings are what they were before there were canaries
+        del document["canaries"]
+    else:
+        document[PLAN_KEY] = given.canaries.plan.digest()
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

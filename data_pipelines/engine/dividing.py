@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import compress, count, repeat
 from pathlib import Path
 
 from data_pipelines.config import PipelineConfig
@@ -55,19 +55,31 @@ def find_clusters(ledger: Ledger, store: Store, *, config: PipelineConfig, table
 
 
 def divide(
-    ledger: Ledger, dropped: DropLog, *, config: PipelineConfig, sticky: Sticky, names: Sequence[str]
+    ledger: Ledger,
+    dropped: DropLog,
+    *,
+    config: PipelineConfig,
+    sticky: Sticky,
+    names: Sequence[str],
+    planted: int | None = None,
 ) -> Division:
-    """Give every file and edit its side; of a cluster one file is kept: the oldest in train, the newest held out."""
+    """Give every file and edit its side; of a cluster one file is kept: the oldest in train, the newest held out.
+
+    The files of the source of number planted go to train, and have no part in where the others go.
+    """
+    is_own = [file.source != planted for file in ledger.files()]
     file_items = [Item(file.text.hex(), file.origin.time, (file.cluster,)) for file in ledger.files()]
     edit_items = [Item(_edit_key(edit, names), edit.origin.time, edit.clusters) for edit in ledger.edits()]
-    plan = plan_split(file_items, edit_items, section=config.split, seed=config.seed, sticky=sticky, seen=ledger.seen())
-    placed = [plan.place(item) for item in file_items]
+    own_items = list(compress(file_items, is_own))
+    plan = plan_split(own_items, edit_items, section=config.split, seed=config.seed, sticky=sticky, seen=ledger.seen())
+    placed = [plan.place(item) if own else Placement(Split.TRAIN) for item, own in zip(file_items, is_own, strict=True)]
     kept, crowded = _one_per_cluster(ledger.files(), file_items, placed)
     heads = {place: file for place, file in enumerate(ledger.files()) if place in crowded}
     sides = _Sides(placed, kept, heads, lambda place: plan.reason(file_items[place]))
     ledger.place_files(sides.rows(ledger.files(), dropped, names))
     _place_edits(ledger, dropped, items=edit_items, plan=plan, names=names)
-    items = (*file_items, *edit_items)
+    items = (*own_items, *edit_items)
+    is_item = [*is_own, *repeat(True, len(edit_items))]
     return Division(
         plan=plan,
         items=items,
@@ -76,17 +88,17 @@ def divide(
         num_purged=sum(placement is None for placement in placed),
         leakage=leakage_table(
             items,
-            commits=ledger.commits(),
-            paths=(f"{names[source]}:{path}" for source, path in ledger.paths()),
+            commits=compress(ledger.commits(), is_item),
+            paths=(f"{names[source]}:{path}" for source, path in compress(ledger.paths(), is_item)),
             plan=plan,
             seed=config.seed,
         ),
     )
 
 
-def check_files(ledger: Ledger, config: PipelineConfig, *, where: str) -> None:
+def check_files(ledger: Ledger, config: PipelineConfig, *, where: str, planted: int | None = None) -> None:
     """Raises DatasetError when a split is not possible."""
-    number, least = ledger.num_files(), config.split.min_files
+    number, least = ledger.num_files(but_of=planted), config.split.min_files
     if number < least:
         raise DatasetError(
             f"{where} gives {number} files that can be used; {least} are the least for a split.",

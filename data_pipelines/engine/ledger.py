@@ -204,9 +204,10 @@ class Ledger:
         placed = [(number, split and split.value, part and part.value) for number, split, part in rows]
         self._base.executemany("UPDATE edit SET split = ?2, slice = ?3 WHERE id = ?1", placed)
 
-    def num_files(self) -> int:
-        """Files taken in."""
-        return int(self._base.execute("SELECT count(*) FROM file").fetchone()[0])
+    def num_files(self, *, but_of: int | None = None) -> int:
+        """Files taken in, without those of one source; None counts all."""
+        query = "SELECT count(*) FROM file WHERE source IS NOT ?"
+        return int(self._base.execute(query, (but_of,)).fetchone()[0])
 
 
 def _placed(rows: Iterable[tuple[int, Split | None, Slice | None, bool]]) -> Iterator[tuple[object, ...]]:

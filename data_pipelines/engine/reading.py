@@ -54,7 +54,7 @@ class Reading:
     """One build's reading. hits counts redactions by rule over what is kept.
 
     notes tell by the number of a source what later stages could not have of it; lasting are folders beside the surveys
-    that the next build has a use for.
+    that the next build has a use for. planted is the number of the canary repository, None without one.
     """
 
     config: PipelineConfig
@@ -69,6 +69,7 @@ class Reading:
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: dict[int, str] = field(default_factory=dict)
     lasting: list[str] = field(default_factory=list)
+    planted: int | None = None
 
     def __post_init__(self) -> None:
         self.people = _people(self.sources)

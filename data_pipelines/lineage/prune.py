@@ -18,10 +18,11 @@ from data_pipelines.engine.work import Work
 from data_pipelines.filters.paths import readable_path
 from data_pipelines.lineage.forgetting import Forgotten
 from data_pipelines.redact.redactor import Redactor
+from finetune.contracts.canaries import PLAN_KEY
 from finetune.contracts.dataset import DatasetManifest
 
 # what a manifest says beside the pipeline's own settings
-NO_SETTINGS = ("rule_pack", "near_duplicates", "forgotten")
+NO_SETTINGS = ("rule_pack", "near_duplicates", "forgotten", PLAN_KEY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from data_pipelines.report.write import write_report
 from data_pipelines.sinks.parquet import DropLog, reason_counts
 from data_pipelines.sinks.rows import ROWS_PER_GROUP, ZSTD_LEVEL
 from data_pipelines.split.sticky import SPLIT_NAME
+from finetune.contracts.canaries import CANARIES_NAME
 from finetune.contracts.dataset import (
     MANIFEST_NAME,
     DatasetManifest,
@@ -55,8 +56,9 @@ def rewrite(
         taken = _Gone()
         shards = tuple(_shards(folder, scratch, manifest.shards, gone=gone, taken=taken))
         dropped = _rewrite_dropped(folder, scratch, manifest, gone=gone, named=named, num_rows=taken.rows.total())
-        if (folder / SPLIT_NAME).is_file():
-            copyfile(folder / SPLIT_NAME, scratch / SPLIT_NAME)
+        for name in (SPLIT_NAME, CANARIES_NAME):
+            if (folder / name).is_file():
+                copyfile(folder / name, scratch / name)
         write_forgotten(scratch, forgotten)
         made = _manifest(manifest, shards, taken=taken, gone=gone)
         made = made.model_copy(update={"dropped": dropped})

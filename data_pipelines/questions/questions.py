@@ -36,7 +36,8 @@ def ask_everything(reading: Reading, folder: Path) -> list[Path]:
     qa = reading.config.tasks.qa
     if not qa.enabled or qa.teacher is None:
         return []
-    numbers = tuple(number for number, _ in reading.surveys())
+    # nobody asks about code that was made up
+    numbers = tuple(number for number, _ in reading.surveys() if number != reading.planted)
     seeds = tuple(reading.work.surveys / _seed_key(reading, folder, number).hex() for number in numbers)
     write_json(folder / TASKS_NAME, SeedTasks(sources=numbers))
     _run(reading, Stage("data_pipelines.questions.qa_seeding:seed_task", folder, seeds), "places to ask about")

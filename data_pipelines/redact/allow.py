@@ -4,6 +4,8 @@ import math
 import re
 from collections import Counter
 
+from finetune.contracts.placeholder import PATTERN
+
 # names whose value describes a password rather than being one: password_field = "pw"
 NOT_A_SECRET_NAME = re.compile(
     rb"(?i)(?:_|-|\.|\b)(?:field|label|prompt|hint|help|name|type|header|param|parameter|error|message|msg|url|uri|path"
@@ -31,7 +33,7 @@ NOT_CHOSEN = re.compile(
 # ("DB_PASSWORD", "DB_USER") and "currentPassword" name settings and give no value
 CONSTANT_NAME = re.compile(rb"^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[a-z]+(?:[A-Z][a-z]+)*Password|(?:[a-z]+_)+password)$")
 TEMPLATE = re.compile(rb"\$\{|\{\{|\{[\w.]*\}|%\(|%s|<[a-z_ -]+>|os\.environ|getenv")
-PLACEHOLDER = re.compile(rb"REDACTED_[A-Z_]+_[0-9a-f]{8}|redacted-[0-9a-f]{8}@example\.com")
+PLACEHOLDER = re.compile(PATTERN.encode())
 # a placeholder that the border of a row cuts
 CUT_PLACEHOLDER = re.compile(rb"^REDACTED_[A-Z_]|^redacted-[0-9a-f]{1,8}@")
 # RFC 2606 and RFC 6761, addresses of services that are no person, names of SSH's algorithms

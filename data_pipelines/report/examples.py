@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from data_pipelines.report.survey import FIRST_TIME, LAST_TIME, side_of
-from data_pipelines.report.text import Excerpt, excerpt, name
+from data_pipelines.report.text import excerpt, name
 from finetune.contracts.dataset import INFILL_TASKS, Example, Provenance, Role, Segment
+from finetune.pages.text import Excerpt
 
 MAX_LINES = {Role.CONTEXT: 16, Role.PREFIX: 14, Role.SUFFIX: 10, Role.INSTRUCTION: 24, Role.TARGET: 40, Role.ANSWER: 48}
 MAX_CHARS = {

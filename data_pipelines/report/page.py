@@ -1,10 +1,8 @@
 """The page: what the template shows, put together and rendered."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,6 +16,7 @@ from data_pipelines.report.notes import notes
 from data_pipelines.report.survey import NO_MONTH, SIDES, Survey, month
 from data_pipelines.report.text import excerpt, harmless, name
 from finetune.contracts.dataset import DatasetManifest, Example, Split, Task
+from finetune.pages.style import page_policy, page_style
 
 HERE = Path(__file__).parent
 TEMPLATE = "report.html"
@@ -44,7 +43,7 @@ def render(
     manifest: DatasetManifest, survey: Survey, drops: Drops, *, examples: Mapping[str, Sequence[Example]]
 ) -> str:
     """The page as HTML. examples are the rows to show, by task."""
-    style = (HERE / STYLE).read_text(encoding="utf-8")
+    style = page_style(HERE / STYLE)
     tasks = figures.tasks(survey)
     task_names = [line.task for line in tasks]
     files, others = divided(manifest.dropped, drops)
@@ -54,7 +53,7 @@ def render(
         .render(
             manifest=manifest,
             style=style,
-            style_digest=b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            policy=page_policy(style),
             title=_title(manifest),
             rows=manifest.num_examples(),
             split_rows={str(split): manifest.num_examples(split) for split in Split},

@@ -39,14 +39,16 @@ def evaluate(
 
     A killed evaluation goes on where it was, and what was measured of a base is not measured again.
     """
-    from finetune.contracts.run import Home
+    from finetune.contracts.evaluation import PAGE_NAME
+    from finetune.contracts.run import Home, RunLayout
     from finetune.evaluate.text import report_text
     from finetune.terminal.output import emit
 
     report = run_evaluation(
         Home(home.absolute()), target, suites=suite or tuple(SuiteName), dataset=dataset, endpoint=endpoint
     )
-    emit(report.model_dump(mode="json"), as_json=json, text=report_text(report))
+    page = None if dataset else RunLayout(Home(home.absolute()).runs / report.run_id).evaluation / PAGE_NAME
+    emit(report.model_dump(mode="json"), as_json=json, text=report_text(report, page=page))
 
 
 def run_evaluation(
@@ -62,10 +64,13 @@ def run_evaluation(
     A dataset other than the run's own is judged and reported, but not recorded: the run's record is about its own data.
     """
     from finetune.adapters.verify import find_adapter
+    from finetune.cli.secret_scan import secret_scan
     from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
+    from finetune.contracts.dataset import Task
     from finetune.evaluate.record import record_evaluation
     from finetune.evaluate.report import evaluate as compare
+    from finetune.evaluate.suites import Site
     from finetune.model.base_copy import BaseCopies
     from finetune.model.loading import load_base
     from finetune.terminal.output import note
@@ -84,6 +89,7 @@ def run_evaluation(
         copies=BaseCopies(home.bases) if resolved.base.cache else None,
     )
     note(f"Comparing {manifest.base.name} with {manifest.adapter_id} on the held-out split of {rows}")
+    tasks = [Task(name) for name, weight in resolved.data.tasks if weight]
     with interrupted_by_signals():
         evaluation = compare(
             base,
@@ -92,7 +98,7 @@ def run_evaluation(
             names=suites,
             section=resolved.evaluate,
             max_tokens=resolved.data.max_tokens,
-            journals=home.measured,
+            site=Site(home.measured, scan=secret_scan(home, rows), trained_tasks=tasks),
         )
     if endpoint is not None:
         evaluation = as_served(evaluation, endpoint)

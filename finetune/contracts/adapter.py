@@ -77,7 +77,9 @@ class Score(Contract):
     themselves; None where none was computed. margin None asks for better; else for worse by no more than margin, and
     the verdict may be "no worse". num_needed is the number of tasks at which a difference as large as this would be
     shown 4 times in 5, None where it was shown or is 0, or where no number would do. clusters says what num_clusters
-    counts: what was drawn as a whole. part is the group, language or repository that the figure is of, "" for all.
+    counts: what was drawn as a whole. part is the group, language or repository that the figure is of, "" for all, and
+    by says which of them: the column of PairedRow that holds it. direction says which way is good, None in scores from
+    before it was written.
     """
 
     name: str
@@ -96,6 +98,8 @@ class Score(Contract):
     num_needed: int | None = None
     clusters: Literal["files", "repositories"] = "files"
     part: str = ""
+    by: Literal["", "language", "group", "slice", "repo"] = ""
+    direction: Literal["lower is better", "higher is better"] | None = None
 
 
 class AdapterDigests(Contract):

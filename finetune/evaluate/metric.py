@@ -17,7 +17,8 @@ class Metric:
     ratio: sum over sum, such as bits per byte; mean: over tasks; pass or fail: 0 or 1 at each task. margin None asks
     whether the adapter is better; a number asks whether it is worse by no more than that (non-inferiority). primary
     is true of one metric of an evaluation, named before anything is seen; the others are adjusted for their number.
-    by names the columns of PairedRow that the metric is told apart by, too.
+    by names the columns of PairedRow that the metric is told apart by, too. scored False: its rows are kept, for
+    findings that are made of them, but the two models are not compared by it.
     """
 
     suite: SuiteName
@@ -28,3 +29,4 @@ class Metric:
     primary: bool = False
     margin: float | None = None
     by: tuple[Part, ...] = ()
+    scored: bool = True

@@ -12,8 +12,10 @@ from finetune.contracts.errors import DatasetError, RunError
 from finetune.contracts.evaluation import EvaluationReport
 from finetune.contracts.io import read_model
 from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.evaluate.page.write import write_page
 from finetune.evaluate.plot import plot_scores
 from finetune.evaluate.report import Evaluation, save_evaluation
+from finetune.evaluate.tracked import tracked_metrics
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.tracking.base import Tracker
@@ -38,6 +40,7 @@ def record_evaluation(
     state = read_model(layout.state, RunState, error=RunError, hint=HINT)
     resolved = read_model(layout.resolved_recipe, ResolvedRecipe, error=RunError, hint=HINT)
     report = save_evaluation(evaluation, layout.evaluation).report
+    write_page(layout.evaluation)
     plot_scores(report.scores, layout.root / PLOT_NAME, title=report.adapter_id)
     manifest = _score_manifests(report, (layout.adapter, home.adapters / report.adapter_id))
     text = run_summary(
@@ -51,7 +54,7 @@ def record_evaluation(
         next_command=f"finetune serve start {_base_argument(resolved)} --adapter {resolved.name}={report.adapter_id}",
     )
     with _opened(tracker or MlflowTracker(home, layout), resolved, state=state, verdict=report.verdict) as record:
-        record.metrics(state.steps_done, metrics_of(report))
+        record.metrics(state.steps_done, tracked_metrics(report))
         record.artifact(layout.evaluation, FOLDER)
         record.artifact(layout.root / PLOT_NAME, PLOTS_FOLDER)
         if manifest is not None:
@@ -75,24 +78,6 @@ def _base_argument(resolved: ResolvedRecipe) -> str:
     """What `serve start` takes for the run's base."""
     embedded = resolved.base.path == str(base_folder(EMBEDDED_BASE))
     return EMBEDDED_BASE if embedded else short_path(resolved.base.path)
-
-
-def metrics_of(report: EvaluationReport) -> dict[str, float]:
-    """eval/<score>_base, _adapter and _difference; intervals and parts have prefixes of their own: MLflow's groups."""
-    values: dict[str, float] = {}
-    for score in report.scores:
-        name, part = score.name, score.part
-        key = f"eval/by_part/{metric_key(name)}_{metric_key(part)}" if part else f"eval/{metric_key(name)}"
-        values |= {f"{key}_base": score.base, f"{key}_adapter": score.adapter}
-        if not part:
-            edge = f"eval/interval/{metric_key(name)}_difference"
-            values |= {f"{key}_difference": score.difference, f"{edge}_low": score.low, f"{edge}_high": score.high}
-    return values
-
-
-def metric_key(name: str) -> str:
-    """The name of a score or part as metrics have it: infill_exact_match."""
-    return "".join(character if character.isalnum() else "_" for character in name)
 
 
 def _score_manifests(report: EvaluationReport, folders: tuple[Path, ...]) -> AdapterManifest | None:

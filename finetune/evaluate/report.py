@@ -27,7 +27,7 @@ from finetune.evaluate.rows import HINT, read_table, write_table
 from finetune.evaluate.runner import Runner, SuiteResult
 from finetune.evaluate.scores import scores_of
 from finetune.evaluate.suite import Suite, Unmeasured
-from finetune.evaluate.suites import METRICS, Materials, build_suites
+from finetune.evaluate.suites import METRICS, Materials, Site, build_suites
 from finetune.model.loading import LoadedBase
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.dataset import open_dataset
@@ -72,26 +72,27 @@ def evaluate(
     names: Sequence[SuiteName],
     section: EvaluateSection,
     max_tokens: int,
-    journals: Path,
+    site: Site,
     progress: Callable[[str, int], Progress] = Progress,
 ) -> Evaluation:
     """Measure base and adapter on the suites of these names; base is left without the adapter.
 
-    journals is the folder of what was measured before, at this or another call. Raises AdapterError or DatasetError
+    site.journals holds what was measured before, at this or another call. Raises AdapterError or DatasetError
     when a folder is damaged, when the adapter is of another base, or when none of the suites can be measured.
     """
     manifest = read_adapter(adapter_folder)
     check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
     dataset = open_dataset(dataset_folder)
-    materials = Materials(dataset, Renderer(base.tokenizer, base.family, max_tokens), section)
+    renderer = Renderer(base.tokenizer, base.family, max_tokens)
+    materials = Materials(dataset, renderer, section, site, trained_on=manifest.digests.dataset)
     built = build_suites(names, materials)
     suites = [suite for suite in built if not isinstance(suite, Unmeasured)]
     if not suites:
         reasons = " ".join(suite.reason for suite in built if isinstance(suite, Unmeasured))
         raise DatasetError(f"Nothing can be measured: {reasons}", "The suites are: finetune evaluate --help")
-    found = Runner(base, adapter_folder, manifest, folder=journals, progress=progress).run(suites)
+    found = Runner(base, adapter_folder, manifest, folder=site.journals, progress=progress).run(suites)
     rows = tuple(row for result in found for row in result.rows)
-    metrics = [metric for suite in suites for metric in suite.metrics]
+    metrics = [metric for suite in suites for metric in suite.metrics if metric.scored]
     scores = scores_of(rows, metrics, resamples=section.resamples, seed=section.seed)
     by_suite = {result.suite.name: _suite_report(result, scores) for result in found}
     report = EvaluationReport(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from finetune.contracts.adapter import Score
 from finetune.contracts.evaluation import PairedRow, SuiteName
-from finetune.evaluate.metric import Metric
+from finetune.evaluate.metric import Metric, Part
 from finetune.evaluate.stats import MIN_CLUSTERS, Comparison, PairedRows, compare
 from finetune.evaluate.verdict import holm, score_of
 
@@ -20,6 +20,7 @@ class _Figure:
     """What is to become a score: a metric over all its rows, or over those of one part."""
 
     metric: Metric
+    by: Part | None
     part: str
     by_repo: bool
     found: Comparison
@@ -36,14 +37,14 @@ def scores_of(rows: Sequence[PairedRow], metrics: Sequence[Metric], *, resamples
     by_metric = _grouped(rows)
     ordered = sorted(metrics, key=lambda metric: not metric.primary)
     whole = [
-        _figure(metric, "", of_metric, resamples=resamples, seed=seed)
+        _figure(metric, (None, ""), of_metric, resamples=resamples, seed=seed)
         for metric in ordered
         if _measured(of_metric := by_metric.get((metric.suite, metric.name), ()))
     ]
     parts = [
-        _figure(metric, name, of_part, resamples=resamples, seed=seed)
+        _figure(metric, part, of_part, resamples=resamples, seed=seed)
         for metric in ordered
-        for name, of_part in _parts(metric, by_metric.get((metric.suite, metric.name), ()))
+        for part, of_part in _parts(metric, by_metric.get((metric.suite, metric.name), ()))
         if _measured(of_part)
     ]
     primary = [_score(figure) for figure in whole if figure.metric.primary]
@@ -63,8 +64,8 @@ def _measured(rows: Sequence[PairedRow]) -> bool:
     return any(row.size > 0 for row in rows)
 
 
-def _parts(metric: Metric, rows: Sequence[PairedRow]) -> Iterator[tuple[str, list[PairedRow]]]:
-    """Each part's name and rows; a name that another column has too is told apart by its column's."""
+def _parts(metric: Metric, rows: Sequence[PairedRow]) -> Iterator[tuple[tuple[Part, str], list[PairedRow]]]:
+    """Each part's column and name, and its rows; a name that another column has too is told apart by its column's."""
     taken: set[str] = set()
     for column in metric.by:
         found: dict[str, list[PairedRow]] = defaultdict(list)
@@ -75,10 +76,12 @@ def _parts(metric: Metric, rows: Sequence[PairedRow]) -> Iterator[tuple[str, lis
         for value in sorted(found):
             name = f"{value} ({column})" if value in taken else value
             taken.add(name)
-            yield name, found[value]
+            yield (column, name), found[value]
 
 
-def _figure(metric: Metric, part: str, rows: Sequence[PairedRow], *, resamples: int, seed: int) -> _Figure:
+def _figure(
+    metric: Metric, part: tuple[Part | None, str], rows: Sequence[PairedRow], *, resamples: int, seed: int
+) -> _Figure:
     by_repo = len({row.repo for row in rows}) >= MIN_CLUSTERS
     paired = PairedRows(
         base=[row.base for row in rows],
@@ -86,7 +89,7 @@ def _figure(metric: Metric, part: str, rows: Sequence[PairedRow], *, resamples: 
         size=[row.size for row in rows],
         clusters=[cluster_of(row, by_repo=by_repo) for row in rows],
     )
-    return _Figure(metric, part, by_repo, compare(paired, metric.kind, resamples=resamples, seed=seed))
+    return _Figure(metric, *part, by_repo, compare(paired, metric.kind, resamples=resamples, seed=seed))
 
 
 def cluster_of(row: PairedRow, *, by_repo: bool) -> str:
@@ -104,7 +107,8 @@ def cluster_of(row: PairedRow, *, by_repo: bool) -> str:
 
 def _score(figure: _Figure, *, adjusted: float | None = None, num_compared: int = 1) -> Score:
     score = score_of(figure.metric, figure.found, adjusted=adjusted, num_compared=num_compared)
-    return score.model_copy(update={"part": figure.part, "clusters": "repositories" if figure.by_repo else "files"})
+    clusters = "repositories" if figure.by_repo else "files"
+    return score.model_copy(update={"part": figure.part, "by": figure.by or "", "clusters": clusters})
 
 
 def _adjusted(figures: Sequence[_Figure]) -> list[Score]:

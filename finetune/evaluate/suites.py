@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
+from finetune.contracts.dataset import Task
 from finetune.contracts.errors import DatasetError, PlatformError
 from finetune.contracts.evaluation import SuiteName
 from finetune.evaluate.heldout_suite import HeldoutSuite, heldout_suite
 from finetune.evaluate.infill_suite import InfillSuite, infill_suite
+from finetune.evaluate.leakage.scan import SecretScan
+from finetune.evaluate.leakage.suite import LeakageSuite, leakage_suite
 from finetune.evaluate.metric import Metric
 from finetune.evaluate.retention import RetentionSuite
 from finetune.evaluate.suite import Suite, Unmeasured
@@ -17,12 +21,30 @@ from finetune.render.rows import Renderer
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """What an evaluation has beside models and rows.
+
+    journals is the folder of what was measured before. scan is the scanner for secrets, None without one. trained_tasks
+    are the tasks whose rows the adapter saw, None for all.
+    """
+
+    journals: Path
+    scan: SecretScan | None = None
+    trained_tasks: Sequence[Task] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Materials:
-    """What suites are made of: the dataset, how its rows become tokens, and the recipe's evaluate section."""
+    """What suites are made of: the dataset, how its rows become tokens, and the recipe's evaluate section.
+
+    trained_on is the digest of the dataset that the adapter was trained on.
+    """
 
     dataset: OpenDataset
     renderer: Renderer
     section: EvaluateSection
+    site: Site
+    trained_on: str
 
     @property
     def pad_token(self) -> int:
@@ -53,6 +75,22 @@ def _infill(materials: Materials) -> Suite:
     return found
 
 
+def _leakage(materials: Materials) -> Suite:
+    if materials.trained_on != materials.dataset.manifest.content_digest:
+        raise DatasetError(
+            f"The adapter was not trained on {materials.dataset.folder}: what it kept of it cannot be asked.",
+            "Evaluate it on its own dataset: finetune evaluate RUN",
+        )
+    return leakage_suite(
+        materials.dataset,
+        materials.renderer,
+        materials.section,
+        pad_token=materials.pad_token,
+        scan=materials.site.scan,
+        tasks=materials.site.trained_tasks,
+    )
+
+
 def _retention(materials: Materials) -> Suite:
     # its own renderer: what is cut or left out of these rows is counted apart
     known = materials.renderer
@@ -61,9 +99,19 @@ def _retention(materials: Materials) -> Suite:
 
 
 BUILDERS: Mapping[SuiteName, Callable[[Materials], Suite]] = MappingProxyType(
-    {SuiteName.HELDOUT: _heldout, SuiteName.INFILL: _infill, SuiteName.RETENTION: _retention}
+    {
+        SuiteName.HELDOUT: _heldout,
+        SuiteName.INFILL: _infill,
+        SuiteName.RETENTION: _retention,
+        SuiteName.LEAKAGE: _leakage,
+    }
 )
-METRICS: tuple[Metric, ...] = (*HeldoutSuite.metrics, *InfillSuite.metrics, *RetentionSuite.metrics)
+METRICS: tuple[Metric, ...] = tuple(
+    metric
+    for suite in (HeldoutSuite, InfillSuite, RetentionSuite, LeakageSuite)
+    for metric in suite.metrics
+    if metric.scored
+)
 
 
 def build_suites(names: Sequence[SuiteName], materials: Materials) -> list[Suite | Unmeasured]:

@@ -71,6 +71,7 @@ def score_of(metric: Metric, found: Comparison, *, adjusted: float | None, num_c
         p_value=found.p_value,
         adjusted_p_value=adjusted,
         margin=metric.margin,
+        direction=metric.direction,
         num_needed=_needed(metric, found, level=LEVEL / num_compared) if said == "not shown" else None,
     )
 

@@ -60,20 +60,27 @@ def load_base(
     device: str = "auto",
     embedding_on_host: bool = False,
     copies: BaseCopies | None = None,
+    sharded: bool = False,
 ) -> LoadedBase:
     """Load the base in the folder path. device is "cpu", "cuda" or "auto": cuda if there is one.
 
     embedding_on_host frees the GPU of the embedding; on a CPU it changes nothing, and a note says so. copies is where
-    4-bit copies of large bases are kept, so that they are not quantised at each start; None: nowhere. Raises
-    BaseModelError for a folder that is missing, damaged or not of a known family, MachineError for a GPU that is absent
-    or has no bfloat16.
+    4-bit copies of large bases are kept, so that they are not quantised at each start; None: nowhere. sharded: each
+    process of the group holds a part of every decoder layer; of a 16-bit base only. Raises BaseModelError for a folder
+    that is missing, damaged or not of a known family, MachineError for a GPU that is absent or has no bfloat16.
     """
+    assert not sharded or quantization is Quantization.NONE, "4-bit weights lose bits when they are sharded"
     place = choose_device(device)
     family = family_for(read_model_type(path))
     tokenizer = load_tokenizer(path)
     family = family.for_tokenizer(tokenizer)
     read = partial(
-        load_weights, quantization=quantization, device=place, keep_16bit=family.keep_16bit, experts=family.experts
+        load_weights,
+        quantization=quantization,
+        device=place,
+        keep_16bit=family.keep_16bit,
+        experts=family.experts,
+        sharded=sharded,
     )
     identity, model = load_through_copy(
         path,
@@ -152,12 +159,14 @@ def load_weights(
     experts: tuple[str, ...] = (),
     multimodal: bool = False,
     copied: bool = False,
+    sharded: bool = False,
 ) -> Any:
     """The text model of the folder path on device, in bfloat16; under nf4 all linear maps but keep_16bit are 4-bit.
 
     experts are suffixes of fused expert tensors, which are 4-bit then too. multimodal: the class around the text model.
-    copied: the folder is a 4-bit copy, whose config.json says what is 4-bit. Raises BaseModelError when the files do
-    not hold every weight that the configuration promises: the library would fill the gap with random numbers.
+    copied: the folder is a 4-bit copy, whose config.json says what is 4-bit. sharded: as in load_base. Raises
+    BaseModelError when the files do not hold every weight that the configuration promises: the library would fill the
+    gap with random numbers.
     """
     if device == "cuda" and not any(name in os.environ for name in ALLOCATOR_SETTINGS):
         # read when the first block is taken, which is here
@@ -169,8 +178,13 @@ def load_weights(
         options = _quantization_options(keep_16bit, experts) if quantization is Quantization.NF4 else {}
         if copied:
             options.pop("quantization_config", None)
+        read = kind.from_pretrained
+        if sharded:
+            from finetune.model.sharding import load_sharded
+
+            read = partial(load_sharded, device=device)
         try:
-            model, report = kind.from_pretrained(
+            model, report = read(
                 path,
                 dtype=torch.bfloat16,
                 device_map={"": device},

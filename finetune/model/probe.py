@@ -18,7 +18,8 @@ def continuation_log_probs(model: Any, token_ids: Sequence[int], continuation_id
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        # not inference_mode: see row_losses
+        with torch.no_grad():
             logits = model(input_ids=sequence, logits_to_keep=len(continuation_ids), use_cache=False).logits[0]
     finally:
         model.train(was_training)

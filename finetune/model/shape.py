@@ -27,10 +27,12 @@ def read_shape(folder: Path, *, targets: Sequence[str], rank: int) -> ModelShape
     with quiet_libraries():
         model = meta_model(folder)
         config = model.config
-        layers = _decoder_layers(model)
+        layers = decoder_layers(model)
         found = _Parts(model, layers, _active_experts(config))
         _check_targets(found.maps, targets)
         groups = _alike(layers, config)
+        # before adapters are put on them
+        largest = max(sum(part.numel() for part in layer.parameters()) for layer in layers)
         measured = measure_layers(model, [layer for _, layer, _ in groups], targets=targets, rank=rank)
     return ModelShape(
         hidden=config.hidden_size,
@@ -43,6 +45,7 @@ def read_shape(folder: Path, *, targets: Sequence[str], rank: int) -> ModelShape
             for (kind, layer, count), costs in zip(groups, measured, strict=True)
         ),
         cache_bytes=_cache_bytes(layers, config),
+        largest_layer=largest,
     )
 
 
@@ -108,7 +111,8 @@ def _check_targets(maps: Sequence[LinearMaps], targets: Sequence[str]) -> None:
         )
 
 
-def _decoder_layers(model: Any) -> list[nn.Module]:
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The layers that are repeated, in order."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

@@ -101,7 +101,7 @@ def carriers(shape: ModelShape, work: Workload) -> tuple[Carrier, ...]:
 
 def weight_bytes(shape: ModelShape, work: Workload, quantization: Quantization) -> int:
     """What the base takes in this quantization, its embedding included."""
-    loaded = replace(work, quantization=quantization)
+    loaded = replace(work, quantization=quantization, sharded=False)
     return sum(item.size for item in base_items(shape, loaded, loading=True))
 
 
@@ -156,11 +156,19 @@ def _embedding(shape: ModelShape, work: Workload, card: Card) -> Proposal | None
     return replace(work, embedding_on_host=True), ("base.embedding_on_host=true",), cost
 
 
+def _shard(shape: ModelShape, work: Workload, card: Card) -> Proposal | None:
+    if work.sharded or work.cards == 1 or work.quantization is not Quantization.NONE:
+        return None
+    cost = "each layer travels between the cards in each pass"
+    return replace(work, sharded=True), ("train.sharding=fsdp2",), cost
+
+
 def _quantise(shape: ModelShape, work: Workload, card: Card) -> Proposal | None:
     if work.quantization is not Quantization.NONE:
         return None
     cost = "a base that is rounded to 4 bit"
-    return replace(work, quantization=Quantization.NF4), ("base.quantization=nf4",), cost
+    whole = ("train.sharding=none",) if work.sharded else ()
+    return replace(work, quantization=Quantization.NF4, sharded=False), ("base.quantization=nf4", *whole), cost
 
 
 def _shorter_rows(shape: ModelShape, work: Workload, card: Card) -> Proposal | None:
@@ -191,6 +199,7 @@ PROPOSALS: tuple[Callable[[ModelShape, Workload, Card], Proposal | None], ...] =
     _embedding,
     _checkpointing,
     _offload,
+    _shard,
     _quantise,
     _shorter_rows,
     _lower_rank,

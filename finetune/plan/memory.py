@@ -25,6 +25,8 @@ LONGEST_STEP, EVALUATION = "longest step", "evaluation"
 CONTEXT, STATES = "CUDA context and libraries", "optimiser states"
 # of each pair of tokens: a byte, and a 16-bit bias for the kernel
 MASK, MASK_BYTES = "attention mask", 1 + BF16
+# FSDP2: the layer at hand and the one that is fetched meanwhile
+GATHERED_LAYERS = 2
 # Offloaded checkpoints: the layer at hand's and the one on its way
 OFFLOADED_STAY = 2
 
@@ -35,7 +37,7 @@ class Workload:
 
     packed: the rows of a forward pass share one sequence, as long as micro_batch of the longest. keep_16bit and targets
     are last parts of module names. fast_kernels: whether linear attention has its fused kernels. cards share
-    the passes of a step; each holds all that one would.
+    the passes of a step; each holds all that one would, but where the base is sharded its part of each layer alone.
     """
 
     quantization: Quantization
@@ -54,6 +56,7 @@ class Workload:
     new_tokens: int
     fast_kernels: bool = True
     cards: int = 1
+    sharded: bool = False
 
     @property
     def step_tokens(self) -> int:
@@ -88,6 +91,7 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     weights, gradients, _ = adapter
     buffer = dequantised(shape, work)
     context = Item(CONTEXT, CONTEXT_BYTES)
+    gathered = Item("layers gathered from all cards", _gathered(shape, work))
     step = step_items(shape, work)
     # Optimiser states are made when the first step ends. Tensors are quantised on the card, one after the other, and
     # the embedding moves to the host only once all are there.
@@ -96,9 +100,9 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     whole = Item("one tensor before it is quantised", largest * BF16)
     return (
         Phase("load", _present([*loading, whole, context])),
-        Phase("first step", _present([*base, weights, gradients, buffer, context, *step])),
-        Phase(LONGEST_STEP, _present([*base, *adapter, buffer, context, *step])),
-        Phase(EVALUATION, _present([*base, *adapter, buffer, context, *evaluation_items(shape, work)])),
+        Phase("first step", _present([*base, gathered, weights, gradients, buffer, context, *step])),
+        Phase(LONGEST_STEP, _present([*base, gathered, *adapter, buffer, context, *step])),
+        Phase(EVALUATION, _present([*base, gathered, *adapter, buffer, context, *evaluation_items(shape, work)])),
         Phase("save", _present([*base, *adapter, context])),
     )
 
@@ -110,10 +114,15 @@ def base_items(shape: ModelShape, work: Workload, *, loading: bool = False) -> l
     embedding = 0 if work.embedding_on_host and not loading else shape.vocabulary_parameters * BF16
     return [
         Item("base, 4-bit", sum(nf4_bytes(maps.tensor_parameters) * maps.count for maps in quantised)),
-        Item("base, kept in 16 bit", plain * BF16),
+        Item("base, kept in 16 bit", -(-plain // (work.cards if work.sharded else 1)) * BF16),
         Item("embedding", embedding),
         Item("head", 0 if shape.tied else shape.vocabulary_parameters * BF16),
     ]
+
+
+def _gathered(shape: ModelShape, work: Workload) -> int:
+    """Bytes of the layers that are whole on a card for a moment, where each card holds a part of every layer."""
+    return GATHERED_LAYERS * shape.largest_layer * BF16 if work.sharded else 0
 
 
 def nf4_bytes(parameters: int) -> int:

@@ -223,9 +223,10 @@ def _notes(shape: ModelShape, work: Workload, card: Card) -> list[str]:
             f"GiB with them and {gib(slow):.2f} without."
         )
     if work.cards > 1:
+        holds = "its part of each layer, and embedding and head whole" if work.sharded else "the whole base"
         found.append(
-            f"Each of the {work.cards} cards needs all of this, for each holds the whole base; the speed is that of "
-            "all, without what they wait for each other."
+            f"Each of the {work.cards} cards needs all of this, for each holds {holds}; the speed is that of all, "
+            "without what they wait for each other."
         )
     if card.peak_tflops is None:
         found.append("The speed of this card is not known: name one, such as --card 4090, for the time.")

@@ -80,7 +80,8 @@ class LayerShape:
 class ModelShape:
     """A text model. other_parameters are norms, convolutions and biases; the embedding and the head are apart.
 
-    cache_bytes: of keys and values per token when text is generated, in 16 bit.
+    cache_bytes: of keys and values per token when text is generated, in 16 bit. largest_layer: numbers in the largest
+    decoder layer.
     """
 
     hidden: int
@@ -90,6 +91,7 @@ class ModelShape:
     other_parameters: int
     layers: tuple[LayerShape, ...]
     cache_bytes: int
+    largest_layer: int = 0
 
     @property
     def num_layers(self) -> int:

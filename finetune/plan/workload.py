@@ -27,4 +27,5 @@ def recipe_workload(
         eval_rows=evaluate.batch_rows,
         new_tokens=evaluate.max_new_tokens if evaluate.infill_rows else 0,
         cards=train.num_processes,
+        sharded=train.sharding == "fsdp2",
     )

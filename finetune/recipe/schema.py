@@ -113,7 +113,9 @@ class TrainSection(Section):
         description="Whole rows share a sequence, kept apart exactly; off, with a note, if a proof at start fails.",
     )
     sharding: Literal["none", "fsdp2"] = Field(
-        default="none", description="none: each process holds the whole base (DDP). fsdp2 is refused, with the reason."
+        default="none",
+        description="none: each process holds the whole base (DDP). fsdp2: each holds a part of every layer; "
+        "16-bit bases only.",
     )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         default="paged_adamw_8bit", description="paged_adamw_8bit keeps its state off a full card."
@@ -163,6 +165,12 @@ class TrainSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _sharding_needs_processes(self) -> Self:
+        if self.sharding == "fsdp2" and self.num_processes == 1:
+            raise ValueError("sharding fsdp2 spreads a base over processes, and num_processes is 1: set both or none")
+        return self
+
+    @model_validator(mode="after")
     def _offload_needs_checkpoints(self) -> Self:
         if self.activation_offload and not self.activation_checkpointing:
             raise ValueError("activation_offload keeps what activation_checkpointing saves, and that is switched off")
@@ -191,12 +199,38 @@ class EvaluateSection(Section):
     )
     infill_rows: int = Field(default=100, ge=0, description="Held-out infill rows generated and compared; 0: none.")
     max_new_tokens: int = Field(default=64, ge=1, le=4096, description="Tokens generated for an infill answer.")
+    leakage_rows: int = Field(
+        default=100, ge=0, description="Trained passages, and secrets that redaction took out, asked for; 0: none."
+    )
     retention_rows: int = Field(
         default=200, ge=1, description="General texts, instructions and functions, at most so many of each."
+    )
+    executed_tasks: int = Field(
+        default=200, ge=0, description="Tasks that tests grade, drawn by digest; 0: none. More show finer differences."
+    )
+    executed_new_tokens: int = Field(default=512, ge=1, le=16_384, description="Tokens generated for such a task.")
+    executed_samples: int = Field(
+        default=0, ge=0, le=1000, description="Answers drawn for each of them beside the greedy one; 0: no pass@k."
+    )
+    executed_k: int = Field(default=5, ge=1, le=1000, description="The k of pass@k; at most executed_samples.")
+    executed_temperature: float = Field(default=0.8, gt=0, le=2, description="Temperature at which they are drawn.")
+    control_rows: int = Field(
+        default=60,
+        ge=0,
+        description="Gaps at which the base sees files of the repository and the adapter none; 0: none.",
     )
     resamples: int = Field(default=2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
     batch_rows: int = Field(default=8, ge=1, le=1024, description="Rows scored or generated at once.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _k_of_samples(self) -> Self:
+        if 0 < self.executed_samples < self.executed_k:
+            raise ValueError(
+                f"pass@{self.executed_k} needs as many answers: set executed_samples to {self.executed_k} or more, or "
+                f"executed_k to {self.executed_samples} or less"
+            )
+        return self
 
 
 class TrackSection(Section):
@@ -230,15 +264,10 @@ class Recipe(Section):
     track: TrackSection = TrackSection()
 
     @model_validator(mode="after")
-    def _whole_base_on_each_card(self) -> Self:
-        if self.train.sharding == "none":
-            return self
-        if self.base.quantization is Quantization.NF4:
+    def _sharding_keeps_bits(self) -> Self:
+        if self.train.sharding == "fsdp2" and self.base.quantization is Quantization.NF4:
             raise ValueError(
                 "train.sharding: fsdp2 would change the bits of 4-bit weights on their way between cards, without a "
                 "word (bitsandbytes issue 1945); keep sharding none, which holds a 4-bit base on each card"
             )
-        raise ValueError(
-            "train.sharding: fsdp2 of a 16-bit base is experimental and cannot be used yet: checkpoints and adapters "
-            "of a sharded model are not proven; keep sharding none, which holds the whole base on each card"
-        )
+        return self

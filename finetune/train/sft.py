@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from finetune.adapters.export import AdapterOrigin, publish_adapter, write_adapter
@@ -185,6 +186,7 @@ class _Job:
             quantization=section.quantization,
             embedding_on_host=section.embedding_on_host,
             copies=BaseCopies(self.home.bases, write=self.ranks.leads) if section.cache else None,
+            sharded=self._sharded,
         )
         rows = prepare_rows(self.dataset, base.tokenizer, base.family, resolved=self.resolved)
         for row in rows.reasons:
@@ -198,10 +200,16 @@ class _Job:
         chosen = choose_weights(model, looks, store, steps_done=self.run.state.steps_done)
         self.run.update(adapter_step=chosen.step, bits_per_byte=chosen.bits_per_byte)
         if not self.ranks.leads:
+            self._export_along(model, base)
             return None
         manifest = self._export(model, base)
         self._describe(base, manifest, figures)
         return manifest.adapter_id
+
+    @property
+    def _sharded(self) -> bool:
+        """Whether each process holds a part of the base, so that every pass takes all of them."""
+        return self.resolved.train.sharding == "fsdp2"
 
     def _packs(self, model: Any, base: LoadedBase, rows: PreparedRows) -> bool:
         """Whether rows share a sequence: as the recipe wants and the proof allows, and as the run began."""
@@ -325,14 +333,26 @@ class _Job:
         def score() -> HeldoutLoss:
             """The leader's: cards that sum in another order must not stop at other steps."""
             losses = []
-            if self.ranks.leads:
+            if self.ranks.leads or self._sharded:
                 losses = row_losses(model, pairs, pad_token=pad_token(base.tokenizer), batch_rows=batch_rows)
             return heldout_loss(rows.heldout, self.ranks.share(losses))
 
         return Looks(score if pairs else None, self.resolved.train, self.tracker)
 
     def _export(self, model: Any, base: LoadedBase) -> AdapterManifest:
-        origin = AdapterOrigin(
+        folder = self.run.layout.adapter
+        manifest = write_adapter(model, base, self.resolved.lora, origin=self._origin(), folder=folder)
+        publish_adapter(folder, self.home)
+        return manifest
+
+    def _export_along(self, model: Any, base: LoadedBase) -> None:
+        """Make the passes of the leader's export, where these take all processes; what is written is thrown away."""
+        if self._sharded:
+            with TemporaryDirectory(prefix="finetune-") as folder:
+                write_adapter(model, base, self.resolved.lora, origin=self._origin(), folder=Path(folder) / "adapter")
+
+    def _origin(self) -> AdapterOrigin:
+        return AdapterOrigin(
             name=self.resolved.track.adapter_name or self.resolved.name,
             run_id=self.run.state.run_id,
             dataset=self.run.state.dataset_digest,
@@ -340,10 +360,6 @@ class _Job:
             step=self.run.state.adapter_step,
             visibility=tuple(sorted({source.visibility for source in self.dataset.manifest.sources})),
         )
-        folder = self.run.layout.adapter
-        manifest = write_adapter(model, base, self.resolved.lora, origin=origin, folder=folder)
-        publish_adapter(folder, self.home)
-        return manifest
 
     def _describe(self, base: LoadedBase, manifest: AdapterManifest, figures: TrainingFigures | None) -> None:
         self.tracker.register(manifest, self.run.layout.adapter, self.resolved.track.adapter_name or self.resolved.name)

@@ -330,3 +330,16 @@ def resolved_tiny(tiny_base: Path, tiny_dataset: Path, tmp_path: Path) -> Callab
         return resolve(load_recipe(write_tiny_recipe(tmp_path, tiny_base, tiny_dataset), overrides))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def resolved_shared(
+    tiny_base: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ResolvedRecipe]:
+    """As resolved_tiny, for what outlives a test."""
+    path = write_tiny_recipe(tmp_path_factory.mktemp("recipes"), tiny_base, tiny_dataset)
+
+    def build(*overrides: str) -> ResolvedRecipe:
+        return resolve(load_recipe(path, overrides))
+
+    return build

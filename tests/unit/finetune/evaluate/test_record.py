@@ -14,8 +14,10 @@ from finetune.contracts.errors import RunError
 from finetune.contracts.evaluation import SuiteName
 from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout, RunState
-from finetune.evaluate.record import metrics_of, record_evaluation
+from finetune.evaluate.record import record_evaluation
 from finetune.evaluate.report import Evaluation, evaluate, load_evaluation
+from finetune.evaluate.suites import Site
+from finetune.evaluate.tracked import tracked_metrics
 from finetune.model.loading import LoadedBase
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import resolve
@@ -110,7 +112,7 @@ def evaluation(loaded: LoadedBase, home: Home, layout: RunLayout, tiny_dataset: 
         names=(SuiteName.HELDOUT, SuiteName.INFILL),
         section=EvaluateSection(max_rows=12, infill_rows=4, max_new_tokens=32, resamples=100),
         max_tokens=256,
-        journals=home.measured,
+        site=Site(home.measured),
     )
 
 
@@ -122,9 +124,10 @@ def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout
         assert read_adapter(folder).scores == report.scores
     assert tracker.resume == "f" * 32
     assert tracker.card is not None and tracker.card.tags["verdict"] == report.verdict
-    assert tracker.values == metrics_of(report)
+    assert tracker.values == tracked_metrics(report)
     assert tracker.artifacts == [
         "evaluation/answers.parquet",
+        "evaluation/report.html",
         "evaluation/report.json",
         "evaluation/rows.parquet",
         "plots/evaluation.png",
@@ -136,7 +139,7 @@ def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout
 
 
 def test_metric_names_are_grouped_and_name_who(evaluation: Evaluation) -> None:
-    names = set(metrics_of(evaluation.report))
+    names = set(tracked_metrics(evaluation.report))
     assert {
         "eval/bits_per_byte_base",
         "eval/bits_per_byte_adapter",

@@ -46,6 +46,7 @@ def shape() -> ModelShape:
         other_parameters=2_645_504,
         layers=(layer("linear_attention", 48), layer("full_attention", 16, width=6144)),
         cache_bytes=65_536,
+        largest_layer=400_000_000,
     )
 
 

@@ -48,6 +48,16 @@ def test_16_bit_is_quantised_before_rows_are_cropped(shape: ModelShape, work: Wo
     assert found[-1] == "base.quantization=nf4"
 
 
+def test_a_16_bit_base_on_several_cards_is_sharded_before_it_is_quantised(shape: ModelShape, work: Workload) -> None:
+    plain = replace(work, quantization=Quantization.NONE, row_tokens=2048, embedding_on_host=True, offload=True)
+    assert settings(shape, replace(plain, cards=8)) == ["train.sharding=fsdp2"]
+    assert settings(shape, replace(plain, cards=2))[-3:] == [
+        "train.sharding=fsdp2",
+        "base.quantization=nf4",
+        "train.sharding=none",
+    ]
+
+
 def test_a_tied_embedding_is_not_moved(shape: ModelShape, work: Workload) -> None:
     tied = replace(shape, tied=True)
     assert "base.embedding_on_host=true" not in settings(tied, replace(work, row_tokens=65_536))

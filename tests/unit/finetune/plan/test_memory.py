@@ -115,3 +115,16 @@ def test_packed_rows_need_a_mask_over_their_one_sequence(shape: ModelShape, work
 def test_a_checkpoint_on_disk_is_the_adapter_and_its_states(shape: ModelShape, work: Workload) -> None:
     numbers = shape.adapter_parameters(work.targets, work.rank)
     assert numbers * 6 < checkpoint_bytes(shape, work) < numbers * 6.05
+
+
+def test_a_sharded_base_is_divided_but_for_what_is_gathered_embedding_and_head(
+    shape: ModelShape, work: Workload
+) -> None:
+    whole = replace(work, quantization=Quantization.NONE, cards=4)
+    (load, *_, step, evaluation, save), (alone, *_) = phases(shape, replace(whole, sharded=True)), phases(shape, whole)
+    layers = (shape.map_parameters + shape.other_parameters) * 2
+    assert alone.peak - load.peak == pytest.approx(layers * 3 / 4, abs=4)
+    gathered = {item.name: item.size for item in step.items}["layers gathered from all cards"]
+    assert gathered == 2 * 400_000_000 * 2
+    assert any(item.size == gathered for item in evaluation.items)
+    assert not any(item.name.startswith("layers gathered") for item in (*load.items, *save.items))

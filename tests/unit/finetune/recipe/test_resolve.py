@@ -108,8 +108,19 @@ def test_passes_that_do_not_divide_name_the_values_that_would(tmp_path, base):
     assert load_recipe(path, ["train.accumulation=6"]).recipe.train.num_processes == 3
 
 
-@pytest.mark.parametrize(("quantization", "reason"), [("nf4", "bitsandbytes issue 1945"), ("none", "experimental")])
-def test_a_sharded_base_is_refused_with_the_reason(tmp_path, base, quantization, reason):
-    text = f"name: x\nbase: {{path: {base}, quantization: {quantization}}}\ntrain: {{sharding: fsdp2}}\n"
+@pytest.mark.parametrize(
+    ("quantization", "num_processes", "reason"),
+    [("nf4", 2, "bitsandbytes issue 1945"), ("none", 1, "num_processes is 1")],
+)
+def test_sharding_is_refused_with_the_reason(tmp_path, base, quantization, num_processes, reason):
+    text = (
+        f"name: x\nbase: {{path: {base}, quantization: {quantization}}}\n"
+        f"train: {{sharding: fsdp2, num_processes: {num_processes}}}\n"
+    )
     with pytest.raises(RecipeError, match=reason):
         load_recipe(write(tmp_path, text))
+
+
+def test_a_16_bit_base_may_be_sharded(tmp_path, base):
+    text = f"name: x\nbase: {{path: {base}, quantization: none}}\ntrain: {{sharding: fsdp2, num_processes: 2}}\n"
+    assert load_recipe(write(tmp_path, text)).recipe.train.sharding == "fsdp2"
