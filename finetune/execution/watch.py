@@ -99,9 +99,16 @@ def exceeds(process: int, limit: int) -> bool:
 def _family(process: int) -> list[int]:
     found = [process]
     for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += [int(child) for child in _text(children).split()]
+        for thread in _threads(one):
+            found += [int(child) for child in _text(Path(f"/proc/{one}/task/{thread}/children")).split()]
     return found
+
+
+def _threads(process: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{process}/task")
+    except OSError:
+        return []  # it has ended
 
 
 def _resident(process: int) -> int:
