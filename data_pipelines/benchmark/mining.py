@@ -86,9 +86,10 @@ class Work:
 def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int) -> Mined:
     """Mine body tasks of the repository's commit into out, which is replaced only on success.
 
-    limit: stop at about so many tasks, None for all. Raises InputError when no test passes or none enters a function.
+    limit: tasks at most, None for all. Raises InputError when no test passes, or out holds something else.
     """
     began = time.monotonic()
+    _check_target(out)
     jail, runner = Jail.open(), RUNNERS["pytest"]
     toolchain = runner.toolchain(python)
     key = digest_json([VERSION, repository.name, repository.commit, toolchain.model_dump(mode="json")])[:16]
@@ -126,6 +127,13 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
 
 
 Left = Counter[tuple[str, str]]
+
+
+def _check_target(out: Path) -> None:
+    if out.exists() and not (out / SUITE_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(
+            f"{out} holds something else than executed tasks; it is left as it is.", "Name another folder."
+        )
 
 
 def _exported(repository: Repository, work: Work) -> Left:

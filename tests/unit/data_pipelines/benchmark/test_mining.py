@@ -122,3 +122,11 @@ def test_a_repository_without_a_passing_test_is_an_error_that_harms_nothing(repo
     with pytest.raises(InputError, match="No test of this repository passes"):
         mine(repository, tmp_path / "suite")
     assert not (tmp_path / "suite").exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_as_it_is(repository, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="holds something else"):
+        mine(repository, tmp_path / "own")
+    assert (tmp_path / "own" / "letter.txt").read_text() == "dear"
