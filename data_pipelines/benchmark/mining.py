@@ -36,7 +36,7 @@ from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.progress import Progress
 
 # raise it when what is screened or how changes: work kept from before is then done again
-VERSION = "1"
+VERSION = "2"
 HINT = "Remove that folder, then type the same again."
 
 
