@@ -28,6 +28,12 @@ def evaluate(
     dataset: Annotated[
         Path | None, typer.Option(help="Judge on this dataset's held-out split instead of the run's own.")
     ] = None,
+    tasks: Annotated[
+        list[Path],
+        typer.Option(
+            "--tasks", metavar="DIR", help="Tasks that tests grade; repeatable. None: all in tasks/ of the home."
+        ),
+    ] = [],  # noqa: B006
     endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Ask this endpoint the same, to show that what is judged is served."),
@@ -45,7 +51,12 @@ def evaluate(
     from finetune.terminal.output import emit
 
     report = run_evaluation(
-        Home(home.absolute()), target, suites=suite or tuple(SuiteName), dataset=dataset, endpoint=endpoint
+        Home(home.absolute()),
+        target,
+        suites=suite or tuple(SuiteName),
+        dataset=dataset,
+        tasks=tasks,
+        endpoint=endpoint,
     )
     page = None if dataset else RunLayout(Home(home.absolute()).runs / report.run_id).evaluation / PAGE_NAME
     emit(report.model_dump(mode="json"), as_json=json, text=report_text(report, page=page))
@@ -57,6 +68,7 @@ def run_evaluation(
     *,
     suites: "Sequence[SuiteName]",
     dataset: Path | None = None,
+    tasks: "Sequence[Path]" = (),
     endpoint: str | None = None,
 ) -> "EvaluationReport":
     """Evaluate the adapter that target names and record the result where the run and the adapter are.
@@ -68,6 +80,7 @@ def run_evaluation(
     from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.dataset import Task
+    from finetune.contracts.executed import SUITE_NAME
     from finetune.evaluate.record import record_evaluation
     from finetune.evaluate.report import evaluate as compare
     from finetune.evaluate.suites import Site
@@ -89,7 +102,13 @@ def run_evaluation(
         copies=BaseCopies(home.bases) if resolved.base.cache else None,
     )
     note(f"Comparing {manifest.base.name} with {manifest.adapter_id} on the held-out split of {rows}")
-    tasks = [Task(name) for name, weight in resolved.data.tasks if weight]
+    trained = [Task(name) for name, weight in resolved.data.tasks if weight]
+    site = Site(
+        home.measured,
+        scan=secret_scan(home, rows),
+        trained_tasks=trained,
+        tasks=tasks or sorted(path.parent for path in home.tasks.glob(f"*/{SUITE_NAME}")),
+    )
     with interrupted_by_signals():
         evaluation = compare(
             base,
@@ -98,7 +117,7 @@ def run_evaluation(
             names=suites,
             section=resolved.evaluate,
             max_tokens=resolved.data.max_tokens,
-            site=Site(home.measured, scan=secret_scan(home, rows), trained_tasks=tasks),
+            site=site,
         )
     if endpoint is not None:
         evaluation = as_served(evaluation, endpoint)

@@ -36,6 +36,11 @@ class Home:
         return self.root / "bases"
 
     @property
+    def tasks(self) -> Path:
+        """Folders of tasks that tests grade, one for each repository: see contracts/executed.py."""
+        return self.root / "tasks"
+
+    @property
     def measured(self) -> Path:
         """What evaluations measured, task by task: a killed one goes on, and a base is measured once."""
         return self.root / "measured"

@@ -8,6 +8,8 @@ from types import MappingProxyType
 from finetune.contracts.dataset import Task
 from finetune.contracts.errors import DatasetError, PlatformError
 from finetune.contracts.evaluation import SuiteName
+from finetune.evaluate.control import ControlGaps, control_suite
+from finetune.evaluate.executed.suite import ExecutedTasks, executed_suite
 from finetune.evaluate.heldout_suite import HeldoutSuite, heldout_suite
 from finetune.evaluate.infill_suite import InfillSuite, infill_suite
 from finetune.evaluate.leakage.scan import SecretScan
@@ -25,12 +27,13 @@ class Site:
     """What an evaluation has beside models and rows.
 
     journals is the folder of what was measured before. scan is the scanner for secrets, None without one. trained_tasks
-    are the tasks whose rows the adapter saw, None for all.
+    are the tasks whose rows the adapter saw, None for all. tasks are the folders of tasks that tests grade.
     """
 
     journals: Path
     scan: SecretScan | None = None
     trained_tasks: Sequence[Task] | None = None
+    tasks: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,15 @@ def _infill(materials: Materials) -> Suite:
     return found
 
 
+def _executed(materials: Materials) -> Suite:
+    site = materials.site
+    return executed_suite(site.tasks, materials.renderer, materials.section, cache=site.journals / "grades")
+
+
+def _control(materials: Materials) -> Suite:
+    return control_suite(materials.dataset, materials.renderer, materials.section)
+
+
 def _leakage(materials: Materials) -> Suite:
     if materials.trained_on != materials.dataset.manifest.content_digest:
         raise DatasetError(
@@ -102,13 +114,15 @@ BUILDERS: Mapping[SuiteName, Callable[[Materials], Suite]] = MappingProxyType(
     {
         SuiteName.HELDOUT: _heldout,
         SuiteName.INFILL: _infill,
+        SuiteName.EXECUTED: _executed,
         SuiteName.RETENTION: _retention,
         SuiteName.LEAKAGE: _leakage,
+        SuiteName.CONTROL: _control,
     }
 )
 METRICS: tuple[Metric, ...] = tuple(
     metric
-    for suite in (HeldoutSuite, InfillSuite, RetentionSuite, LeakageSuite)
+    for suite in (HeldoutSuite, InfillSuite, ExecutedTasks, RetentionSuite, LeakageSuite, ControlGaps)
     for metric in suite.metrics
     if metric.scored
 )
