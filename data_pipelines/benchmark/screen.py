@@ -8,12 +8,11 @@ from pathlib import Path
 from data_pipelines.benchmark.functions import Function
 from finetune.contracts.dataset import Contract
 from finetune.contracts.executed import Toolchain
-from finetune.execution.jail import Jail, Limits
+from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.base import Runner, TestRun
 
 MAX_RUN = 50
 MAX_NAMED = 50
-LIMITS = Limits(timeout_seconds=60.0, memory_bytes=4 << 30, max_processes=256, output_bytes=16 << 20)
 LEAST_TIMEOUT_SECONDS = 30
 SLOWER = 5
 
@@ -91,7 +90,7 @@ class Screen:
             tree=self.tree,
             overlay=overlay,
             tests=tests,
-            limits=LIMITS,
+            limits=REPOSITORY_TESTS,
             stop_at_first_failure=stop,
         )
         if run.broken:

@@ -56,6 +56,11 @@ class Limits:
     disk_bytes: int = 256 << 20
 
 
+# Of a repository's own tests, when tasks are mined from them and when they grade: under less at one of the two a body
+# that passed there fails here, and the machine's fault would be the model's.
+REPOSITORY_TESTS = Limits(memory_bytes=4 << 30, max_processes=256, output_bytes=16 << 20)
+
+
 @dataclass(frozen=True, slots=True)
 class JailResult:
     """What came of a command.

@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field
@@ -15,7 +15,7 @@ from finetune.contracts.io import digest_json, read_model, write_json
 from finetune.evaluate.executed.answer import files_of, gold_answer
 from finetune.evaluate.executed.chosen import ChosenTask
 from finetune.evaluate.executed.scripted import wrong_answer
-from finetune.execution.jail import Jail, Limits
+from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.base import TestRun
 from finetune.execution.runners.registry import RUNNERS
 
@@ -106,7 +106,7 @@ def jail_tests(jail: Jail) -> RunTests:
             tree=chosen.tree,
             overlay=overlay,
             tests=tests,
-            limits=Limits(timeout_seconds=chosen.task.timeout_seconds),
+            limits=replace(REPOSITORY_TESTS, timeout_seconds=chosen.task.timeout_seconds),
         )
 
     return run
