@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from data_pipelines.benchmark.command import EXAMPLES as TASKS_EXAMPLES
+from data_pipelines.benchmark.command import tasks
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 app = typer.Typer(
@@ -243,3 +245,6 @@ def forget(
     else:
         text += "\n\nNothing was changed: this is what --yes would do."
     emit(document, as_json=json, text=text)
+
+
+app.command("tasks", epilog=TASKS_EXAMPLES)(tasks)

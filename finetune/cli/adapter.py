@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import finetune.cli.merge
+import finetune.cli.release
 from finetune.contracts.export_format import ExportFormat
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
     from finetune.contracts.adapter import AdapterManifest
 
-app = typer.Typer(help="Adapters: list, inspect, verify, export, merge.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Adapters: list, inspect, verify, export, merge, promote, roll back.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 Which = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter's id or folder, or the run that made it.")]
 
 
@@ -135,6 +140,9 @@ def export(
 
 
 app.command("merge", epilog=finetune.cli.merge.EXAMPLES)(finetune.cli.merge.merge)
+app.command("promote", epilog=finetune.cli.release.PROMOTE_EXAMPLES)(finetune.cli.release.promote)
+app.command("rollback", epilog=finetune.cli.release.ROLLBACK_EXAMPLES)(finetune.cli.release.rollback)
+app.command("history", epilog=finetune.cli.release.HISTORY_EXAMPLES)(finetune.cli.release.history)
 
 
 def _verify_merged(folder: Path, base: Path | None, *, json: bool) -> None:

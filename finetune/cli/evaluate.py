@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from finetune.contracts.evaluation import EvaluationReport
     from finetune.contracts.run import Home
+    from finetune.evaluate.suites import Site
+    from finetune.recipe.resolve import ResolvedRecipe
 
 EXAMPLES = (
     "Examples: `finetune evaluate embedded-20260102-101500-3f2a`, "
@@ -76,16 +78,16 @@ def run_evaluation(
     A dataset other than the run's own is judged and reported, but not recorded: the run's record is about its own data.
     """
     from finetune.adapters.verify import find_adapter
-    from finetune.cli.secret_scan import secret_scan
     from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
-    from finetune.contracts.dataset import Task
-    from finetune.contracts.executed import SUITE_NAME
+    from finetune.contracts.chain import record_evaluation as note_evaluation
+    from finetune.contracts.evaluation import REPORT_NAME
+    from finetune.contracts.io import digest_file
     from finetune.evaluate.record import record_evaluation
     from finetune.evaluate.report import evaluate as compare
-    from finetune.evaluate.suites import Site
     from finetune.model.base_copy import BaseCopies
     from finetune.model.loading import load_base
+    from finetune.release.promote import chain_of
     from finetune.terminal.output import note
     from finetune.terminal.signals import interrupted_by_signals
     from finetune.train.run_folder import find_run, read_state, run_recipe
@@ -102,13 +104,6 @@ def run_evaluation(
         copies=BaseCopies(home.bases) if resolved.base.cache else None,
     )
     note(f"Comparing {manifest.base.name} with {manifest.adapter_id} on the held-out split of {rows}")
-    trained = [Task(name) for name, weight in resolved.data.tasks if weight]
-    site = Site(
-        home.measured,
-        scan=secret_scan(home, rows),
-        trained_tasks=trained,
-        tasks=tasks or sorted(path.parent for path in home.tasks.glob(f"*/{SUITE_NAME}")),
-    )
     with interrupted_by_signals():
         evaluation = compare(
             base,
@@ -117,8 +112,27 @@ def run_evaluation(
             names=suites,
             section=resolved.evaluate,
             max_tokens=resolved.data.max_tokens,
-            site=site,
+            site=_site(home, rows, resolved, tasks=tasks),
         )
     if endpoint is not None:
         evaluation = as_served(evaluation, endpoint)
-    return record_evaluation(evaluation, home, layout) if dataset is None else evaluation.report
+    if dataset is not None:
+        return evaluation.report
+    report = record_evaluation(evaluation, home, layout)
+    note_evaluation(chain_of(home), report, digest=digest_file(layout.evaluation / REPORT_NAME))
+    return report
+
+
+def _site(home: "Home", dataset: Path, resolved: "ResolvedRecipe", *, tasks: "Sequence[Path]") -> "Site":
+    """What suites need beside rows; tasks are folders of tasks that tests grade, none for those of the home."""
+    from finetune.cli.secret_scan import secret_scan
+    from finetune.contracts.dataset import Task
+    from finetune.contracts.executed import SUITE_NAME
+    from finetune.evaluate.suites import Site
+
+    return Site(
+        home.measured,
+        scan=secret_scan(home, dataset),
+        trained_tasks=[Task(name) for name, weight in resolved.data.tasks if weight],
+        tasks=tasks or sorted(path.parent for path in home.tasks.glob(f"*/{SUITE_NAME}")),
+    )

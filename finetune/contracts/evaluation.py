@@ -141,8 +141,8 @@ class EvaluationReport(Contract):
 
     @property
     def verdict(self) -> str:
-        """better, not shown or worse, on the primary figure."""
-        return self.scores[0].verdict
+        """better, not shown or worse, on the primary figure; "not shown" where no suite has a paired figure."""
+        return self.scores[0].verdict if self.scores else "not shown"
 
     def suite(self, name: SuiteName) -> SuiteReport | None:
         """The report of one suite, None if it was not asked for."""

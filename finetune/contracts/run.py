@@ -46,6 +46,11 @@ class Home:
         return self.root / "measured"
 
     @property
+    def releases(self) -> Path:
+        """The record of evaluations and of what went live: see contracts/chain.py."""
+        return self.root / "releases.jsonl"
+
+    @property
     def tracking_database(self) -> Path:
         return self.root / "mlflow.db"
 

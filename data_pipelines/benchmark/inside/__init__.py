@@ -1,0 +1,1 @@
+"""What runs in the jail: pytest plugins that are laid over the tree."""

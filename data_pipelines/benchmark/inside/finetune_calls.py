@@ -1,0 +1,51 @@
+"""A pytest plugin for the jail: says which functions of the tree each test enters.
+
+Runs under the repository's own Python (3.8 and newer), started by PYTEST_PLUGINS. Lines go to the runner's own report,
+which tests do not see, behind a word of this run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+ROOT = "/repo/"
+WORD = os.environ.pop("FINETUNE_CALLS_WORD")
+REPORT = sys.modules["__main__"].REPORT
+entered: dict[int, Any] = {}
+numbers: dict[tuple[str, int], int] = {}
+
+
+def trace(frame: Any, event: str, argument: Any) -> None:
+    """Keep the function that is entered; None: its lines are not traced."""
+    code = frame.f_code
+    entered[id(code)] = code
+
+
+def say(**entry: Any) -> None:
+    REPORT.write(WORD + " " + json.dumps(entry) + "\n")
+
+
+def number(code: Any) -> int:
+    place = (code.co_filename[len(ROOT) :], code.co_firstlineno)
+    if place not in numbers:
+        numbers[place] = len(numbers)
+        say(function=numbers[place], path=place[0], line=place[1])
+    return numbers[place]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: Any, nextitem: Any) -> Any:
+    entered.clear()
+    threading.settrace(trace)
+    sys.settrace(trace)
+    yield
+    sys.settrace(None)
+    threading.settrace(None)
+    codes = [code for code in list(entered.values()) if code.co_filename.startswith(ROOT)]
+    say(test=item.nodeid, calls=sorted({number(code) for code in codes}))

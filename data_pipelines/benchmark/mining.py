@@ -1,0 +1,256 @@
+"""From a repository to a folder of executed tasks: export, baseline, screening function by function, suite."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import ValidationError
+
+from data_pipelines.benchmark.baseline import Baseline, take_baseline
+from data_pipelines.benchmark.exported import export_tree
+from data_pipelines.benchmark.functions import Function, find_functions, is_test_file
+from data_pipelines.benchmark.screen import Screen, Screened
+from data_pipelines.sources.git import Repository
+from finetune.contracts.dataset import ReasonCount
+from finetune.contracts.errors import DatasetError, InputError
+from finetune.contracts.executed import (
+    SUITE_NAME,
+    TASKS_NAME,
+    TREES_NAME,
+    ExecutedSuite,
+    ExecutedTask,
+    FileText,
+    Toolchain,
+)
+from finetune.contracts.executed_files import suite_digest
+from finetune.contracts.io import digest_json, digest_text, new_folder, read_model, sole_writer, write_json
+from finetune.execution.jail import Jail
+from finetune.execution.runners.registry import RUNNERS
+from finetune.terminal.progress import Progress
+
+# raise it when what is screened or how changes: work kept from before is then done again
+VERSION = "1"
+HINT = "Remove that folder, then type the same again."
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """A finished suite. screened counts functions judged in this run, kept_from_before those of the journal."""
+
+    suite: ExecutedSuite
+    num_functions: int
+    screened: int
+    kept_from_before: int
+    minutes: float
+    infrastructure: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The folder beside the suite that holds what a killed run leaves to the next one."""
+
+    folder: Path
+
+    @property
+    def tree(self) -> Path:
+        """The commit's files."""
+        return self.folder / "tree"
+
+    def finished(self) -> dict[str, Screened]:
+        """Functions judged so far; a line that a kill cut short is none."""
+        path = self.folder / "functions.jsonl"
+        found = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            try:
+                one = Screened.model_validate_json(line)
+            except ValidationError:
+                continue
+            found[one.function] = one
+        return found
+
+    @contextmanager
+    def writing(self) -> Iterator[TextIO]:
+        """Append to the judged functions; the first line break ends one that a kill cut short."""
+        with (self.folder / "functions.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write("\n")
+            yield stream
+
+
+def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int) -> Mined:
+    """Mine body tasks of the repository's commit into out, which is replaced only on success.
+
+    limit: tasks at most, None for all. Raises InputError when no test passes, or out holds something else.
+    """
+    began = time.monotonic()
+    _check_target(out)
+    jail, runner = Jail.open(), RUNNERS["pytest"]
+    toolchain = runner.toolchain(python)
+    key = digest_json([VERSION, repository.name, repository.commit, toolchain.model_dump(mode="json")])[:16]
+    work = Work(out.absolute().with_name(f".{out.name}.mining") / key)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    busy = InputError(f"Another process mines into {out} right now.", "Wait for it, or name another folder.")
+    with sole_writer(work.folder / "lock", busy):
+        left = _exported(repository, work)
+        baseline = _baseline(work, lambda: take_baseline(runner, toolchain, jail=jail, tree=work.tree))
+        left.update({("baseline", reason): count for reason, count in baseline.left_out})
+        functions = _functions(work.tree, left)
+        screen = Screen(jail, runner, toolchain, work.tree)
+        screened, fresh = _screen_all(screen, functions, baseline=baseline, work=work, limit=limit, jobs=jobs)
+        tasks: list[ExecutedTask] = []
+        for name, function in functions.items():
+            one = screened.get(name)
+            if one is None:
+                left["screen", "not screened: --limit was reached"] += 1
+            elif one.broken or one.reason:
+                left["infrastructure" if one.broken else "screen", one.broken[:120] or one.reason] += 1
+            elif limit is not None and len(tasks) >= limit:
+                left["screen", "kept by screening, beyond --limit"] += 1
+            else:
+                tasks.append(_task(repository, function, one))
+        seconds = time.monotonic() - began
+        suite = _write(out, tasks, tree=work.tree, toolchain=toolchain, left=left, seconds=seconds)
+    return Mined(
+        suite=suite,
+        num_functions=len(functions),
+        screened=fresh,
+        kept_from_before=len(screened) - fresh,
+        minutes=seconds / 60,
+        infrastructure=sum(count for (stage, _), count in left.items() if stage == "infrastructure"),
+    )
+
+
+Left = Counter[tuple[str, str]]
+
+
+def _check_target(out: Path) -> None:
+    if out.exists() and not (out / SUITE_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(
+            f"{out} holds something else than executed tasks; it is left as it is.", "Name another folder."
+        )
+
+
+def _exported(repository: Repository, work: Work) -> Left:
+    """Export once; how many entries were left out is kept beside."""
+    kept = work.folder / "exported.json"
+    if not kept.is_file():
+        write_json(kept, dict(export_tree(repository, work.tree)))
+    return Counter({("export", reason): count for reason, count in json.loads(kept.read_text()).items()})
+
+
+def _baseline(work: Work, take: Callable[[], Baseline]) -> Baseline:
+    kept = work.folder / "baseline.json"
+    if not kept.is_file():
+        with Progress("Running the tests as they are, four times", None):
+            write_json(kept, take())
+    return read_model(kept, Baseline, error=DatasetError, hint=HINT)
+
+
+def _functions(tree: Path, left: Left) -> dict[str, Function]:
+    """Functions by a name that is the same each time, in the order of their files."""
+    found: dict[str, Function] = {}
+    for place in sorted(tree.rglob("*.py")):
+        path = place.relative_to(tree).as_posix()
+        if is_test_file(path):
+            left["functions", "Python file that serves tests"] += 1
+            continue
+        try:
+            text = place.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            left["functions", "Python file that is no UTF-8"] += 1
+            continue
+        functions, reasons = find_functions(path, text)
+        left.update({("functions", reason): count for reason, count in reasons.items()})
+        found.update({f"{path}:{one.first_line}:{one.name}": one for one in functions})
+    return found
+
+
+def _screen_all(
+    screen: Screen, functions: Mapping[str, Function], *, baseline: Baseline, work: Work, limit: int | None, jobs: int
+) -> tuple[dict[str, Screened], int]:
+    """What came of each function, and how many were judged now; in an order that digests decide."""
+    done = {name: one for name, one in work.finished().items() if name in functions}
+    waiting = sorted((name for name in functions if name not in done), key=digest_text, reverse=True)
+    tests = baseline.tests_of()
+    kept = sum(not one.reason for one in done.values())
+    fresh = 0
+    with (
+        work.writing() as stream,
+        Progress("Screening functions", len(functions), start_at=len(done)) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+
+        def judge(name: str) -> Screened:
+            function = functions[name]
+            return screen.screen(function, name, tests=tests.get((function.path, function.start), ()))
+
+        running: set[Future[Screened]] = set()
+        try:
+            while (waiting and (limit is None or kept < limit)) or running:
+                while waiting and len(running) < 2 * jobs and (limit is None or kept < limit):
+                    running.add(pool.submit(judge, waiting.pop()))
+                future = next(as_completed(running))
+                running.remove(future)
+                one = future.result()
+                done[one.function] = one
+                if not one.broken:  # the infrastructure's failures are tried again
+                    stream.write(one.model_dump_json() + "\n")
+                    stream.flush()
+                fresh += 1
+                kept += not (one.reason or one.broken)
+                progress.advance(detail=f"{kept:,} tasks")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done, fresh
+
+
+def _task(repository: Repository, function: Function, screened: Screened) -> ExecutedTask:
+    span = f"{function.first_line}-{function.last_line}"
+    return ExecutedTask(
+        id=digest_text(f"{repository.name} {repository.commit} {function.path} {span}")[:16],
+        kind="body",
+        language="python",
+        repo=repository.name,
+        commit=repository.commit,
+        path=function.path,
+        cluster=f"{repository.name}:{function.path}",
+        tree=repository.commit[:12],
+        statement=f"Write the body of {function.name} in {function.path}, so that the repository's tests pass.",
+        first_line=function.first_line,
+        last_line=function.last_line,
+        gold=(FileText(path=function.path, text=function.body),),
+        weak=(function.stub, *function.weak),
+        fail_to_pass=screened.fail_to_pass,
+        pass_to_pass=screened.pass_to_pass,
+        timeout_seconds=screened.timeout_seconds,
+    )
+
+
+def _write(
+    out: Path, tasks: list[ExecutedTask], *, tree: Path, toolchain: Toolchain, left: Left, seconds: float
+) -> ExecutedSuite:
+    with new_folder(out.absolute()) as scratch:
+        (scratch / TREES_NAME).mkdir()
+        for name in {task.tree for task in tasks}:
+            shutil.copytree(tree, scratch / TREES_NAME / name)
+        lines = "".join(task.model_dump_json() + "\n" for task in sorted(tasks, key=lambda task: task.id))
+        (scratch / TASKS_NAME).write_text(lines, encoding="utf-8")
+        counts = tuple(
+            ReasonCount(stage=stage, reason=reason, count=count) for (stage, reason), count in sorted(left.items())
+        )
+        suite = ExecutedSuite(
+            digest=suite_digest(scratch),
+            toolchains=(toolchain,),
+            num_tasks=len(tasks),
+            left_out=counts,
+            seconds=round(seconds, 1),
+        )
+        write_json(scratch / SUITE_NAME, suite)
+    return suite

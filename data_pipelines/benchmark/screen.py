@@ -1,0 +1,91 @@
+"""Whether tests can tell a function's body from stubs: the stubs must fail, what the author wrote must pass alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipelines.benchmark.functions import Function
+from finetune.contracts.dataset import Contract
+from finetune.contracts.executed import Toolchain
+from finetune.execution.jail import Jail, Limits
+from finetune.execution.runners.base import Runner, TestRun
+
+MAX_RUN = 50
+MAX_NAMED = 50
+LIMITS = Limits(timeout_seconds=60.0, memory_bytes=4 << 30, max_processes=256, output_bytes=16 << 20)
+LEAST_TIMEOUT_SECONDS = 10
+SLOWER = 5
+
+
+class Screened(Contract):
+    """What came of a function: reason "" and its tests, or why it is no task. broken: the infrastructure failed."""
+
+    function: str
+    reason: str = ""
+    broken: str = ""
+    fail_to_pass: tuple[str, ...] = ()
+    pass_to_pass: tuple[str, ...] = ()
+    timeout_seconds: float = 0.0
+
+
+class _BrokenError(Exception):
+    """The tests could not be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Runs a repository's tests in the jail with one body at a time replaced. Threads may share it."""
+
+    jail: Jail
+    runner: Runner
+    toolchain: Toolchain
+    tree: Path
+
+    def screen(self, function: Function, name: str, *, tests: Sequence[str]) -> Screened:
+        """Judge function, journalled as name, by the steady tests that enter it."""
+        if not tests:
+            return Screened(function=name, reason="no test that passes each time enters it")
+        try:
+            return self._screen(function, name, tests[:MAX_RUN])
+        except _BrokenError as broken:
+            return Screened(function=name, broken=str(broken))
+
+    def _screen(self, function: Function, name: str, tests: Sequence[str]) -> Screened:
+        stubbed = self._run(function, function.stub, tests)
+        failing = [test for test in tests if stubbed.outcomes.get(test) != "passed"][:MAX_NAMED]
+        passing = [test for test in tests if stubbed.outcomes.get(test) == "passed"][:MAX_NAMED]
+        if not failing:
+            return Screened(function=name, reason="its tests pass when it raises")
+        for weak in function.weak:
+            if self._run(function, weak, failing, stop=True).passed(failing):
+                return Screened(function=name, reason="its tests pass when it returns a plain value")
+        alone = [*failing, *passing]
+        original = self._run(function, None, alone)
+        if not original.passed(alone):
+            return Screened(function=name, reason="its tests do not pass when they are run alone")
+        return Screened(
+            function=name,
+            fail_to_pass=tuple(failing),
+            pass_to_pass=tuple(passing),
+            timeout_seconds=float(max(LEAST_TIMEOUT_SECONDS, math.ceil(SLOWER * original.seconds))),
+        )
+
+    def _run(self, function: Function, body: str | None, tests: Sequence[str], *, stop: bool = False) -> TestRun:
+        """body None: as the author wrote it."""
+        overlay: Mapping[str, bytes | None] = {}
+        if body is not None:
+            text = (self.tree / function.path).read_bytes().decode("utf-8")
+            overlay = {function.path: function.replaced(text, body).encode("utf-8")}
+        run = self.runner.run(
+            self.jail,
+            self.toolchain,
+            tree=self.tree,
+            overlay=overlay,
+            tests=tests,
+            limits=LIMITS,
+            stop_at_first_failure=stop,
+        )
+        if run.broken:
+            raise _BrokenError(run.broken)
+        return run

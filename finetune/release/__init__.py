@@ -1,0 +1,1 @@
+"""Whether an adapter may go live, and the record of what did."""

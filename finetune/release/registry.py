@@ -1,0 +1,107 @@
+"""Move an alias of the registry, so that the record and the alias say the same, also after a kill between the two.
+
+An intent ("promoting", "rolling back") is recorded, then the alias moved, then "promoted" or "rolled back" recorded. An
+intent without its end is settled by the next command: if the alias stands where it meant to put it, the end is written,
+else "abandoned". Within one home the lock of the record lets one process at a time do this. The registry has no
+compare-and-set: across machines the alias is read right before and right after, which finds most but not all races.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from finetune.contracts.chain import Entry, OpenChain
+from finetune.contracts.errors import MachineError, RunError
+from finetune.tracking.place import StorePlace
+
+INTENTS = {"promoting": "promoted", "rolling back": "rolled back"}
+ABANDONED = "abandoned"
+HEAD_TAG = "finetune.record."
+MAX_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registered model's aliases in a store. client is that of place."""
+
+    place: StorePlace
+    client: Any
+    name: str
+
+    def version_of(self, alias: str) -> str:
+        """The version that an alias points to, "" for none."""
+        with self.place.errors():
+            return str(self.client.get_registered_model(self.name).aliases.get(alias, ""))
+
+    def check_head(self, entries: Sequence[Entry]) -> None:
+        """Raise RunError where the store remembers a newer entry than the record has."""
+        with self.place.errors():
+            tags = self.client.get_registered_model(self.name).tags
+        home = entries[0].digest[:12] if entries else ""
+        for key, value in tags.items():
+            # a server may hold the heads of other homes, too
+            if not key.startswith(HEAD_TAG) or (key != HEAD_TAG + home and self.place.server):
+                continue
+            number, _, digest = value.partition(":")
+            if len(entries) < int(number) or entries[int(number) - 1].digest != digest:
+                raise RunError(
+                    f"The record was cut off or replaced: {self.name} remembers entry {number} with digest "
+                    f"{digest[:12]}, the record has {len(entries)} entries.",
+                    "Put the record back from a copy.",
+                )
+
+    def remember_head(self, record: OpenChain) -> None:
+        """Put the newest entry's digest into the store."""
+        head, first = record.entries[-1], record.entries[0]
+        with self.place.errors():
+            self.client.set_registered_model_tag(
+                self.name, HEAD_TAG + first.digest[:12], f"{head.sequence}:{head.digest}"
+            )
+
+    def settle(self, record: OpenChain) -> None:
+        """End what a killed command began."""
+        last = next((entry for entry in reversed(record.entries) if _is_step(entry, self.name)), None)
+        if last is None or last.kind not in INTENTS:
+            return
+        done = self.version_of(last.text("alias")) == last.text("to")
+        record.append(INTENTS[last.kind] if done else ABANDONED, {**last.body, "settled": last.sequence})
+        self.remember_head(record)
+
+    def move(self, record: OpenChain, *, alias: str, to: str, kind: str, body: Mapping[str, JsonValue]) -> Entry:
+        """Point alias at version to and record it; kind is an intent. Raises MachineError if others keep moving it."""
+        for _ in range(MAX_TRIES):
+            before = self.version_of(alias)
+            steps: dict[str, JsonValue] = {"model": self.name, "alias": alias, "from": before, "to": to, **body}
+            record.append(kind, steps)
+            if self._set(alias, expected=before, to=to):
+                entry = record.append(INTENTS[kind], steps)
+                self.remember_head(record)
+                return entry
+            record.append(ABANDONED, steps)
+        raise MachineError(f"The alias {alias} of {self.name} is being moved elsewhere.", "Try again later.")
+
+    def _set(self, alias: str, *, expected: str, to: str) -> bool:
+        if self.version_of(alias) != expected:
+            return False
+        with self.place.errors():
+            self.client.set_registered_model_alias(self.name, alias, to)
+        return self.version_of(alias) == to
+
+
+def version_before(entries: Sequence[Entry], *, model: str, alias: str) -> Entry | None:
+    """The promotion that was in force before the newest one by the record, None where there was none."""
+    stack: list[Entry] = []
+    for entry in entries:
+        if entry.text("model") != model or entry.text("alias") != alias:
+            continue
+        if entry.kind == "promoted":
+            stack.append(entry)
+        elif entry.kind == "rolled back" and stack:
+            stack.pop()
+    return stack[-2] if len(stack) > 1 else None
+
+
+def _is_step(entry: Entry, model: str) -> bool:
+    return entry.text("model") == model and entry.kind in (*INTENTS, *INTENTS.values(), ABANDONED)

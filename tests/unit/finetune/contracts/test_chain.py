@@ -1,0 +1,79 @@
+"""The record: what is told apart, line by line."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from finetune.contracts.chain import Chain
+from finetune.contracts.errors import RunError
+
+
+def fill(path: Path, number: int = 4) -> Chain:
+    chain = Chain(path, notice=lambda text: None)
+    with chain.open() as record:
+        for count in range(number):
+            record.append("noted", {"count": count})
+    return chain
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_entries_are_numbered_and_linked(tmp_path):
+    entries = fill(tmp_path / "releases.jsonl").read()
+    assert [entry.sequence for entry in entries] == [1, 2, 3, 4]
+    assert [entry.previous for entry in entries[1:]] == [entry.digest for entry in entries[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda lines: [lines[0], lines[1].replace(b'"count":1', b'"count":7'), *lines[2:]], 2),
+        (lambda lines: [lines[0], *lines[2:]], 2),
+        (lambda lines: [lines[0], lines[1], lines[1], *lines[2:]], 3),
+        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], 2),
+        (lambda lines: [lines[0], b"no entry\n", *lines[2:]], 2),
+    ],
+    ids=["changed", "removed", "inserted", "moved", "damaged"],
+)
+def test_a_line_that_is_wrong_is_named_and_nothing_is_appended(tmp_path, change, line):
+    path = tmp_path / "releases.jsonl"
+    chain = fill(path)
+    path.write_bytes(b"".join(change(lines_of(path))))
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=rf"releases\.jsonl:{line}:"):
+        chain.read()
+    with pytest.raises(RunError, match=rf"releases\.jsonl:{line}:"), chain.open() as record:
+        record.append("noted", {})
+    assert path.read_bytes() == before
+
+
+def test_the_torn_end_of_a_killed_write_is_cut_off_with_a_notice(tmp_path):
+    path, said = tmp_path / "releases.jsonl", []
+    fill(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    chain = Chain(path, notice=said.append)
+    assert len(chain.read()) == 3
+    with chain.open() as record:
+        record.append("noted", {"count": 9})
+    assert [entry.body["count"] for entry in chain.read()] == [0, 1, 2, 9]
+    assert len(said) == 1 and "unfinished last line" in said[0]
+
+
+def _append(path: Path) -> None:
+    for _ in range(5):
+        fill(path, 1)
+
+
+def test_six_processes_lose_no_entry(tmp_path):
+    path = tmp_path / "releases.jsonl"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append, args=(path,)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(Chain(path, notice=print).read()) == 30

@@ -1,0 +1,149 @@
+"""Adapters, reports and a registry as small as the contracts allow, in a home with a real MLflow store."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from finetune.contracts.adapter import (
+    ADAPTER_CONFIG_NAME,
+    ADAPTER_WEIGHTS_NAME,
+    AdapterDigests,
+    AdapterManifest,
+    BaseIdentity,
+    FamilyFacts,
+    FileDigest,
+    Quantization,
+    ReferenceProbe,
+    Score,
+)
+from finetune.contracts.adapter_files import list_files, write_manifest
+from finetune.contracts.chain import record_evaluation
+from finetune.contracts.evaluation import EngineRecord, EvaluationReport, Finding, PairedRow, SuiteName, SuiteReport
+from finetune.contracts.io import digest_file, write_json
+from finetune.contracts.run import Home, RunLayout
+from finetune.contracts.seal import sealed
+from finetune.release.promote import chain_of
+from finetune.tracking.home_store import open_client
+
+BASE = BaseIdentity(name="tiny", digest="b" * 64, model_type="qwen3", num_hidden_layers=1, hidden_size=4)
+MODEL = "shop"
+
+
+def save_adapter(home: Home, value: float) -> AdapterManifest:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = home.adapters / "new"
+    folder.mkdir(parents=True)
+    save_file({"weight": torch.full((2, 2), value)}, folder / ADAPTER_WEIGHTS_NAME)
+    write_json(folder / ADAPTER_CONFIG_NAME, {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]})
+    weights = digest_file(folder / ADAPTER_WEIGHTS_NAME)
+    manifest = write_manifest(
+        folder,
+        AdapterManifest(
+            adapter_id=f"shop-{weights[:12]}",
+            run_id=f"run-{value:g}",
+            created_at=1,
+            base=BASE,
+            family=FamilyFacts(
+                family="qwen3",
+                fim_prefix=None,
+                fim_suffix=None,
+                fim_middle=None,
+                infill_stops=(),
+                chat_stops=(),
+                thinking=False,
+            ),
+            rank=2,
+            alpha=4,
+            targets=("q_proj",),
+            layer_kinds=("attention",),
+            quantization=Quantization.NONE,
+            digests=AdapterDigests(weights=weights, chat_template="", tokenizer="", dataset="d", recipe=""),
+            probe=ReferenceProbe(token_ids=(), continuation_ids=(), base_log_probs=(), adapter_log_probs=()),
+            files=list_files(folder),
+        ),
+    )
+    folder.rename(home.adapters / manifest.adapter_id)
+    return manifest
+
+
+def register(home: Home, manifest: AdapterManifest) -> str:
+    client = open_client(home)
+    if not client.search_registered_models(f"name = '{MODEL}'"):
+        client.create_registered_model(MODEL)
+    tags = {"adapter_id": manifest.adapter_id, "weights_digest": manifest.digests.weights[:12]}
+    return str(client.create_model_version(MODEL, source=home.adapters.as_uri(), tags=tags).version)
+
+
+def recompute(report: EvaluationReport, rows: Sequence[PairedRow]) -> tuple[Score, ...]:
+    """The figure of these tests: a mean."""
+    (score,) = report.scores
+    base, adapter = (sum(side) / len(rows) for side in ([row.base for row in rows], [row.adapter for row in rows]))
+    return (score.model_copy(update={"base": base, "adapter": adapter, "difference": adapter - base}),)
+
+
+def build_report(manifest: AdapterManifest, **changes: Any) -> EvaluationReport:
+    score = Score(
+        name="exact match", unit="", base=0.0, adapter=1.0, difference=1.0, low=0.5, high=1.0,
+        num_items=100, num_clusters=20, verdict="better",
+    )  # fmt: skip
+    canary = Finding(name="random canaries", value=0, low=0, high=1, num_items=0, text="none were planted")
+    report = EvaluationReport(
+        adapter_id=manifest.adapter_id,
+        adapter_digest=manifest.digests.weights,
+        run_id=manifest.run_id,
+        base=BASE,
+        dataset_digest="d",
+        created_at=4_000_000_000,
+        settings="{}",
+        max_tokens=8,
+        seed=0,
+        engine=EngineRecord(name="e", quantization=Quantization.NONE, device="cpu", dtype="f", served=False),
+        suites=(
+            SuiteReport(suite=SuiteName.HELDOUT, scores=(score,)),
+            SuiteReport(suite=SuiteName.RETENTION),
+            SuiteReport(suite=SuiteName.LEAKAGE, findings=(canary,)),
+        ),
+    )
+    return report.model_copy(update=changes)
+
+
+def save_report(home: Home, report: EvaluationReport) -> Path:
+    folder = RunLayout(home.runs / report.run_id).evaluation
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        PairedRow(suite=SuiteName.HELDOUT, metric="exact match", task_id=str(n), base=0, adapter=1) for n in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist([row.model_dump(mode="json") for row in rows]), folder / "rows.parquet")
+    pq.write_table(pa.table({"task_id": ["0"]}), folder / "answers.parquet")
+    files = tuple(
+        FileDigest(name=name, bytes=(folder / name).stat().st_size, sha256=digest_file(folder / name))
+        for name in ("rows.parquet", "answers.parquet")
+    )
+    write_json(folder / "report.json", sealed(report.model_copy(update={"files": files})))
+    return folder
+
+
+def evaluated(home: Home, value: float, **changes: Any) -> AdapterManifest:
+    """An adapter that is registered, with a report that is recorded."""
+    manifest = save_adapter(home, value)
+    register(home, manifest)
+    report = build_report(manifest, **changes)
+    folder = save_report(home, report)
+    record_evaluation(chain_of(home), report, digest=digest_file(folder / "report.json"))
+    return manifest
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def make_evaluated(home: Home) -> Callable[..., AdapterManifest]:
+    return lambda value, **changes: evaluated(home, value, **changes)
