@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.progress import Progress
 
 # raise it when what is screened or how changes: work kept from before is then done again
-VERSION = "1"
+VERSION = "2"
 HINT = "Remove that folder, then type the same again."
 
 
@@ -103,17 +103,8 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
         functions = _functions(work.tree, left)
         screen = Screen(jail, runner, toolchain, work.tree)
         screened, fresh = _screen_all(screen, functions, baseline=baseline, work=work, limit=limit, jobs=jobs)
-        tasks: list[ExecutedTask] = []
-        for name, function in functions.items():
-            one = screened.get(name)
-            if one is None:
-                left["screen", "not screened: --limit was reached"] += 1
-            elif one.broken or one.reason:
-                left["infrastructure" if one.broken else "screen", one.broken[:120] or one.reason] += 1
-            elif limit is not None and len(tasks) >= limit:
-                left["screen", "kept by screening, beyond --limit"] += 1
-            else:
-                tasks.append(_task(repository, function, one))
+        chosen = choose(functions, screened, left=left, limit=limit)
+        tasks = [_task(repository, functions[name], screened[name]) for name in chosen]
         seconds = time.monotonic() - began
         suite = _write(out, tasks, tree=work.tree, toolchain=toolchain, left=left, seconds=seconds)
     return Mined(
@@ -127,6 +118,33 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
 
 
 Left = Counter[tuple[str, str]]
+
+
+def choose(functions: Collection[str], screened: Mapping[str, Screened], *, left: Left, limit: int | None) -> list[str]:
+    """The functions that become tasks: the first limit in the order of digests, whatever was judged beside them.
+
+    Each other function is counted in left by reason.
+    """
+    chosen: list[str] = []
+    for name in sorted(functions, key=digest_text):
+        one = screened.get(name)
+        if one is None:
+            left["screen", "not screened: --limit was reached"] += 1
+        elif one.broken or one.reason:
+            left["infrastructure" if one.broken else "screen", one.broken[:120] or one.reason] += 1
+        elif limit is not None and len(chosen) >= limit:
+            left["screen", "kept by screening, beyond --limit"] += 1
+        else:
+            chosen.append(name)
+    return chosen
+
+
+def enough(kept: Collection[str], following: str, *, limit: int | None) -> bool:
+    """Whether limit functions are kept of those ahead of following, the next one to be judged.
+
+    Those behind it do not count: a killed run leaves gaps, and what fills them decides which functions come first.
+    """
+    return limit is not None and sum(digest_text(name) < digest_text(following) for name in kept) >= limit
 
 
 def _check_target(out: Path) -> None:
@@ -178,7 +196,7 @@ def _screen_all(
     done = {name: one for name, one in work.finished().items() if name in functions}
     waiting = sorted((name for name in functions if name not in done), key=digest_text, reverse=True)
     tests = baseline.tests_of()
-    kept = sum(not one.reason for one in done.values())
+    kept = {name for name, one in done.items() if not one.reason}
     fresh = 0
     with (
         work.writing() as stream,
@@ -192,8 +210,8 @@ def _screen_all(
 
         running: set[Future[Screened]] = set()
         try:
-            while (waiting and (limit is None or kept < limit)) or running:
-                while waiting and len(running) < 2 * jobs and (limit is None or kept < limit):
+            while running or (waiting and not enough(kept, waiting[-1], limit=limit)):
+                while waiting and len(running) < 2 * jobs and not enough(kept, waiting[-1], limit=limit):
                     running.add(pool.submit(judge, waiting.pop()))
                 future = next(as_completed(running))
                 running.remove(future)
@@ -203,8 +221,9 @@ def _screen_all(
                     stream.write(one.model_dump_json() + "\n")
                     stream.flush()
                 fresh += 1
-                kept += not (one.reason or one.broken)
-                progress.advance(detail=f"{kept:,} tasks")
+                if not (one.reason or one.broken):
+                    kept.add(one.function)
+                progress.advance(detail=f"{len(kept):,} tasks")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

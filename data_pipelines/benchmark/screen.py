@@ -14,8 +14,16 @@ from finetune.execution.runners.base import Runner, TestRun
 MAX_RUN = 50
 MAX_NAMED = 50
 LIMITS = Limits(timeout_seconds=60.0, memory_bytes=4 << 30, max_processes=256, output_bytes=16 << 20)
-LEAST_TIMEOUT_SECONDS = 10
+LEAST_TIMEOUT_SECONDS = 30
 SLOWER = 5
+
+
+def time_allowed(seconds: float) -> float:
+    """The timeout in seconds for tests that took so many with the author's body: five times that, in doubling steps.
+
+    Steps, because a suite's digest covers it: the same tests on a busier machine should give the same suite.
+    """
+    return float(LEAST_TIMEOUT_SECONDS << math.ceil(math.log2(max(SLOWER * seconds / LEAST_TIMEOUT_SECONDS, 1))))
 
 
 class Screened(Contract):
@@ -68,7 +76,7 @@ class Screen:
             function=name,
             fail_to_pass=tuple(failing),
             pass_to_pass=tuple(passing),
-            timeout_seconds=float(max(LEAST_TIMEOUT_SECONDS, math.ceil(SLOWER * original.seconds))),
+            timeout_seconds=time_allowed(original.seconds),
         )
 
     def _run(self, function: Function, body: str | None, tests: Sequence[str], *, stop: bool = False) -> TestRun:

@@ -67,8 +67,11 @@ def trained_text(found: Sequence[Trained]) -> str:
     """Runs and adapters."""
     if not found:
         return "No run or adapter of this home was trained on it."
-    rows = [(item.kind, item.name, item.certainty, item.dataset_digest[:12]) for item in found]
-    text = "Trained on it\n\n" + table(rows, header=("what", "name", "", "dataset digest"))
+    rows = [
+        (item.kind, item.name, item.certainty, item.dataset_digest[:12], ", ".join(map(str, item.live)))
+        for item in found
+    ]
+    text = "Trained on it\n\n" + table(rows, header=("what", "name", "", "dataset digest", "live as"))
     if any(item.certainty != "saw it" for item in found):
         text += "\n\nMay have seen it: trained on another state of the same folder, which is gone."
     return text
@@ -117,6 +120,11 @@ def next_commands(removal: Removal, option: Sequence[str], *, home: Sequence[str
             again = _line("train", "RECIPE", "--set", f"data.dataset={removal.folder}", *home)
             lines.append(f"{again}    # in place of {item.name} ({item.recipe})")
         else:
+            lines += [
+                f"{_line('adapter', 'rollback', '--model', place.model, '--alias', place.alias, *home)}"
+                f"    # {item.name} is live there"
+                for place in item.live
+            ]
             lines.append(f"{_line('serve', 'unload', 'NAME')}    # where {item.name} is served")
             lines.append(f"rm -r {quote(str(item.folder))}")
     return lines

@@ -1,11 +1,12 @@
 """Which datasets, runs and adapters a home has: who was trained on what, by content digest."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
+from finetune.contracts.chain import Chain, LivePlace, live_places
 from finetune.contracts.dataset import MANIFEST_NAME
 from finetune.contracts.errors import AdapterError, InputError, RunError
 from finetune.contracts.io import read_model
@@ -19,7 +20,8 @@ Certainty = Literal["saw it", "may have seen it"]
 class Trained:
     """A run or an adapter and the dataset it learned from.
 
-    certainty "may have seen it": the run learned from another state of the same folder, which is gone.
+    certainty "may have seen it": the run learned from another state of the same folder, which is gone. live are the
+    aliases that point at an adapter by the record of the home.
     """
 
     kind: Literal["run", "adapter"]
@@ -28,6 +30,7 @@ class Trained:
     recipe: str
     dataset_digest: str
     certainty: Certainty
+    live: tuple[LivePlace, ...] = ()
 
 
 def trained_on(
@@ -54,7 +57,7 @@ def trained_on(
             found[state.run_id] = Trained(
                 "run", state.run_id, folder, state.recipe_name, state.dataset_digest, certainty
             )
-    adapters = []
+    adapters, live = [], _live(home)
     for folder, manifest in _adapters(home):
         run = found.get(manifest.run_id)
         seen: Certainty | None = run.certainty if run else None
@@ -64,8 +67,19 @@ def trained_on(
             seen = "may have seen it"
         if seen:
             recipe = run.recipe if run else ""
-            adapters.append(Trained("adapter", manifest.adapter_id, folder, recipe, manifest.digests.dataset, seen))
+            places_of = live.get(manifest.adapter_id, ())
+            adapters.append(
+                Trained("adapter", manifest.adapter_id, folder, recipe, manifest.digests.dataset, seen, places_of)
+            )
     return [*found.values(), *adapters]
+
+
+def _live(home: Home) -> Mapping[str, tuple[LivePlace, ...]]:
+    try:
+        return live_places(Chain(home.releases, notice=note).read())
+    except RunError as error:
+        note(f"What is live cannot be told: {error.message}")
+        return {}
 
 
 def datasets_of(home: Home) -> list[Path]:

@@ -12,6 +12,7 @@ from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
     from finetune.contracts.adapter import AdapterManifest
+    from finetune.contracts.run import Home
 
 app = typer.Typer(
     help="Adapters: list, inspect, verify, export, merge, promote, roll back.",
@@ -28,12 +29,30 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, table
 
-    manifests = list_adapters(Home(home.absolute()))
-    rows = [(found.adapter_id, found.base.name, str(found.rank), _verdict(found), found.run_id) for found in manifests]
+    place = Home(home.absolute())
+    manifests, live = list_adapters(place), _live(place)
+    rows = [
+        (
+            found.adapter_id,
+            found.base.name,
+            str(found.rank),
+            _verdict(found),
+            live.get(found.adapter_id, ""),
+            found.run_id,
+        )
+        for found in manifests
+    ]
     emit(
-        {"adapters": [found.model_dump(mode="json", exclude={"probe", "files"}) for found in manifests]},
+        {
+            "adapters": [
+                {**found.model_dump(mode="json", exclude={"probe", "files"}), "live": live.get(found.adapter_id, "")}
+                for found in manifests
+            ]
+        },
         as_json=json,
-        text=table(rows, header=("adapter", "base", "rank", "verdict", "run")) if rows else f"No adapters in {home}.",
+        text=table(rows, header=("adapter", "base", "rank", "verdict", "live as", "run"))
+        if rows
+        else f"No adapters in {home}.",
     )
 
 
@@ -164,6 +183,20 @@ def _verify_merged(folder: Path, base: Path | None, *, json: bool) -> None:
         as_json=json,
         text=f"{folder} is whole: {len(manifest.files)} files as its manifest says; its reference text is {scored}.",
     )
+
+
+def _live(home: "Home") -> dict[str, str]:
+    """Aliases by adapter id, as the record has them; none, with a note, where the record does not hold."""
+    from finetune.contracts.chain import Chain, live_places
+    from finetune.contracts.errors import RunError
+    from finetune.terminal.output import note
+
+    try:
+        found = live_places(Chain(home.releases, notice=note).read())
+    except RunError as error:
+        note(f"What is live is not shown: {error.message}")
+        return {}
+    return {adapter: ", ".join(map(str, places)) for adapter, places in found.items()}
 
 
 def _verdict(manifest: "AdapterManifest") -> str:

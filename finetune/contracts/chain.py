@@ -8,7 +8,7 @@ Nor does it hold against who can write the file and make the whole chain anew.
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from finetune.contracts.io import digest_json, disk_errors, sync_folder
 
 HINT = "Compare it with a copy; nothing is appended to a record that does not hold."
 EVALUATED = "evaluated"
+PROMOTED, ROLLED_BACK = "promoted", "rolled back"
 
 
 class Entry(Contract):
@@ -121,6 +122,29 @@ def record_evaluation(chain: Chain, report: EvaluationReport, *, digest: str) ->
     }
     with chain.open() as record:
         return record.append(EVALUATED, body)
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlace:
+    """An alias of a registered model that points at an adapter."""
+
+    model: str
+    alias: str
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.alias}"
+
+
+def live_places(entries: Iterable[Entry]) -> dict[str, tuple[LivePlace, ...]]:
+    """Where adapters are live by the record, by their ids; one that is not live is not there."""
+    pointed: dict[LivePlace, str] = {}
+    for entry in entries:
+        if entry.kind in (PROMOTED, ROLLED_BACK):
+            pointed[LivePlace(entry.text("model"), entry.text("alias"))] = entry.text("adapter_id")
+    return {
+        adapter: tuple(place for place, found in pointed.items() if found == adapter)
+        for adapter in sorted(set(pointed.values()))
+    }
 
 
 def _digest_of(entry: Entry) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from finetune.contracts.chain import Entry, OpenChain
+from finetune.contracts.chain import PROMOTED, ROLLED_BACK, Entry, OpenChain
 from finetune.contracts.errors import MachineError, RunError
 from finetune.tracking.place import StorePlace
 
-INTENTS = {"promoting": "promoted", "rolling back": "rolled back"}
+INTENTS = {"promoting": PROMOTED, "rolling back": ROLLED_BACK}
 ABANDONED = "abandoned"
 HEAD_TAG = "finetune.record."
 MAX_TRIES = 5
@@ -96,9 +96,9 @@ def version_before(entries: Sequence[Entry], *, model: str, alias: str) -> Entry
     for entry in entries:
         if entry.text("model") != model or entry.text("alias") != alias:
             continue
-        if entry.kind == "promoted":
+        if entry.kind == PROMOTED:
             stack.append(entry)
-        elif entry.kind == "rolled back" and stack:
+        elif entry.kind == ROLLED_BACK and stack:
             stack.pop()
     return stack[-2] if len(stack) > 1 else None
 

@@ -1,13 +1,16 @@
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from data_pipelines.benchmark.mining import mine_tasks
+from data_pipelines.benchmark.mining import choose, enough, mine_tasks
+from data_pipelines.benchmark.screen import Screened
 from data_pipelines.sources.git import open_repository
 from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.executed_files import read_suite
+from finetune.contracts.io import digest_text
 from finetune.execution.jail import Jail
 
 MODULE = '''def clamp(value, low, high):
@@ -130,3 +133,22 @@ def test_a_folder_that_holds_something_else_is_left_as_it_is(repository, tmp_pat
     with pytest.raises(InputError, match="holds something else"):
         mine(repository, tmp_path / "own")
     assert (tmp_path / "own" / "letter.txt").read_text() == "dear"
+
+
+def test_a_limit_keeps_the_same_functions_whatever_was_judged_beside_them():
+    names = [f"shop.py:{line}:f" for line in range(9)]
+    first, second, *others = sorted(names, key=digest_text)
+    assert names[:2] != [first, second]
+    all_kept = {name: Screened(function=name) for name in names}
+    few_kept = {name: Screened(function=name) for name in (first, second)}
+    left = Counter[tuple[str, str]]()
+    assert choose(names, all_kept, left=left, limit=2) == [first, second]
+    assert left == {("screen", "kept by screening, beyond --limit"): len(others)}
+    assert choose(names, few_kept, left=Counter(), limit=2) == [first, second]
+
+
+def test_a_function_that_a_kill_left_out_is_judged_before_a_limit_counts_as_reached():
+    first, second, third, fourth = sorted((f"shop.py:{line}:f" for line in range(4)), key=digest_text)
+    assert not enough({first, third}, second, limit=2)
+    assert enough({first, second}, third, limit=2)
+    assert not enough({first, second, third}, fourth, limit=None)

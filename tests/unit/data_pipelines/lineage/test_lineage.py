@@ -4,6 +4,7 @@ import pytest
 
 from data_pipelines.engine.work import work_of
 from data_pipelines.lineage.lineage import places_of
+from data_pipelines.lineage.lineage_text import trained_text
 from data_pipelines.lineage.seen import datasets_of, trained_on
 from finetune.contracts.adapter import (
     AdapterDigests,
@@ -13,6 +14,7 @@ from finetune.contracts.adapter import (
     Quantization,
     ReferenceProbe,
 )
+from finetune.contracts.chain import Chain
 from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout, RunState
 from tests.unit.data_pipelines.building import build, data_folder
@@ -171,3 +173,14 @@ def test_what_is_learned_names_its_file(segments, expected):
         "provenance": [place("a.py"), place("b.py")],
     }
     assert [found.is_target for found in places_of(row)] == expected
+
+
+def test_an_adapter_that_is_live_is_named_with_its_aliases(home, tmp_path):
+    save_run(home, "run-1", digest=NOW, dataset=tmp_path)
+    save_adapter(home.adapters / "one-1", "one-1", digest=NOW, run="run-1")
+    with Chain(home.releases, notice=lambda text: None).open() as record:
+        record.append("promoted", {"model": "ours", "alias": "champion", "adapter_id": "one-1"})
+    run, adapter = trained_on(home, {NOW}, folders=[])
+    assert [str(place) for place in adapter.live] == ["ours@champion"]
+    assert run.live == ()
+    assert "ours@champion" in trained_text([run, adapter])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.contracts.chain import Chain
+from finetune.contracts.chain import Chain, live_places
 from finetune.contracts.errors import RunError
 
 
@@ -77,3 +77,21 @@ def test_six_processes_lose_no_entry(tmp_path):
     for process in processes:
         process.join()
     assert len(Chain(path, notice=print).read()) == 30
+
+
+def test_what_is_live_follows_promotions_and_rollbacks(tmp_path):
+    chain = Chain(tmp_path / "releases.jsonl", notice=lambda text: None)
+    with chain.open() as record:
+        for kind, alias, adapter in (
+            ("promoted", "champion", "one-1"),
+            ("promoted", "challenger", "two-2"),
+            ("promoting", "champion", "two-2"),
+            ("promoted", "champion", "two-2"),
+            ("rolled back", "champion", "one-1"),
+        ):
+            record.append(kind, {"model": "ours", "alias": alias, "adapter_id": adapter})
+    found = live_places(chain.read())
+    assert {adapter: [str(place) for place in places] for adapter, places in found.items()} == {
+        "one-1": ["ours@champion"],
+        "two-2": ["ours@challenger"],
+    }
