@@ -35,12 +35,18 @@ def promote(
 ) -> None:
     """Let an adapter go live: point an alias at it, if its report passes the gate. Exit code 5 when it does not."""
     from finetune.contracts.run import Home
-    from finetune.evaluate.report import recompute
+    from finetune.evaluate.report import load_rows, recompute
     from finetune.release.promote import promote as carry_out
     from finetune.terminal.output import emit, note
 
     entry, verdict = carry_out(
-        Home(home.absolute()), adapter, wish=_wish(alias, who, why), report=report, gate=gate, recompute=recompute
+        Home(home.absolute()),
+        adapter,
+        wish=_wish(alias, who, why),
+        report=report,
+        gate=gate,
+        load=load_rows,
+        recompute=recompute,
     )
     for warning in verdict.warnings:
         note(f"Not asked for: {warning}")

@@ -18,7 +18,7 @@ from finetune.contracts.executed import (
 )
 from finetune.contracts.io import digest_file, digest_text, read_model
 
-HINT = "Mine it again, or copy the whole folder again from where it was made."
+HINT = "Mine it again with `finetune data tasks`, or copy the whole folder again from where it was made."
 
 
 def suite_digest(folder: Path) -> str:

@@ -14,7 +14,7 @@ from finetune.contracts.errors import InputError
 from finetune.contracts.evaluation import Answer, Finding, PairedRow, SuiteName
 from finetune.contracts.io import digest_json, digest_text
 from finetune.evaluate.control_text import context_finding
-from finetune.evaluate.generate import greedy
+from finetune.evaluate.generate import fill_in
 from finetune.evaluate.metric import Kind, Metric
 from finetune.evaluate.similarity import edit_similarity, exact_match
 from finetune.evaluate.suite import Measured, Subject, Task, batches
@@ -117,17 +117,14 @@ class ControlGaps:
         return (found,) if found else ()
 
     def _fill(self, subject: Subject, prompts: Sequence[Sequence[int]]) -> list[str]:
-        tokenizer, family = self._renderer.tokenizer, self._renderer.family
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        answers = greedy(
+        section = self._section
+        return fill_in(
             subject.model,
             prompts,
-            stops=frozenset(map(tokenizer.convert_tokens_to_ids, {*family.infill_stops, family.document_end})),
-            max_new_tokens=self._section.max_new_tokens,
-            pad_token=int(pad or 0),
-            batch_rows=self._section.batch_rows,
+            self._renderer,
+            max_new_tokens=section.max_new_tokens,
+            batch_rows=section.batch_rows,
         )
-        return [tokenizer.decode(answer, clean_up_tokenization_spaces=False) for answer in answers]
 
 
 def _measured(gap: ControlGap, subject: Subject, *, helped: str, alone: str) -> Measured:

@@ -7,6 +7,8 @@ import torch
 
 from finetune.evaluate.sampling import Draws, Sampling
 from finetune.model.quiet import quiet_libraries
+from finetune.model.scoring import pad_token
+from finetune.render.rows import Renderer
 
 # a token for each of some rows, by their places among all prompts, from logits (rows, vocabulary)
 Choose = Callable[[torch.Tensor, Sequence[int]], list[int]]
@@ -20,12 +22,11 @@ def greedy(
     max_new_tokens: int,
     pad_token: int,
     batch_rows: int,
-    told: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """For each prompt, the most likely tokens one by one, up to a stop (left out) or max_new_tokens.
 
     Prompts of like length share a batch, padded on the left; the mask keeps padding out of attention and zeroes it
-    before recurrent layers, so a row gives what it gives alone. told is called with each batch's number of rows.
+    before recurrent layers, so a row gives what it gives alone.
     """
     return _continue(
         model,
@@ -35,8 +36,23 @@ def greedy(
         max_new_tokens=max_new_tokens,
         pad_token=pad_token,
         batch_rows=batch_rows,
-        told=told,
     )
+
+
+def fill_in(
+    model: Any, prompts: Sequence[Sequence[int]], renderer: Renderer, *, max_new_tokens: int, batch_rows: int
+) -> list[str]:
+    """What model writes into the gap of each infill prompt, greedily, up to one of the family's infill stops."""
+    tokenizer, family = renderer.tokenizer, renderer.family
+    answers = greedy(
+        model,
+        prompts,
+        stops=frozenset(map(tokenizer.convert_tokens_to_ids, {*family.infill_stops, family.document_end})),
+        max_new_tokens=max_new_tokens,
+        pad_token=pad_token(tokenizer),
+        batch_rows=batch_rows,
+    )
+    return [tokenizer.decode(answer, clean_up_tokenization_spaces=False) for answer in answers]
 
 
 def sampled(
@@ -60,7 +76,6 @@ def sampled(
         max_new_tokens=max_new_tokens,
         pad_token=pad_token,
         batch_rows=batch_rows,
-        told=lambda _: None,
     )
 
 
@@ -73,7 +88,6 @@ def _continue(
     max_new_tokens: int,
     pad_token: int,
     batch_rows: int,
-    told: Callable[[int], None],
 ) -> list[list[int]]:
     answers: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -88,7 +102,6 @@ def _continue(
                 found = batch.run(stops, max_new_tokens, choose=_of_batch(choose, chosen))
                 for index, answer in zip(chosen, found, strict=True):
                     answers[index] = answer
-                told(len(chosen))
     finally:
         model.train(was_training)
     return answers

@@ -1,16 +1,12 @@
 """Bits per byte on held-out rows: how well a model predicts text that it never learned from."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from finetune.contracts.dataset import Example, Split, Task
 from finetune.contracts.io import digest_text
-from finetune.model.scoring import row_losses
 from finetune.render.dataset import OpenDataset
 from finetune.render.rows import MASKED, Renderer
-from finetune.terminal.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -91,19 +87,3 @@ def place_of(example: Example) -> Place:
         language=example.language,
         slice=example.slice.value if example.slice else "",
     )
-
-
-def score_rows(
-    model: Any, rows: Sequence[HeldoutRow], *, pad_token: int, batch_rows: int, progress: Progress
-) -> list[float]:
-    """Bits that model needs for the learned text of each row, in the order given."""
-    bits = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
-    for start in range(0, len(order), batch_rows):
-        chosen = order[start : start + batch_rows]
-        pairs = [(rows[index].input_ids, rows[index].labels) for index in chosen]
-        losses = row_losses(model, pairs, pad_token=pad_token, batch_rows=batch_rows)
-        for index, loss in zip(chosen, losses, strict=True):
-            bits[index] = loss / math.log(2)
-        progress.advance(len(chosen))
-    return bits

@@ -50,6 +50,11 @@ class HeldoutSuite:
         labels = [[row.task_id, list(row.input_ids), list(row.labels)] for row in rows]
         self.digest = digest_text(json.dumps([DEFINITION, batch_rows, pad_token, labels]))
 
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the learned text of all rows."""
+        return sum(row.num_bytes for row in self._rows.values())
+
     def left_out(self) -> tuple[ReasonCount, ...]:
         return self._left_out
 

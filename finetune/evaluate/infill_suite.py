@@ -7,7 +7,7 @@ from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.dataset import Task as RowTask
 from finetune.contracts.evaluation import Answer, Finding, PairedRow, SuiteName
 from finetune.contracts.io import digest_text
-from finetune.evaluate.generate import greedy
+from finetune.evaluate.generate import fill_in
 from finetune.evaluate.heldout import choose_examples
 from finetune.evaluate.identifiers import CodeNames
 from finetune.evaluate.infill import Gap, Gaps, choose_gaps
@@ -67,18 +67,16 @@ class InfillSuite:
         renderer: Renderer,
         section: EvaluateSection,
         *,
-        pad_token: int,
         names: Mapping[str, RepositoryNames],
     ) -> None:
         self._gaps = gaps
         self._renderer = renderer
         self._section = section
-        self._pad_token = pad_token
         self._names = names
         self.tasks = tuple(_task(gap) for gap in gaps.chosen)
         prompts = [[gap.example_id, list(gap.prompt), gap.wanted] for gap in gaps.chosen]
         known = {repo: found.digest for repo, found in names.items()}
-        settings = [DEFINITION, section.max_new_tokens, section.batch_rows, pad_token]
+        settings = [DEFINITION, section.max_new_tokens, section.batch_rows]
         self.digest = digest_text(json.dumps([*settings, known, prompts]))
 
     def left_out(self) -> tuple[ReasonCount, ...]:
@@ -103,22 +101,16 @@ class InfillSuite:
             chosen = [gaps[place] for place in places]
             if wanted.isdisjoint(gap.example_id for gap in chosen):
                 continue
-            for gap, answer in zip(chosen, self._fill(subject, chosen), strict=True):
+            answers = fill_in(
+                subject.model,
+                [gap.prompt for gap in chosen],
+                self._renderer,
+                max_new_tokens=self.max_new_tokens,
+                batch_rows=len(chosen),
+            )
+            for gap, answer in zip(chosen, answers, strict=True):
                 if gap.example_id in wanted:
                     told(Measured(gap.example_id, self._values(gap, answer), answer=answer))
-
-    def _fill(self, subject: Subject, gaps: Sequence[Gap]) -> list[str]:
-        """What the model writes into each gap, up to one of the family's infill stops."""
-        tokenizer, family = self._renderer.tokenizer, self._renderer.family
-        answers = greedy(
-            subject.model,
-            [gap.prompt for gap in gaps],
-            stops=frozenset(map(tokenizer.convert_tokens_to_ids, {*family.infill_stops, family.document_end})),
-            max_new_tokens=self._section.max_new_tokens,
-            pad_token=self._pad_token,
-            batch_rows=len(gaps),
-        )
-        return [tokenizer.decode(answer, clean_up_tokenization_spaces=False) for answer in answers]
 
     def _values(self, gap: Gap, answer: str) -> dict[str, float]:
         written, meant = CodeNames.of(answer, gap.place.language), CodeNames.of(gap.wanted, gap.place.language)
@@ -135,9 +127,7 @@ class InfillSuite:
         return values
 
 
-def infill_suite(
-    dataset: OpenDataset, renderer: Renderer, section: EvaluateSection, *, pad_token: int
-) -> InfillSuite | None:
+def infill_suite(dataset: OpenDataset, renderer: Renderer, section: EvaluateSection) -> InfillSuite | None:
     """The gaps that section asks for; None when there is none that both models could fill."""
     gaps = choose_gaps(
         choose_examples(dataset, [RowTask.INFILL], seed=section.seed),
@@ -148,7 +138,7 @@ def infill_suite(
     if not gaps.chosen:
         return None
     names = RepositoryNames.of_dataset(dataset, {gap.place.repo for gap in gaps.chosen})
-    return InfillSuite(gaps, renderer, section, pad_token=pad_token, names=names)
+    return InfillSuite(gaps, renderer, section, names=names)
 
 
 def _task(gap: Gap) -> Task:

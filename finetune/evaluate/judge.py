@@ -2,14 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 from finetune.adapters.merge_check import Judge
 from finetune.contracts.errors import DatasetError
 from finetune.contracts.merge import HeldoutSample
-from finetune.evaluate.heldout import choose_examples, heldout_rows, score_rows
+from finetune.evaluate.heldout_suite import BITS_PER_BYTE, heldout_suite
+from finetune.evaluate.suite import Measured, Subject
 from finetune.families.registry import family_for
 from finetune.model.loading import LoadedBase, load_tokenizer
+from finetune.model.scoring import pad_token
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.dataset import open_dataset
 from finetune.render.rows import Renderer
@@ -26,29 +27,24 @@ def heldout_judge(
     dataset = open_dataset(dataset_folder)
     tokenizer = load_tokenizer(base)
     renderer = Renderer(tokenizer, family_for(model_type).for_tokenizer(tokenizer), max_tokens)
-    rows = heldout_rows(choose_examples(dataset, None, seed=section.seed), renderer, max_rows=section.max_rows)
-    if not rows:
+    suite = heldout_suite(dataset, renderer, section, pad_token=pad_token(tokenizer))
+    if suite is None:
         raise DatasetError(
             f"{dataset_folder} has no held-out row that fits in {max_tokens} tokens.",
             "Name another with --dataset, or leave it out to merge into the 16-bit weights.",
         )
-    num_bytes = sum(row.num_bytes for row in rows)
+    task_ids = [task.id for task in suite.tasks]
 
     def score(loaded: LoadedBase) -> float:
-        with Progress("Scoring held-out rows", len(rows)) as progress:
-            bits = score_rows(
-                loaded.model,
-                rows,
-                pad_token=_pad_token(tokenizer),
-                batch_rows=section.batch_rows,
-                progress=progress,
-            )
-        return math.fsum(bits) / num_bytes
+        bits = []
+        with Progress("Scoring held-out rows", len(task_ids)) as progress:
 
-    sample = HeldoutSample(dataset=dataset.manifest.content_digest, num_rows=len(rows), num_bytes=num_bytes)
+            def told(measured: Measured) -> None:
+                bits.append(measured.values[BITS_PER_BYTE.name])
+                progress.advance()
+
+            suite.measure(Subject("base", loaded.model), task_ids, told=told)
+        return math.fsum(bits) / suite.num_bytes
+
+    sample = HeldoutSample(dataset=dataset.manifest.content_digest, num_rows=len(task_ids), num_bytes=suite.num_bytes)
     return Judge(sample, score)
-
-
-def _pad_token(tokenizer: Any) -> int:
-    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return int(found or 0)

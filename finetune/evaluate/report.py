@@ -175,6 +175,9 @@ def load_evaluation(folder: Path) -> Evaluation:
     path = folder / REPORT_NAME
     report = read_model(path, EvaluationReport, error=RunError, hint=HINT)
     check_seal(report, path, error=RunError, hint=HINT)
+    unnamed = {ROWS_NAME, ANSWERS_NAME} - {file.name for file in report.files}
+    if unnamed:
+        raise RunError(f"{path} does not name {' and '.join(sorted(unnamed))}.", HINT)
     for file in report.files:
         if not (folder / file.name).is_file():
             raise RunError(f"{folder / file.name} is missing.", HINT)
@@ -184,6 +187,12 @@ def load_evaluation(folder: Path) -> Evaluation:
             )
     rows = read_table(folder / ROWS_NAME, PairedRow)
     return Evaluation(report, rows, read_table(folder / ANSWERS_NAME, Answer))
+
+
+def load_rows(folder: Path) -> tuple[EvaluationReport, tuple[PairedRow, ...]]:
+    """The part of load_evaluation that figures are computed from."""
+    found = load_evaluation(folder)
+    return found.report, found.rows
 
 
 def _suite_report(result: SuiteResult, scores: Sequence[Score]) -> SuiteReport:

@@ -17,6 +17,7 @@ from finetune.evaluate.leakage.suite import LeakageSuite, leakage_suite
 from finetune.evaluate.metric import Metric
 from finetune.evaluate.retention import RetentionSuite
 from finetune.evaluate.suite import Suite, Unmeasured
+from finetune.model.scoring import pad_token
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.dataset import OpenDataset
 from finetune.render.rows import Renderer
@@ -52,9 +53,7 @@ class Materials:
     @property
     def pad_token(self) -> int:
         """The token that fills short rows; attention and losses never see it."""
-        tokenizer = self.renderer.tokenizer
-        found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return int(found or 0)
+        return pad_token(self.renderer.tokenizer)
 
 
 def _heldout(materials: Materials) -> Suite:
@@ -68,7 +67,7 @@ def _heldout(materials: Materials) -> Suite:
 
 
 def _infill(materials: Materials) -> Suite:
-    found = infill_suite(materials.dataset, materials.renderer, materials.section, pad_token=materials.pad_token)
+    found = infill_suite(materials.dataset, materials.renderer, materials.section)
     if found is None:
         raise DatasetError(
             f"{materials.dataset.folder} has no held-out gap whose text fits in "

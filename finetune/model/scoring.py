@@ -96,6 +96,12 @@ def _tiles(
         yield head(states[tile]).float(), wanted[tile], owners[tile]
 
 
+def pad_token(tokenizer: Any) -> int:
+    """The id that fills short rows; any will do where the mask is 0, so the end token serves without one."""
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(found or 0)
+
+
 def pad_right(
     rows: Sequence[tuple[Sequence[int], Sequence[int]]], *, pad_token: int, device: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

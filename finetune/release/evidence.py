@@ -6,24 +6,24 @@ from pathlib import Path
 from finetune.contracts.adapter import AdapterManifest, Score
 from finetune.contracts.chain import EVALUATED, Entry
 from finetune.contracts.errors import GateError, RunError
-from finetune.contracts.evaluation import ANSWERS_NAME, REPORT_NAME, ROWS_NAME, EvaluationReport, PairedRow
-from finetune.contracts.io import digest_file, read_model
-from finetune.contracts.seal import check_seal
+from finetune.contracts.evaluation import REPORT_NAME, EvaluationReport, PairedRow
+from finetune.contracts.io import digest_file
 
 HINT = "Evaluate it again: finetune evaluate ADAPTER"
+# a report folder, proven whole: seal, files and their digests; raises RunError naming what is not
+Load = Callable[[Path], tuple[EvaluationReport, Sequence[PairedRow]]]
 Recompute = Callable[[EvaluationReport, Sequence[PairedRow]], tuple[Score, ...]]
 
 
 def read_evidence(
-    folder: Path, manifest: AdapterManifest, *, entries: Sequence[Entry], recompute: Recompute
+    folder: Path, manifest: AdapterManifest, *, entries: Sequence[Entry], load: Load, recompute: Recompute
 ) -> tuple[EvaluationReport, str]:
     """The report in folder and the digest of its file. Raises GateError naming the first thing that does not hold."""
     path = folder / REPORT_NAME
     try:
-        report = read_model(path, EvaluationReport, error=RunError, hint=HINT)
+        report, rows = load(folder)
     except RunError as cause:
         raise GateError(f"No report speaks for {manifest.adapter_id}: {cause.message}", HINT) from cause
-    check_seal(report, path, error=GateError, hint=HINT)
     if not report.seal:
         raise GateError(f"{path} has no seal.", HINT)
     if report.adapter_digest != manifest.digests.weights:
@@ -32,13 +32,12 @@ def read_evidence(
             f"{manifest.adapter_id} with weights {manifest.digests.weights[:12]}.",
             HINT,
         )
-    _check_files(folder, report)
     digest = digest_file(path)
     if not any(_is_about(entry, manifest, digest) for entry in entries):
         raise GateError(
             f"{path} (digest {digest[:12]}) is not in the record of this home: no evaluation here came to it.", HINT
         )
-    if recompute(report, _rows(folder / ROWS_NAME)) != report.scores:
+    if recompute(report, rows) != report.scores:
         raise GateError(f"{path} names figures that do not follow from its rows: it was altered.", HINT)
     return report, digest
 
@@ -46,20 +45,3 @@ def read_evidence(
 def _is_about(entry: Entry, manifest: AdapterManifest, digest: str) -> bool:
     of_adapter = entry.text("weights") == manifest.digests.weights
     return entry.kind == EVALUATED and of_adapter and entry.text("report") == digest
-
-
-def _check_files(folder: Path, report: EvaluationReport) -> None:
-    named = {file.name: file.sha256 for file in report.files}
-    for name in (ROWS_NAME, ANSWERS_NAME):
-        if name not in named:
-            raise GateError(f"{folder / REPORT_NAME} does not name {name}.", HINT)
-        if not (folder / name).is_file():
-            raise GateError(f"{folder / name} is missing.", HINT)
-        if digest_file(folder / name) != named[name]:
-            raise GateError(f"{folder / name} does not have the digest that the report names: it was altered.", HINT)
-
-
-def _rows(path: Path) -> tuple[PairedRow, ...]:
-    import pyarrow.parquet as pq
-
-    return tuple(PairedRow.model_validate(row) for row in pq.read_table(path).to_pylist())

@@ -12,7 +12,7 @@ from finetune.contracts.chain import Chain, Entry
 from finetune.contracts.errors import GateError, RunError
 from finetune.contracts.io import digest_json
 from finetune.contracts.run import Home, RunLayout
-from finetune.release.evidence import Recompute, read_evidence
+from finetune.release.evidence import Load, Recompute, read_evidence
 from finetune.release.gate import GateVerdict, judge, load_gate
 from finetune.release.registry import Registry, version_before
 from finetune.terminal.output import note
@@ -37,7 +37,7 @@ def chain_of(home: Home) -> Chain:
 
 
 def promote(
-    home: Home, adapter: str, *, wish: Wish, report: Path | None, gate: Path | None, recompute: Recompute
+    home: Home, adapter: str, *, wish: Wish, report: Path | None, gate: Path | None, load: Load, recompute: Recompute
 ) -> tuple[Entry, GateVerdict]:
     """Point the alias at the adapter. report None: the newest one of its run; gate None: the shipped one.
 
@@ -50,7 +50,7 @@ def promote(
         registry.check_head(record.entries)
         registry.settle(record)
         folder = report or RunLayout(home.runs / manifest.run_id).evaluation
-        found, digest = read_evidence(folder, manifest, entries=record.entries, recompute=recompute)
+        found, digest = read_evidence(folder, manifest, entries=record.entries, load=load, recompute=recompute)
         verdict = judge(found, config)
         if not verdict.passed:
             reasons = "\n".join(f"  {reason}" for reason in verdict.reasons)

@@ -16,7 +16,7 @@ from finetune.model.loading import LoadedBase, load_base
 from finetune.model.lora import attach
 from finetune.model.packed import PROOF_ROWS, packing_problem
 from finetune.model.quiet import quiet_libraries
-from finetune.model.scoring import row_losses
+from finetune.model.scoring import pad_token, row_losses
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.render.dataset import OpenDataset, open_dataset
 from finetune.terminal.output import note
@@ -380,9 +380,3 @@ class _Job:
                 self.run.update(status=status, **changes)
         finally:
             self.tracker.finish(status)
-
-
-def pad_token(tokenizer: Any) -> int:
-    """The id that fills a batch on the right; any will do where the mask is 0, so the end token serves without one."""
-    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return int(found or 0)

@@ -10,6 +10,7 @@ from finetune.evaluate.executed.prompt import TaskPrompt
 from finetune.evaluate.generate import greedy, sampled
 from finetune.evaluate.sampling import Sampling
 from finetune.evaluate.suite import Subject
+from finetune.model.scoring import pad_token
 from finetune.recipe.schema import EvaluateSection
 from finetune.render.rows import Renderer
 
@@ -52,15 +53,14 @@ class ModelAnswering:
     def _run(self, subject: Subject, requests: Sequence[Request], infill: bool, *, likeliest: bool) -> list[str]:
         tokenizer, section = self._renderer.tokenizer, self._section
         prompts = [request.prompt.token_ids for request in requests]
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        stops, pad_token = self._stops(infill), int(pad or 0)
+        stops, filler = self._stops(infill), pad_token(tokenizer)
         if likeliest:
             tokens = greedy(
                 subject.model,
                 prompts,
                 stops=stops,
                 max_new_tokens=section.executed_new_tokens,
-                pad_token=pad_token,
+                pad_token=filler,
                 batch_rows=section.batch_rows,
             )
         else:
@@ -71,7 +71,7 @@ class ModelAnswering:
                 seeds=[seed_of(request, section.seed) for request in requests],
                 stops=stops,
                 max_new_tokens=section.executed_new_tokens,
-                pad_token=pad_token,
+                pad_token=filler,
                 batch_rows=section.batch_rows,
             )
         return [tokenizer.decode(answer, clean_up_tokenization_spaces=False) for answer in tokens]

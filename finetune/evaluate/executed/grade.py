@@ -135,7 +135,7 @@ def check_grading(grader: Grader, tasks: Sequence[ChosenTask]) -> None:
         if wrong:
             raise MachineError(
                 f"The tests of {repo} do not do here what they did when the tasks were mined: {wrong}.",
-                "Mine them again on this machine.",
+                "Mine them again on this machine: finetune data tasks",
             )
 
 

@@ -54,7 +54,7 @@ def executed_suite(
         told = "; ".join(f"{count.count:,} x {count.reason}" for count in chosen.left_out)
         raise InputError(
             f"No task that tests grade can be asked: {told or 'no folder of tasks was named'}.",
-            "Mine some, or raise evaluate.executed_tasks and data.max_tokens.",
+            "Mine some with `finetune data tasks`, or raise evaluate.executed_tasks and data.max_tokens.",
         )
     grader = Grader(jail_tests(Jail.open()), cache)
     check_grading(grader, chosen.tasks)

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from finetune.contracts.adapter import (
@@ -15,7 +13,6 @@ from finetune.contracts.adapter import (
     AdapterManifest,
     BaseIdentity,
     FamilyFacts,
-    FileDigest,
     Quantization,
     ReferenceProbe,
     Score,
@@ -25,7 +22,7 @@ from finetune.contracts.chain import record_evaluation
 from finetune.contracts.evaluation import EngineRecord, EvaluationReport, Finding, PairedRow, SuiteName, SuiteReport
 from finetune.contracts.io import digest_file, write_json
 from finetune.contracts.run import Home, RunLayout
-from finetune.contracts.seal import sealed
+from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.release.promote import chain_of
 from finetune.tracking.home_store import open_client
 
@@ -115,17 +112,10 @@ def build_report(manifest: AdapterManifest, **changes: Any) -> EvaluationReport:
 
 def save_report(home: Home, report: EvaluationReport) -> Path:
     folder = RunLayout(home.runs / report.run_id).evaluation
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [
+    rows = tuple(
         PairedRow(suite=SuiteName.HELDOUT, metric="exact match", task_id=str(n), base=0, adapter=1) for n in range(4)
-    ]
-    pq.write_table(pa.Table.from_pylist([row.model_dump(mode="json") for row in rows]), folder / "rows.parquet")
-    pq.write_table(pa.table({"task_id": ["0"]}), folder / "answers.parquet")
-    files = tuple(
-        FileDigest(name=name, bytes=(folder / name).stat().st_size, sha256=digest_file(folder / name))
-        for name in ("rows.parquet", "answers.parquet")
     )
-    write_json(folder / "report.json", sealed(report.model_copy(update={"files": files})))
+    save_evaluation(Evaluation(report, rows, ()), folder)
     return folder
 
 

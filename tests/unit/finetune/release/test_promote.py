@@ -16,6 +16,7 @@ from finetune.contracts.evaluation import EvaluationReport
 from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout
 from finetune.contracts.seal import sealed
+from finetune.evaluate.report import load_rows
 from finetune.release.promote import Wish, chain_of, promote, roll_back
 from finetune.release.registry import Registry
 from finetune.tracking.home_store import open_client
@@ -26,7 +27,9 @@ Make = Callable[..., AdapterManifest]
 
 
 def go(home: Home, manifest: AdapterManifest, report: Path | None = None) -> Entry:
-    return promote(home, manifest.adapter_id, wish=WISH, report=report, gate=None, recompute=recompute)[0]
+    return promote(home, manifest.adapter_id, wish=WISH, report=report, gate=None, load=load_rows, recompute=recompute)[
+        0
+    ]
 
 
 def live(home: Home) -> str:
@@ -169,8 +172,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from finetune.contracts.run import Home
-from tests.unit.finetune.release.test_promote import WISH, recompute, promote
-promote(Home(Path(sys.argv[1])), sys.argv[2], wish=WISH, report=None, gate=None, recompute=recompute)
+from tests.unit.finetune.release.test_promote import WISH, load_rows, recompute, promote
+promote(Home(Path(sys.argv[1])), sys.argv[2], wish=WISH, report=None, gate=None, load=load_rows, recompute=recompute)
 """
 
 
