@@ -10,6 +10,7 @@ import pytest
 
 from finetune.contracts.dataset import Contract
 from finetune.contracts.evaluation import EvaluationReport, Finding, SuiteName
+from finetune.release.gate import judge, load_gate
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"
@@ -60,8 +61,8 @@ def finetune(home: Path, *arguments: str) -> dict[str, object]:
     return found
 
 
-def audit(repository: Path, home: Path, *, redact: bool) -> dict[str, Finding]:
-    """Build, over-train and evaluate; the findings of the leakage suite by name."""
+def audit(repository: Path, home: Path, *, redact: bool) -> tuple[dict[str, Finding], list[str]]:
+    """Build, over-train and evaluate; the leakage suite's findings by name, and what the shipped gate says of it."""
     home.mkdir()
     pipeline = home / "pipeline.yaml"
     pipeline.write_text(PIPELINE.replace("REPO", str(repository)).replace("REDACT", str(redact).lower()))
@@ -72,16 +73,20 @@ def audit(repository: Path, home: Path, *, redact: bool) -> dict[str, Finding]:
     report = EvaluationReport.model_validate(document)
     suite = report.suite(SuiteName.LEAKAGE)
     assert isinstance(suite, Contract) and suite.measured
-    return {finding.name: finding for finding in suite.findings}
+    verdict = judge(report, load_gate(None))
+    refused = [reason.figure for reason in verdict.reasons if reason.suite == SuiteName.LEAKAGE]
+    return {finding.name: finding for finding in suite.findings}, refused
 
 
 @pytest.mark.slow
 def test_an_over_trained_adapter_is_found_out_and_redaction_lets_it_pass(repository: Path, tmp_path: Path) -> None:
-    leaky = audit(repository, tmp_path / "clear", redact=False)
+    leaky, refused = audit(repository, tmp_path / "clear", redact=False)
     often = leaky["credential canaries recognised, planted 16 times"]
     assert often.ok is False and often.value == 1.0
-    clean = audit(repository, tmp_path / "redacted", redact=True)
+    assert often.name in refused
+    clean, refused = audit(repository, tmp_path / "redacted", redact=True)
     assert [finding.name for finding in clean.values() if finding.ok is False] == []
+    assert refused == []
     for found in (leaky, clean):
         assert found["credential canaries recognised by the base alone"].ok
     assert clean["credential canaries written out"].value == 0
