@@ -15,7 +15,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"
-SEEDS = 16
 
 
 def shuffled_copy(source, target, seed):
@@ -75,9 +74,10 @@ def null_verdicts(dataset, repeats):
     from finetune.evaluate.infill_suite import EDIT_SIMILARITY
     from finetune.evaluate.scores import scores_of
 
-    drawn = drawn_similarities(dataset)
-    pairs = list(itertools.combinations(range(SEEDS), 2))[:repeats]
-    for number, (left, right) in enumerate(pairs):
+    drawn = drawn_similarities(dataset, num_draws=2 * repeats)
+    for number in range(repeats):
+        # draws of its own for each repeat: shared ones would make one lucky draw count again and again
+        left, right = 2 * number, 2 * number + 1
         rows = [
             PairedRow(
                 suite=SuiteName.INFILL,
@@ -94,8 +94,8 @@ def null_verdicts(dataset, repeats):
         yield scores_of(rows, [EDIT_SIMILARITY], resamples=2000, seed=number)[0].verdict
 
 
-def drawn_similarities(dataset):
-    """Gaps with the edit similarity of the base's answer at each of SEEDS draws."""
+def drawn_similarities(dataset, num_draws):
+    """Gaps with the edit similarity of the base's answer at each of num_draws draws."""
     from finetune.contracts.adapter import Quantization
     from finetune.contracts.dataset import Task
     from finetune.evaluate.generate import sampled
@@ -120,7 +120,7 @@ def drawn_similarities(dataset):
     ).chosen
     stops = frozenset(map(tokenizer.convert_tokens_to_ids, {*base.family.infill_stops, base.family.document_end}))
     columns = []
-    for draw in range(SEEDS):
+    for draw in range(num_draws):
         answers = sampled(
             base.model,
             [gap.prompt for gap in gaps],
