@@ -63,6 +63,7 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
 def inspect(adapter: Which, home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     """Show what an adapter is: base, digests, targets, scores."""
     from finetune.adapters.verify import find_adapter
+    from finetune.contracts.adapter import whole_scores
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, table
@@ -72,7 +73,7 @@ def inspect(adapter: Which, home: HomeFolder = DEFAULT_HOME, json: Json = False)
     if manifest.scores:
         rows = [
             (score.name, score.unit, f"{score.base:.3f}", f"{score.adapter:.3f}", score.verdict)
-            for score in manifest.scores
+            for score in whole_scores(manifest.scores)
         ]
         text += "\n\n" + table(rows, header=("figure", "unit", "base", "adapter", "verdict"))
     emit(manifest.model_dump(mode="json"), as_json=json, text=text)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from finetune.cli.ask import Answers
-from finetune.contracts.adapter import Score
+from finetune.contracts.adapter import Score, whole_scores
 from finetune.contracts.dataset import DatasetManifest, ReasonCount, Split, Task
 from finetune.contracts.run import RunState
 from finetune.terminal.options import DEFAULT_HOME
@@ -42,7 +42,7 @@ def closing_text(result: DemoResult, home: Path) -> str:
         table([*_data_rows(result.dataset), *_training_rows(result.training)]),
         "",
         table(
-            [_score_row(score) for score in result.scores],
+            [_score_row(score) for score in whole_scores(result.scores)],
             header=("on held-out code", "base", "adapter", "difference", "95 % interval", "verdict"),
         ),
         "",

@@ -1,5 +1,6 @@
 """AdapterManifest: what an adapter is, what it was made on, and how one knows that the files are that adapter."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -100,6 +101,11 @@ class Score(Contract):
     part: str = ""
     by: Literal["", "language", "group", "slice", "repo"] = ""
     direction: Literal["lower is better", "higher is better"] | None = None
+
+
+def whole_scores(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """Scores over all tasks. Those of parts have the same names: a table without a column for parts leaves them out."""
+    return tuple(score for score in scores if not score.part)
 
 
 class AdapterDigests(Contract):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.contracts.adapter import AdapterManifest, Score
+from finetune.contracts.adapter import AdapterManifest, Score, whole_scores
 from finetune.contracts.dataset import DatasetManifest, Split
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.terminal.progress import format_seconds
@@ -71,12 +71,12 @@ def run_summary(
 
 
 def score_rows(scores: Sequence[Score]) -> str:
-    """A Markdown table of scores, the first one being the primary."""
+    """A Markdown table of the scores over all tasks, the first one being the primary."""
     lines = ["| figure | base | adapter | difference, 95 % interval | verdict |", "|---|---:|---:|---:|---|"]
     lines += [
         f"| {score.name}{', ' + score.unit if score.unit else ''} | {score.base:.3f} | {score.adapter:.3f} | "
         f"{score.difference:+.3f} ({score.low:+.3f} to {score.high:+.3f}) | {score.verdict} |"
-        for score in scores
+        for score in whole_scores(scores)
     ]
     return "\n".join(lines)
 

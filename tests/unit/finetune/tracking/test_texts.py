@@ -181,3 +181,8 @@ def test_the_ends_of_the_loss_are_means_of_quarters_and_not_single_steps() -> No
     assert loss_ends([5.0, 3.0, 9.0, 9.0, 9.0, 9.0, 1.0, 4.0]) == (4.0, 2.5)
     assert loss_ends([2.0, 1.0]) == (2.0, 1.0)
     assert loss_ends([2.0]) == (2.0, 2.0)
+
+
+def test_a_table_has_no_row_of_a_part_that_it_could_not_name() -> None:
+    part = SCORE.model_copy(update={"part": "go", "by": "language"})
+    assert score_rows([SCORE, part]) == score_rows([SCORE])
