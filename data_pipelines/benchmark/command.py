@@ -43,6 +43,8 @@ def tasks(
         "functions": mined.num_functions,
         "screened": mined.screened,
         "kept_from_before": mined.kept_from_before,
+        "tested": mined.tested,
+        "screening_minutes": round(mined.screening_minutes, 2),
         "minutes": round(mined.minutes, 2),
         **mined.suite.model_dump(mode="json"),
     }

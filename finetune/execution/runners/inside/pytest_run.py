@@ -78,7 +78,7 @@ def installed(name: str) -> bool:
 
 
 def arguments(request: dict[str, Any]) -> tuple[list[str], bool]:
-    words = ["-q", "--tb=short", "--rootdir=/repo", "--continue-on-collection-errors", "-o", "cache_dir=/tmp/cache"]
+    words = ["-q", "--tb=line", "--rootdir=/repo", "--continue-on-collection-errors", "-o", "cache_dir=/tmp/cache"]
     words += ["-n", "0"] if installed("xdist") else []
     words += ["--no-cov"] if installed("pytest_cov") else []
     words += ["-p", "no:randomly"]
