@@ -2,18 +2,21 @@
 
 python -m bench.mining_speed REPO --python VENV/bin/python [--functions 24] [--rounds 1]
 
-Functions are the first by digest of those that tests enter. Seconds of processors are those of all processes of the
-jails together: on a shared machine they say what the clock cannot.
+Functions are the first by digest of those that tests enter. Seconds of processors are those of all processes in and
+around the jails, but for runs that a limit ended: on a shared machine they say what the clock cannot.
 """
 
 import argparse
 import os
+import re
 import resource
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from data_pipelines.benchmark.baseline import take_baseline
 from data_pipelines.benchmark.exported import export_tree
@@ -23,11 +26,26 @@ from data_pipelines.benchmark.screen import Screen, Screened
 from data_pipelines.benchmark.screening import Screening, Work
 from data_pipelines.sources.git import open_repository
 from finetune.contracts.io import digest_text
-from finetune.execution.jail import Jail
+from finetune.execution.host import find_host
+from finetune.execution.jail import Jail, JailResult
 from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.output import table
 
 JOBS = 2
+
+
+class CountingJail(Jail):
+    """A jail that adds up the processor seconds that its programs report."""
+
+    processor_seconds = 0.0
+    adding = threading.Lock()
+
+    def run(self, *words: Any, **options: Any) -> JailResult:
+        result = super().run(*words, **options)
+        found = [float(one) for one in re.findall(r'"processor_seconds": ([0-9.]+)', result.stdout)]
+        with self.adding:
+            CountingJail.processor_seconds += sum(found)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,8 @@ class Timed:
 
 def prepare(repo: Path, python: Path, scratch: Path, count: int) -> Screening:
     """The first count functions that tests enter."""
-    jail, runner = Jail.open(), RUNNERS["pytest"]
+    Jail.open()
+    jail, runner = CountingJail(find_host()), RUNNERS["pytest"]
     toolchain = runner.toolchain(python)
     tree = scratch / "tree"
     with open_repository(repo, name=repo.name) as repository:
@@ -81,12 +100,14 @@ def prepare(repo: Path, python: Path, scratch: Path, count: int) -> Screening:
 
 def timed(way: str, screening: Screening) -> tuple[Timed, dict[str, Screened]]:
     with tempfile.TemporaryDirectory() as folder:
+        reported = CountingJail.processor_seconds
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
         judged = screening.run(Work(Path(folder)), limit=None, jobs=JOBS)
         seconds = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    used += CountingJail.processor_seconds - reported
     kept = sum(not (one.reason or one.broken) for one in judged.screened.values())
     found = {name: one.model_copy(update={"timeout_seconds": 0.0}) for name, one in judged.screened.items()}
     return Timed(way, len(found), seconds, used, os.getloadavg()[0], kept), found

@@ -226,6 +226,7 @@ def main() -> int:
     for number, trial in enumerate(request.pop("trials")):
         report.say(begun=number)
         report.say(tried=number, survivor=Trial(request, trial).survivor())
+    report.say(processor_seconds=pytest_run.processor_seconds())
     return 0
 
 
