@@ -11,9 +11,11 @@ from pathlib import Path
 from data_pipelines.benchmark.baseline import Baseline, take_baseline
 from data_pipelines.benchmark.exported import export_tree
 from data_pipelines.benchmark.functions import Function, find_functions, is_test_file
+from data_pipelines.benchmark.labels import Body, Label, Labels, label_bodies
 from data_pipelines.benchmark.quick import Quick
 from data_pipelines.benchmark.screen import Screen, Screened, time_allowed
 from data_pipelines.benchmark.screening import Screening, Work
+from data_pipelines.sinks.target import read_manifest
 from data_pipelines.sources.git import Repository
 from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.errors import DatasetError, InputError
@@ -24,12 +26,12 @@ from finetune.contracts.executed import (
     ExecutedSuite,
     ExecutedTask,
     FileText,
-    Toolchain,
 )
 from finetune.contracts.executed_files import suite_digest
 from finetune.contracts.io import digest_json, digest_text, new_folder, read_model, sole_writer, write_json
 from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.registry import RUNNERS
+from finetune.terminal.output import note
 from finetune.terminal.progress import Progress
 
 # raise it when what is screened or how changes: work kept from before is then done again
@@ -42,10 +44,11 @@ class Mined:
     """A finished suite. screened counts functions judged in this run, kept_from_before those of the journal.
 
     tested are those screened that took runs of tests; no test enters the others. screening_minutes: of judging alone,
-    without the runs of all tests before it.
+    without the runs of all tests before it. labels counts tasks by what training knew of them.
     """
 
     suite: ExecutedSuite
+    labels: Mapping[str, int]
     num_functions: int
     screened: int
     tested: int
@@ -55,13 +58,18 @@ class Mined:
     infrastructure: int
 
 
-def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int) -> Mined:
+def mine_tasks(
+    repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int, dataset: Path | None = None
+) -> Mined:
     """Mine body tasks of the repository's commit into out, which is replaced only on success.
 
-    limit: tasks at most, None for all. Raises InputError when no test passes, or out holds something else.
+    limit: tasks at most, None for all. dataset labels them by what training on it sees, None leaves them unlabelled.
+    Raises InputError when no test passes, or out holds something else.
     """
     began = time.monotonic()
     _check_target(out)
+    if dataset is not None:
+        read_manifest(dataset)
     jail, runner = Jail.open(), RUNNERS["pytest"]
     toolchain = runner.toolchain(python)
     key = digest_json([VERSION, repository.name, repository.commit, toolchain.model_dump(mode="json")])[:16]
@@ -83,11 +91,21 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
         judged = screening.run(work, limit=limit, jobs=jobs)
         screened = judged.screened
         chosen = choose(functions, screened, left=left, limit=limit)
-        tasks = [_task(repository, functions[name], screened[name]) for name in chosen]
+        labels = _labels(repository, {name: functions[name] for name in chosen}, dataset)
+        tasks = [_task(repository, functions[name], screened[name], labels.of.get(name)) for name in chosen]
+        suite = ExecutedSuite(
+            digest="",
+            toolchains=(toolchain,),
+            num_tasks=len(tasks),
+            left_out=_counts(left),
+            seconds=round(time.monotonic() - began, 1),
+            labels_of=labels.dataset_digest,
+        )
+        suite = _write(out, suite, tasks, tree=work.tree)
         seconds = time.monotonic() - began
-        suite = _write(out, tasks, tree=work.tree, toolchain=toolchain, left=left, seconds=seconds)
     return Mined(
         suite=suite,
+        labels=Counter(_label_name(task) for task in tasks),
         num_functions=len(functions),
         screened=judged.fresh,
         tested=judged.tested,
@@ -162,7 +180,37 @@ def _functions(tree: Path, left: Left) -> dict[str, Function]:
     return found
 
 
-def _task(repository: Repository, function: Function, screened: Screened) -> ExecutedTask:
+def _labels(repository: Repository, functions: Mapping[str, Function], dataset: Path | None) -> Labels:
+    """Labels by the functions' names; none without a dataset."""
+    if dataset is None:
+        return Labels("", (), {})
+    blobs = {entry.path.decode("utf-8", "replace"): entry.blob for entry in repository.entries()}
+    bodies = [
+        Body(
+            id=name,
+            repo=repository.name,
+            path=one.path,
+            blob=blobs[one.path],
+            first_line=one.first_line,
+            last_line=one.last_line,
+            text=one.body,
+        )
+        for name, one in functions.items()
+    ]
+    labels = label_bodies(dataset, bodies)
+    if repository.name not in labels.repos:
+        note(
+            f"{dataset} has no repository named {repository.name}, but {', '.join(labels.repos)}: labels come from "
+            "equal text alone. If it is one of these, give its name with --name."
+        )
+    return labels
+
+
+def _label_name(task: ExecutedTask) -> str:
+    return "seen" if task.seen else task.slice or "not labelled"
+
+
+def _task(repository: Repository, function: Function, screened: Screened, label: Label | None) -> ExecutedTask:
     span = f"{function.first_line}-{function.last_line}"
     return ExecutedTask(
         id=digest_text(f"{repository.name} {repository.commit} {function.path} {span}")[:16],
@@ -181,27 +229,25 @@ def _task(repository: Repository, function: Function, screened: Screened) -> Exe
         fail_to_pass=screened.fail_to_pass,
         pass_to_pass=screened.pass_to_pass,
         timeout_seconds=screened.timeout_seconds,
+        slice=label.slice if label else None,
+        seen=label is not None and label.seen,
     )
 
 
-def _write(
-    out: Path, tasks: list[ExecutedTask], *, tree: Path, toolchain: Toolchain, left: Left, seconds: float
-) -> ExecutedSuite:
+def _counts(left: Left) -> tuple[ReasonCount, ...]:
+    return tuple(
+        ReasonCount(stage=stage, reason=reason, count=count) for (stage, reason), count in sorted(left.items())
+    )
+
+
+def _write(out: Path, suite: ExecutedSuite, tasks: list[ExecutedTask], *, tree: Path) -> ExecutedSuite:
+    """Put the tasks and their trees beside the suite, which gets their digest."""
     with new_folder(out.absolute()) as scratch:
         (scratch / TREES_NAME).mkdir()
         for name in {task.tree for task in tasks}:
             shutil.copytree(tree, scratch / TREES_NAME / name)
         lines = "".join(task.model_dump_json() + "\n" for task in sorted(tasks, key=lambda task: task.id))
         (scratch / TASKS_NAME).write_text(lines, encoding="utf-8")
-        counts = tuple(
-            ReasonCount(stage=stage, reason=reason, count=count) for (stage, reason), count in sorted(left.items())
-        )
-        suite = ExecutedSuite(
-            digest=suite_digest(scratch),
-            toolchains=(toolchain,),
-            num_tasks=len(tasks),
-            left_out=counts,
-            seconds=round(seconds, 1),
-        )
-        write_json(scratch / SUITE_NAME, suite)
-    return suite
+        whole = suite.model_copy(update={"digest": suite_digest(scratch)})
+        write_json(scratch / SUITE_NAME, whole)
+    return whole
