@@ -9,11 +9,12 @@ import pytest
 from data_pipelines.benchmark import quick as quick_module
 from data_pipelines.benchmark.baseline import take_baseline
 from data_pipelines.benchmark.functions import find_functions
-from data_pipelines.benchmark.quick import Quick
-from data_pipelines.benchmark.screen import SURVIVES_PLAIN, SURVIVES_RAISING, UNTESTED, Screen
+from data_pipelines.benchmark.quick import Quick, glance
+from data_pipelines.benchmark.screen import SURVIVES_PLAIN, SURVIVES_RAISING, UNTESTED, Candidate, Screen
 from data_pipelines.benchmark.screening import Screening, Work
 from finetune.contracts.errors import MachineError
 from finetune.execution.jail import Jail
+from finetune.execution.runners.pytest_forks import Tried
 from finetune.execution.runners.registry import RUNNERS
 
 SHOP = """import functools
@@ -273,6 +274,15 @@ def screening(tree) -> Screening:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     monkeypatch.setattr(quick_module, "LEAST_SECONDS", 3.0)
+
+
+def test_who_was_not_looked_at_is_judged_by_whole_runs_or_looked_at_again(screening):
+    function = next(iter(screening.functions.values()))
+    first, second, third, fourth = (Candidate(str(number), function, ("test",)) for number in range(4))
+    found = glance([first, second, third, fourth], Tried({0: None, 1: 0}, stopped_at=2))
+    assert [(one.function, one.reason) for one in found.out] == [("1", SURVIVES_RAISING)]
+    assert (found.told, found.unsure, found.unseen) == ((first,), (third,), (fourth,))
+    assert glance([first, second], Tried({}, stopped_at=None)).unsure == (first, second)
 
 
 def judged(screening: Screening, folder: Path):
