@@ -1,7 +1,6 @@
 """From a repository to a folder of executed tasks: export, baseline, screening function by function, suite."""
 
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -15,20 +14,12 @@ from data_pipelines.benchmark.labels import Body, Label, Labels, label_bodies
 from data_pipelines.benchmark.quick import Quick
 from data_pipelines.benchmark.screen import Screen, Screened, time_allowed
 from data_pipelines.benchmark.screening import Screening, Work
+from data_pipelines.benchmark.suite_folder import check_target, write_suite
 from data_pipelines.sinks.target import read_manifest
 from data_pipelines.sources.git import Repository
-from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.errors import DatasetError, InputError
-from finetune.contracts.executed import (
-    SUITE_NAME,
-    TASKS_NAME,
-    TREES_NAME,
-    ExecutedSuite,
-    ExecutedTask,
-    FileText,
-)
-from finetune.contracts.executed_files import suite_digest
-from finetune.contracts.io import digest_json, digest_text, new_folder, read_model, sole_writer, write_json
+from finetune.contracts.executed import ExecutedSuite, ExecutedTask, FileText
+from finetune.contracts.io import digest_json, digest_text, read_model, sole_writer, write_json
 from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.output import note
@@ -67,7 +58,7 @@ def mine_tasks(
     Raises InputError when no test passes, or out holds something else.
     """
     began = time.monotonic()
-    _check_target(out)
+    check_target(out)
     if dataset is not None:
         read_manifest(dataset)
     jail, runner = Jail.open(), RUNNERS["pytest"]
@@ -93,16 +84,16 @@ def mine_tasks(
         chosen = choose(functions, screened, left=left, limit=limit)
         labels = _labels(repository, {name: functions[name] for name in chosen}, dataset)
         tasks = [_task(repository, functions[name], screened[name], labels.of.get(name)) for name in chosen]
-        suite = ExecutedSuite(
-            digest="",
-            toolchains=(toolchain,),
-            num_tasks=len(tasks),
-            left_out=_counts(left),
-            seconds=round(time.monotonic() - began, 1),
+        seconds = time.monotonic() - began
+        suite = write_suite(
+            out,
+            tasks,
+            trees={repository.commit[:12]: work.tree},
+            toolchain=toolchain,
+            left=left,
+            seconds=seconds,
             labels_of=labels.dataset_digest,
         )
-        suite = _write(out, suite, tasks, tree=work.tree)
-        seconds = time.monotonic() - began
     return Mined(
         suite=suite,
         labels=Counter(_label_name(task) for task in tasks),
@@ -136,13 +127,6 @@ def choose(functions: Collection[str], screened: Mapping[str, Screened], *, left
         else:
             chosen.append(name)
     return chosen
-
-
-def _check_target(out: Path) -> None:
-    if out.exists() and not (out / SUITE_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"{out} holds something else than executed tasks; it is left as it is.", "Name another folder."
-        )
 
 
 def _exported(repository: Repository, work: Work) -> Left:
@@ -232,22 +216,3 @@ def _task(repository: Repository, function: Function, screened: Screened, label:
         slice=label.slice if label else None,
         seen=label is not None and label.seen,
     )
-
-
-def _counts(left: Left) -> tuple[ReasonCount, ...]:
-    return tuple(
-        ReasonCount(stage=stage, reason=reason, count=count) for (stage, reason), count in sorted(left.items())
-    )
-
-
-def _write(out: Path, suite: ExecutedSuite, tasks: list[ExecutedTask], *, tree: Path) -> ExecutedSuite:
-    """Put the tasks and their trees beside the suite, which gets their digest."""
-    with new_folder(out.absolute()) as scratch:
-        (scratch / TREES_NAME).mkdir()
-        for name in {task.tree for task in tasks}:
-            shutil.copytree(tree, scratch / TREES_NAME / name)
-        lines = "".join(task.model_dump_json() + "\n" for task in sorted(tasks, key=lambda task: task.id))
-        (scratch / TASKS_NAME).write_text(lines, encoding="utf-8")
-        whole = suite.model_copy(update={"digest": suite_digest(scratch)})
-        write_json(scratch / SUITE_NAME, whole)
-    return whole

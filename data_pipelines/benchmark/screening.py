@@ -4,15 +4,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TextIO
-
-from pydantic import ValidationError
 
 from data_pipelines.benchmark.functions import Function
+from data_pipelines.benchmark.journal import Journal
 from data_pipelines.benchmark.quick import Glance, Quick
 from data_pipelines.benchmark.screen import UNTESTED, Candidate, Screen, Screened
 from finetune.contracts.io import digest_text
@@ -33,24 +30,10 @@ class Work:
         """The commit's files."""
         return self.folder / "tree"
 
-    def finished(self) -> dict[str, Screened]:
-        """Functions judged so far; a line that a kill cut short is none."""
-        path = self.folder / "functions.jsonl"
-        found = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                one = Screened.model_validate_json(line)
-            except ValidationError:
-                continue
-            found[one.function] = one
-        return found
-
-    @contextmanager
-    def writing(self) -> Iterator[TextIO]:
-        """Append to the judged functions; the first line break ends one that a kill cut short."""
-        with (self.folder / "functions.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write("\n")
-            yield stream
+    @property
+    def journal(self) -> Journal[Screened]:
+        """Functions judged so far."""
+        return Journal(self.folder / "functions.jsonl", Screened)
 
 
 def enough(kept: Collection[str], following: str, *, limit: int | None) -> bool:
@@ -86,10 +69,10 @@ class Screening:
     def run(self, work: Work, *, limit: int | None, jobs: int) -> Judged:
         """Judge in an order that digests decide, until limit are kept; what work holds is not judged again."""
         began = time.monotonic()
-        done = {name: one for name, one in work.finished().items() if name in self.functions}
+        done = {one.function: one for one in work.journal.finished() if one.function in self.functions}
         before = len(done)
         with (
-            work.writing() as stream,
+            work.journal.writing() as stream,
             Progress("Screening functions", len(self.functions), start_at=before) as progress,
             ThreadPoolExecutor(jobs) as pool,
         ):
