@@ -77,7 +77,7 @@ def run_evaluation(
 
     A dataset other than the run's own is judged and reported, but not recorded: the run's record is about its own data.
     """
-    from finetune.adapters.verify import find_adapter
+    from finetune.adapters.find import find_usable
     from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.chain import record_evaluation as note_evaluation
@@ -92,7 +92,7 @@ def run_evaluation(
     from finetune.terminal.signals import interrupted_by_signals
     from finetune.train.run_folder import find_run, read_state, run_recipe
 
-    folder = find_adapter(home, target)
+    folder = find_usable(home, target)
     manifest = read_adapter(folder)
     layout = find_run(home, manifest.run_id)
     state, resolved = read_state(layout), run_recipe(home, manifest.run_id)

@@ -23,10 +23,11 @@ LEAST_WAIT_SECONDS = 0.2
 
 
 class ServerStore:
-    """The StorePlace of a server; address is such as http://127.0.0.1:5000."""
+    """The StorePlace of a server; address is such as http://127.0.0.1:5000, hint what to do when it does not answer."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, hint: str = HINT) -> None:
         self.server: str | None = address.rstrip("/")
+        self._hint = hint
         _keep_from_proxies()
 
     def client(self) -> Any:
@@ -45,12 +46,12 @@ class ServerStore:
                 return
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise MachineError(f"MLflow's server at {self.server} does not answer: {reason}.", HINT) from error
+            raise MachineError(f"MLflow's server at {self.server} does not answer: {reason}.", self._hint) from error
 
     @contextmanager
     def errors(self) -> Iterator[None]:
         """As StorePlace says."""
-        with store_errors(f"at {self.server}", HINT):
+        with store_errors(f"at {self.server}", self._hint):
             yield
 
     def artifact_location(self, experiment: str) -> str | None:
