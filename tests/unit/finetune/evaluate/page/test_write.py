@@ -14,11 +14,13 @@ import pytest
 
 from finetune.contracts.errors import RunError
 from finetune.contracts.evaluation import ROWS_NAME, Answer, EvaluationReport, SuiteName, SuiteReport
+from finetune.evaluate.control import ACROSS, BOTH
 from finetune.evaluate.page.page import Gate, render
 from finetune.evaluate.page.write import write_page
 from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.evaluate.text import report_text
 from finetune.evaluate.tracked import tracked_metrics
+from finetune.evaluate.wording import against
 
 MakeEvaluation = Callable[..., Evaluation]
 VOID = {"meta", "rect", "line", "path", "circle", "br"}
@@ -133,6 +135,17 @@ def test_a_limit_that_is_passed_speaks_against_the_adapter(make_evaluation: Make
     found = make_evaluation(leaks=True)
     assert "Canaries found, planted 16 times is 47.0 %, and the limit is 20.0 %." in Reader(page_of(found)).text
     assert "But: Canaries found" in report_text(found.report)
+
+
+def test_what_retrieval_gives_the_base_does_not_speak_against_the_adapter(
+    make_evaluation: MakeEvaluation, make_report: Callable[..., EvaluationReport]
+) -> None:
+    primary = make_evaluation((SuiteName.HELDOUT,)).report.suites[0]
+    worse = primary.scores[0].model_copy(update={"verdict": "worse"})
+    alone, both = (worse.model_copy(update={"name": metric.name}) for metric in (ACROSS, BOTH))
+    report = make_report((primary, SuiteReport(suite=SuiteName.CONTROL, scores=(alone, both))))
+    (said,) = against(report)
+    assert said.startswith("Edit similarity, context for both is worse"), "both models had the same prompts"
 
 
 def test_what_was_not_measured_says_why_or_how(make_report: Callable[..., EvaluationReport]) -> None:
