@@ -16,6 +16,8 @@ CLIENT_SWITCHES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
+    # stdout is for the result of a command, and with --json for one document
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 START_WAIT_SECONDS = 5.0
