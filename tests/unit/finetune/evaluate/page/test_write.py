@@ -19,7 +19,7 @@ from finetune.evaluate.page.page import Gate, render
 from finetune.evaluate.page.write import write_page
 from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.evaluate.text import report_text
-from finetune.evaluate.tracked import tracked_metrics
+from finetune.evaluate.tracked import evaluation_tags, tracked_metrics
 from finetune.evaluate.wording import against
 
 MakeEvaluation = Callable[..., Evaluation]
@@ -161,12 +161,24 @@ def test_metrics_keep_their_names_and_have_groups(make_evaluation: MakeEvaluatio
     names = set(tracked_metrics(make_evaluation().report))
     assert {
         "eval/bits_per_byte_base",
-        "eval/interval/bits_per_byte_difference_low",
+        "eval_interval/bits_per_byte_difference_low",
         "eval/infill_exact_match_adapter",
         "eval/executed/executed_pass_1_difference",
-        "eval/by_part/bits_per_byte_novel_base",
+        "eval_parts/bits_per_byte_novel_base",
         "eval/leakage/secrets_written_out",
+        "eval/leakage/canaries_found_planted_16_times",
     } <= names
+
+
+def test_tags_tell_whether_two_evaluations_asked_the_same(make_report: Callable[..., EvaluationReport]) -> None:
+    suites = (
+        SuiteReport(suite=SuiteName.HELDOUT, tasks_digest="a" * 64, num_tasks=1200),
+        SuiteReport(suite=SuiteName.EXECUTED, reason="There is no jail."),
+    )
+    tags = evaluation_tags(make_report(suites))
+    assert tags["evaluation.tasks.heldout"] == "1,200 tasks, digest aaaaaaaaaaaa"
+    assert tags["evaluation.tasks.executed"] == "not measured: There is no jail."
+    assert tags["evaluation.dataset"] == "d" * 12
 
 
 @pytest.mark.slow
