@@ -11,8 +11,8 @@ UNGROUPED = frozenset({SuiteName.HELDOUT, SuiteName.INFILL})
 def tracked_metrics(report: EvaluationReport) -> dict[str, float]:
     """eval/<score>_base, _adapter and _difference; other suites have groups under eval/, and so have their findings.
 
-    A group is what stands before the last slash. The pages sort by name: intervals and parts are called so that they come
-    after all figures. Values keep the report's units: a share is 0 to 1.
+    A group is what stands before the last slash. The pages sort by name, and intervals and parts are called so that they
+    come after all figures. Values keep the report's units: a share is 0 to 1.
     """
     values: dict[str, float] = {}
     for suite in report.suites:
