@@ -11,7 +11,7 @@ UNGROUPED = frozenset({SuiteName.HELDOUT, SuiteName.INFILL})
 def tracked_metrics(report: EvaluationReport) -> dict[str, float]:
     """eval/<score>_base, _adapter and _difference; other suites have groups under eval/, and so have their findings.
 
-    A group is what stands before the last slash. The pages sort by name, and intervals and parts are called so that they
+    A group is what stands before the last slash. Pages sort by name; intervals and parts are called so that they
     come after all figures. Values keep the report's units: a share is 0 to 1.
     """
     values: dict[str, float] = {}
