@@ -99,11 +99,14 @@ class Registry:
         with self.place.errors():
             self.client.delete_registered_model_alias(self.name, alias)
 
-    def tag(self, version: str, tags: Mapping[str, str]) -> None:
-        """Write tags at a version; what they said before is replaced."""
+    def tag(self, version: str, tags: Mapping[str, str], *, notice: str) -> None:
+        """Write tags at a version, and notice as the first line of its description; doing it again changes nothing."""
         with self.place.errors():
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.name, version, key, value)
+            known = self.client.get_model_version(self.name, version).description or ""
+            if not known.startswith(notice):
+                self.client.update_model_version(self.name, version, description=f"{notice}\n\n{known}".strip())
 
     def _set(self, alias: str, *, expected: str, to: str) -> bool:
         if self.version_of(alias) != expected:

@@ -116,7 +116,8 @@ def _end(
     """Take what points at it, tag it, and record the end, unless that is recorded and nothing pointed at it."""
     taken = _taken(places)
     for registry, version in places:
-        registry.tag(version, {REASON_TAG: intent.text("why"), ENTRY_TAG: intent.digest})
+        tags = {REASON_TAG: intent.text("why"), ENTRY_TAG: intent.digest}
+        registry.tag(version, tags, notice=f"**Withdrawn by {intent.text('who')}**: {intent.text('why')}")
     end = _newest(record, WITHDRAWN, adapter)
     if end is None or taken or unloaded:
         known = tuple(text for text in intent.text("alias").split(", ") if text)

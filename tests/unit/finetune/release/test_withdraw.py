@@ -60,6 +60,8 @@ def assert_withdrawn(home: Home, manifest: AdapterManifest) -> None:
     assert mark is not None and mark.entry == begun[0].digest
     assert tags(home, "1")["withdrawn"] == WHY.reason
     assert tags(home, "1")["withdrawn_entry"] == begun[0].digest
+    said = open_client(home).get_model_version(MODEL, "1").description
+    assert said == f"**Withdrawn by ada**: {WHY.reason}", "once, whatever was done again"
     head = next(value for key, value in open_client(home).get_registered_model(MODEL).tags.items() if "record" in key)
     assert head == f"{len(entries)}:{entries[-1].digest}"
 
