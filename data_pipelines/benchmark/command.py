@@ -8,7 +8,8 @@ import typer
 from finetune.terminal.options import Json
 
 EXAMPLES = (
-    "Examples: `finetune data tasks ../api --python ../api/.venv/bin/python --out .finetune/tasks/api`, "
+    "Examples: `finetune data tasks ../api --python ../api/.venv/bin/python --dataset "
+    ".finetune/datasets/main --out .finetune/tasks/api`, "
     "`finetune data tasks ../shop.git --python /srv/venvs/shop/bin/python --out /srv/tasks/shop --jobs 8 --json`."
 )
 
@@ -20,6 +21,12 @@ def tasks(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the tasks.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The repository's name, if not REPO's.")] = "",
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset", metavar="DATASET", help="Label each task as seen, evolving or novel by this dataset."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Tasks at most.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Functions tested at a time.")] = 2,
     json: Json = False,
@@ -37,12 +44,15 @@ def tasks(
     with interrupted_by_signals():
         resolved = repo.resolve()
         with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
-            mined = mine_tasks(repository, python, out, limit=limit, jobs=jobs)
+            mined = mine_tasks(repository, python, out, limit=limit, jobs=jobs, dataset=dataset)
     document = {
         "path": str(out),
+        "labels": dict(mined.labels),
         "functions": mined.num_functions,
         "screened": mined.screened,
         "kept_from_before": mined.kept_from_before,
+        "tested": mined.tested,
+        "screening_minutes": round(mined.screening_minutes, 2),
         "minutes": round(mined.minutes, 2),
         **mined.suite.model_dump(mode="json"),
     }

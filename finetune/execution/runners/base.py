@@ -16,6 +16,8 @@ OUTCOMES: frozenset[str] = frozenset({"passed", "failed", "error", "skipped"})
 # where the runner's own files lie in the tree; test tools do not look into hidden folders
 FOLDER = ".finetune"
 LOG_CHARACTERS = 20_000
+# keys of the runner's own lines
+OURS = frozenset({"started", "id", "finished"})
 # stands for all tests, with outcome "error", when a run that named none ended before its end
 WHOLE_RUN = "(the whole run)"
 
@@ -27,6 +29,7 @@ class TestRun:
     outcomes has every test that was asked for: one that does not exist, was not reached, or whose process died is an
     "error"; with stop_at_first_failure those that came after are left out. broken: "" or why the infrastructure, not
     the code, kept the tests from running; outcomes is empty then and says nothing. seconds: wall time in the jail.
+    told is what a plugin of ours said through the report.
     """
 
     __test__ = False
@@ -35,6 +38,7 @@ class TestRun:
     broken: str
     seconds: float
     log: str
+    told: tuple[Mapping[str, object], ...] = ()
 
     def passed(self, tests: Sequence[str]) -> bool:
         """Whether these all passed; False for a broken run as well, so ask broken first."""
@@ -78,7 +82,7 @@ def new_word() -> str:
     return secrets.token_hex(8)
 
 
-def reported(stdout: str, word: str) -> Iterator[dict[str, str]]:
+def reported(stdout: str, word: str) -> Iterator[Mapping[str, object]]:
     """The report lines, in order; a line that was cut off is left out."""
     for line in stdout.splitlines():
         if line.startswith(word + " "):
@@ -86,7 +90,7 @@ def reported(stdout: str, word: str) -> Iterator[dict[str, str]]:
                 entry = json.loads(line[len(word) :])
             except ValueError:
                 continue
-            yield {str(key): str(value) for key, value in entry.items()}
+            yield entry
 
 
 def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool) -> TestRun:
@@ -106,7 +110,7 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     outcomes: dict[str, TestOutcome] = {}
     for entry in entries:
         if entry.get("outcome") in OUTCOMES:
-            outcomes[entry["id"]] = entry["outcome"]  # type: ignore[assignment]
+            outcomes[str(entry["id"])] = entry["outcome"]  # type: ignore[assignment]
     failed = any(outcome in ("failed", "error") for outcome in outcomes.values())
     finished = any("finished" in entry for entry in entries)
     if not finished:
@@ -115,7 +119,8 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     elif not (stops and failed):
         silent = [test for test in tests if not any(covers(test, known) for known in outcomes)]
         outcomes.update(dict.fromkeys(silent, "error"))
-    return TestRun(outcomes, "", result.seconds, log)
+    told = tuple(entry for entry in entries if not OURS & entry.keys())
+    return TestRun(outcomes, "", result.seconds, log, told)
 
 
 test_run.__test__ = False  # type: ignore[attr-defined]
