@@ -1,8 +1,11 @@
 """What mining tells a person."""
 
 from pathlib import Path
+from typing import Any
 
+from data_pipelines.benchmark.commit_mining import MinedCommits
 from data_pipelines.benchmark.mining import Mined
+from finetune.contracts.executed import ExecutedSuite
 from finetune.terminal.output import printable, table
 
 
@@ -12,9 +15,34 @@ def mined_text(out: Path, mined: Mined) -> str:
         f"{mined.suite.num_tasks:,} tasks of {mined.num_functions:,} functions are in {out}.",
         f"Judged now: {mined.screened:,}; judged before: {mined.kept_from_before:,}; {mined.minutes:.1f} minutes.",
     ]
-    if mined.infrastructure:
-        lines.append(f"{mined.infrastructure:,} could not be tested; the same command again tries them again.")
-    rows = [[one.stage, printable(one.reason), f"{one.count:,}"] for one in mined.suite.left_out]
-    if rows:
-        lines += ["", "Left out:", table(rows, header=("stage", "reason", "count"))]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_left_out(mined.suite, mined.infrastructure)])
+
+
+def commits_text(out: Path, mined: MinedCommits) -> str:
+    """The same of commits."""
+    lines = [
+        f"{mined.suite.num_tasks:,} tasks of {mined.num_commits:,} commits are in {out};"
+        f" {mined.num_candidates:,} change source and tests and state a request.",
+        f"Judged now: {mined.judged:,}; judged before: {mined.kept_from_before:,}; {mined.minutes:.1f} minutes.",
+    ]
+    return "\n".join([*lines, *_left_out(mined.suite, mined.infrastructure)])
+
+
+def commits_document(mined: MinedCommits) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "commits": mined.num_commits,
+        "candidates": mined.num_candidates,
+        "screened": mined.judged,
+        "kept_from_before": mined.kept_from_before,
+        "minutes": round(mined.minutes, 2),
+        **mined.suite.model_dump(mode="json"),
+    }
+
+
+def _left_out(suite: ExecutedSuite, infrastructure: int) -> list[str]:
+    lines = []
+    if infrastructure:
+        lines.append(f"{infrastructure:,} could not be tested; the same command again tries them again.")
+    rows = [[one.stage, printable(one.reason), f"{one.count:,}"] for one in suite.left_out]
+    return [*lines, "", "Left out:", table(rows, header=("stage", "reason", "count"))] if rows else lines
