@@ -1,4 +1,4 @@
-"""finetune data tasks: mine tasks that a repository's own tests grade."""
+"""finetune data tasks and tasks-export: tasks that a repository's own tests grade, and the same for other harnesses."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,10 @@ EXAMPLES = (
     "`finetune data tasks ../shop.git --python /srv/venvs/shop/bin/python --out /srv/tasks/shop --jobs 8 --json`, "
     "`finetune data tasks ../api --python ../api/.venv/bin/python --out .finetune/tasks/api-commits --kind commit`."
 )
+EXPORT_EXAMPLES = (
+    "Examples: `finetune data tasks-export .finetune/tasks/api --layout harbor --out ../api-harbor`, "
+    "`finetune data tasks-export /srv/tasks/shop --layout swebench --out /srv/shop-swebench --image shop-ci:12 --json`."
+)
 
 
 class Kind(StrEnum):
@@ -20,6 +24,13 @@ class Kind(StrEnum):
 
     BODY = "body"
     COMMIT = "commit"
+
+
+class LayoutName(StrEnum):
+    """Whose layout."""
+
+    SWEBENCH = "swebench"
+    HARBOR = "harbor"
 
 
 def tasks(
@@ -66,3 +77,27 @@ def tasks(
         **mined.suite.model_dump(mode="json"),
     }
     emit(document, as_json=json, text=mined_text(out, mined))
+
+
+def tasks_export(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A folder that `finetune data tasks` made.")],
+    layout: Annotated[LayoutName, typer.Option("--layout", help="SWE-bench's task repository, or Harbor's tasks.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; replaced only on success.")],
+    image: Annotated[
+        str,
+        typer.Option("--image", metavar="NAME", help="Container image in which the tests run, if not <repo>-tests."),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Write executed tasks in the layout of another harness, each with its tree, tests and the author's solution.
+
+    The folders need no network: their Dockerfiles start from an image of yours, in which the repository's tests run.
+    """
+    from data_pipelines.benchmark.layouts.export import export_suite
+    from data_pipelines.benchmark.told import exported_text
+    from finetune.terminal.output import emit
+    from finetune.terminal.signals import interrupted_by_signals
+
+    with interrupted_by_signals():
+        note = export_suite(suite, out, layout=layout.value, image=image)
+    emit({"path": str(out), **note.model_dump(mode="json")}, as_json=json, text=exported_text(out, note))

@@ -10,7 +10,7 @@ from threading import Lock
 
 from data_pipelines.benchmark.commit_screen import CommitScreen, JudgedCommit
 from data_pipelines.benchmark.commit_trees import Trees
-from data_pipelines.benchmark.commits import Candidate, Texts, Unfit, candidate_of, read_texts
+from data_pipelines.benchmark.commits import Candidate, Texts, Unfit, candidate_of, check_texts, read_texts
 from data_pipelines.benchmark.journal import Journal
 from data_pipelines.benchmark.requests import Requests
 from data_pipelines.benchmark.suite_folder import check_target, write_suite
@@ -49,12 +49,15 @@ class Source:
     trees: Trees
     lock: Lock = field(default_factory=Lock)
 
-    def read(self, commit: str) -> tuple[Texts, Path]:
-        """A candidate's files, and its parent's tree. Raises Unfit."""
+    def texts(self, commit: str) -> Texts:
+        """A candidate's files. Raises Unfit."""
         with self.lock:
-            texts = read_texts(self.candidates[commit], self.repository)
-            with self._at(f"{commit}^") as parent:
-                return texts, self.trees.export(parent, commit)
+            return read_texts(self.candidates[commit], self.repository)
+
+    def tree(self, commit: str) -> Path:
+        """The tree of a candidate's parent."""
+        with self.lock, self._at(f"{commit}^") as parent:
+            return self.trees.export(parent, commit)
 
     def parent(self, commit: str) -> str:
         """The id of a commit's parent."""
@@ -124,11 +127,20 @@ def _candidates(repository: Repository, left: Left) -> tuple[dict[str, Candidate
         commits = list(repository.commits())
         requests = Requests(commits)
         found: dict[str, Candidate] = {}
+        same = set()
         for commit in sorted(commits, key=lambda commit: -commit.time):
             try:
-                found[commit.id] = candidate_of(commit, requests)
+                one = candidate_of(commit, requests)
             except Unfit as reason:
                 left["commits", str(reason)] += 1
+                continue
+            # a commit that was picked onto another branch, or applied again
+            key = (one.request, *(change.path for change in one.sources))
+            if key in same:
+                left["commits", "asks for the same in the same files as a newer commit"] += 1
+            else:
+                found[commit.id] = one
+            same.add(key)
     if repository.history_damage:
         left["commits", repository.history_damage] += 1
     return found, len(commits)
@@ -172,10 +184,11 @@ def _judge_all(
 
 def _judge(source: Source, screen: CommitScreen, commit: str) -> JudgedCommit:
     try:
-        texts, tree = source.read(commit)
+        texts = source.texts(commit)
+        check_texts(texts)
     except Unfit as reason:
         return JudgedCommit(commit=commit, reason=str(reason))
-    judged = screen.judge(commit, texts, tree=tree)
+    judged = screen.judge(commit, texts, tree=source.tree(commit))
     if not judged.kept:
         source.trees.remove(commit)
     return judged
@@ -193,10 +206,9 @@ def _write(
 ) -> ExecutedSuite:
     tasks, trees = [], {}
     for commit in chosen:
-        texts, tree = source.read(commit)
-        task = _task(source, texts, done[commit])
+        task = _task(source, source.texts(commit), done[commit])
         tasks.append(task)
-        trees[task.tree] = tree
+        trees[task.tree] = source.tree(commit)
         left.update({("export", reason): count for reason, count in source.trees.left_out(commit).items()})
     seconds = time.monotonic() - began
     return write_suite(out, tasks, trees=trees, toolchain=toolchain, left=left, seconds=seconds)
@@ -213,7 +225,7 @@ def _task(source: Source, texts: Texts, judged: JudgedCommit) -> ExecutedTask:
         commit=judged.commit,
         path=most.path,
         cluster=f"{repo}:{most.path}",
-        tree=parent[:12],
+        tree=parent,
         statement=source.candidates[judged.commit].request,
         gold=tuple(FileText(path=one.path, text=one.after) for one in texts.sources),
         tests=texts.tests,

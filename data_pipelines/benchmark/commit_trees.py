@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from data_pipelines.benchmark.exported import MAX_FILE_BYTES, PROGRAM, place_of
 from data_pipelines.document import TreeEntry
 from data_pipelines.sources.git import Repository
-from finetune.contracts.io import new_folder, write_bytes, write_json
+from finetune.contracts.io import write_bytes, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,15 @@ class Trees:
         target = self.path(name)
         if not target.is_dir():
             left: Counter[str] = Counter()
-            with new_folder(target) as scratch:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # files are on disk already, and a link lost to a power cut is made again: nothing here is synced
+            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+                (Path(scratch) / "tree").mkdir()
                 for entry in repository.entries():
-                    left[self._link(repository, entry, scratch)] += 1
-            del left[""]
-            write_json(self._note(name), dict(left))
+                    left[self._link(repository, entry, Path(scratch) / "tree")] += 1
+                del left[""]
+                write_json(self._note(name), dict(left))
+                os.rename(Path(scratch) / "tree", target)
         return target
 
     def left_out(self, name: str) -> Counter[str]:

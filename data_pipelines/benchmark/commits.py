@@ -90,22 +90,27 @@ def candidate_of(commit: Commit, requests: Requests) -> Candidate:
 
 
 def read_texts(candidate: Candidate, repository: Repository) -> Texts:
-    """The files of a candidate. Raises Unfit."""
+    """The files of a candidate. Raises Unfit for one that cannot be read as text."""
     sources = tuple(
         SourceChange(_text(one.path), _content(repository, one.before), _content(repository, one.after))
         for one in candidate.sources
     )
+    tests = tuple(
+        FileText(path=_text(one.path), text=None if one.status == "D" else _content(repository, one.after))
+        for one in candidate.tests
+    )
+    return Texts(sources, tests)
+
+
+def check_texts(texts: Texts) -> None:
+    """Raise Unfit for a change that is too long, is one of form alone, or cannot be said in an answer."""
+    sources = texts.sources
     if sum(one.num_lines for one in sources) > MAX_CHANGED_LINES:
         raise Unfit(f"more than {MAX_CHANGED_LINES} lines of source changed")
     if all(cosmetic_part(one.before, one.after) == one.after for one in sources):
         raise Unfit("changes only comments, docstrings or white space of its source")
     if any(write_blocks(one.path, [Block(one.before, one.after)]) is None or not one.before for one in sources):
         raise Unfit("search/replace blocks cannot say its change")
-    tests = tuple(
-        FileText(path=_text(one.path), text=None if one.status == "D" else _content(repository, one.after))
-        for one in candidate.tests
-    )
-    return Texts(sources, tests)
 
 
 def cosmetic_part(before: str, after: str) -> str:

@@ -12,11 +12,13 @@ from data_pipelines.redact.people import People
 from data_pipelines.redact.redactor import Redactor, ScanFailed
 from finetune.contracts.placeholder import PLACEHOLDER
 
-# an address, then a reference to a tracker: "(#12)", "gh-12", a link to an issue
-LEFT_OUT = re.compile(
-    r"(?i)[ \t]*(?:<?[\w.+-]+@[\w-]+(?:\.[\w-]+)+>?|https?://\S+/(?:issues|pull|pulls|merge_requests|browse)/\S+"
-    r"|[(\[]\s*(?:#|gh-)\d+\s*[)\]]|(?<![\w&])(?:#|\bgh-)\d+\b)"
+# references to a tracker: "(#12)", "gh-12", a link to an issue; with the verb before and others behind them
+REFERENCE = (
+    r"(?:[(\[]\s*(?:#|gh-)\d+\s*[)\]]|(?<![\w&])(?:#|\bgh-)\d+\b|https?://\S+/(?:issues|pulls?|merge_requests)/\S+)"
 )
+VERB = r"\b(?:fix(?:e[sd]|ing)?|clos(?:e[sd]?|ing)|resolv(?:e[sd]?|ing)|address(?:e[sd]|ing)?|refs?|see|from|by|in)"
+ADDRESS = r"[ \t]*<?[\w.+-]+@[\w-]+(?:\.[\w-]+)+>?"
+LEFT_OUT = re.compile(rf"(?i){ADDRESS}|[ \t,]*(?:{VERB}:?[ \t]+)?{REFERENCE}(?:(?:,|[ \t]and)?[ \t]+{REFERENCE})*")
 TAG = re.compile(r"_[0-9a-f]{8}$|-[0-9a-f]{8}(?=@)")
 
 

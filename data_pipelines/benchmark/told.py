@@ -1,11 +1,13 @@
 """What mining tells a person."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.benchmark.commit_mining import MinedCommits
+from data_pipelines.benchmark.layouts.export import ExportNote
 from data_pipelines.benchmark.mining import Mined
-from finetune.contracts.executed import ExecutedSuite
+from finetune.contracts.dataset import ReasonCount
 from finetune.terminal.output import printable, table
 
 
@@ -15,7 +17,7 @@ def mined_text(out: Path, mined: Mined) -> str:
         f"{mined.suite.num_tasks:,} tasks of {mined.num_functions:,} functions are in {out}.",
         f"Judged now: {mined.screened:,}; judged before: {mined.kept_from_before:,}; {mined.minutes:.1f} minutes.",
     ]
-    return "\n".join([*lines, *_left_out(mined.suite, mined.infrastructure)])
+    return "\n".join([*lines, *_left_out(mined.suite.left_out, mined.infrastructure)])
 
 
 def commits_text(out: Path, mined: MinedCommits) -> str:
@@ -25,7 +27,7 @@ def commits_text(out: Path, mined: MinedCommits) -> str:
         f" {mined.num_candidates:,} change source and tests and state a request.",
         f"Judged now: {mined.judged:,}; judged before: {mined.kept_from_before:,}; {mined.minutes:.1f} minutes.",
     ]
-    return "\n".join([*lines, *_left_out(mined.suite, mined.infrastructure)])
+    return "\n".join([*lines, *_left_out(mined.suite.left_out, mined.infrastructure)])
 
 
 def commits_document(mined: MinedCommits) -> dict[str, Any]:
@@ -40,9 +42,18 @@ def commits_document(mined: MinedCommits) -> dict[str, Any]:
     }
 
 
-def _left_out(suite: ExecutedSuite, infrastructure: int) -> list[str]:
+def exported_text(out: Path, note: ExportNote) -> str:
+    """What was written, and what it needs to run."""
+    lines = [
+        f"{note.num_tasks:,} tasks in the layout of {note.layout} are in {out}.",
+        f"Their images start from {note.image}: an image of yours in which the repository's tests run.",
+    ]
+    return "\n".join([*lines, *_left_out(note.left_out, 0)])
+
+
+def _left_out(left_out: Sequence[ReasonCount], infrastructure: int) -> list[str]:
     lines = []
     if infrastructure:
         lines.append(f"{infrastructure:,} could not be tested; the same command again tries them again.")
-    rows = [[one.stage, printable(one.reason), f"{one.count:,}"] for one in suite.left_out]
+    rows = [[one.stage, printable(one.reason), f"{one.count:,}"] for one in left_out]
     return [*lines, "", "Left out:", table(rows, header=("stage", "reason", "count"))] if rows else lines

@@ -16,7 +16,9 @@ def test_numbers_trailers_and_addresses_are_no_part_of_a_request(requests):
     )
     assert requests.request(message) == "Clamp values that are too low"
     body = "Fix clamping of low values\n\nAs said in #13, zero is a value [gh-2]. Mail ops@corp.net first."
-    assert requests.request(body) == "Fix clamping of low values\n\nAs said in, zero is a value. Mail first."
+    assert requests.request(body) == "Fix clamping of low values\n\nAs said, zero is a value. Mail first."
+    body = "Keep help strings\n\nFix what came with 8.4 by #1, properly fix #2 and gh-3.\nCloses https://git.corp.net/a/issues/4"
+    assert requests.request(body) == "Keep help strings\n\nFix what came with 8.4, properly."
 
 
 def test_secrets_and_names_of_authors_are_taken_out_and_the_text_is_the_same_each_time(requests):
