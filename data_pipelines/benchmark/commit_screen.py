@@ -64,9 +64,12 @@ class _Judging:
     tree: Path
 
     def judged(self, commit: str) -> JudgedCommit:
-        failing = self._failing()
-        passing = self._passing(failing)
-        failing, passing, seconds = self._steady(failing, passing)
+        before, after = self._near()
+        failing = tuple(sorted(name for name in after if after[name] == "passed" and fails(before, name)))
+        if not failing:
+            raise Unfit("none of its tests fails before and passes after its change")
+        kept = [name for name in after if before.get(name) == after[name] == "passed"]
+        failing, passing, seconds = self._steady(failing, self._passing(kept))
         self._check_weak(failing)
         return JudgedCommit(
             commit=commit,
@@ -75,8 +78,8 @@ class _Judging:
             timeout_seconds=time_allowed(seconds),
         )
 
-    def _failing(self) -> tuple[str, ...]:
-        """Tests of the files that the commit changed which fail before and pass after, first as those are cheap."""
+    def _near(self) -> tuple[Mapping[str, TestOutcome], Mapping[str, TestOutcome]]:
+        """How the tests of the files that the commit changed end before and after; first, since those are cheap."""
         files = [file.path for file in self.texts.tests if file.text is not None and file.path.endswith(".py")]
         before = self._run(files, ()).outcomes
         if before and all(outcome in ("passed", "skipped") for outcome in before.values()):
@@ -84,21 +87,20 @@ class _Judging:
         after = self._run(files, self._gold()).outcomes
         if "passed" not in after.values():
             raise Unfit("the environment runs none of its tests")
-        found = tuple(sorted(name for name, outcome in after.items() if outcome == "passed" and fails(before, name)))
-        if not found:
-            raise Unfit("none of its tests fails before and passes after its change")
-        return found
+        return before, after
 
-    def _passing(self, failing: Sequence[str]) -> tuple[str, ...]:
-        """Tests of the whole suite that pass before and after, near ones first, then by digest."""
-        before, after = self._run((), ()).outcomes, self._run((), self._gold()).outcomes
-        found = [name for name in after if before.get(name) == after[name] == "passed" and name not in failing]
-        if not found:
-            raise Unfit("no test passes both before and after its change")
+    def _passing(self, kept: Sequence[str]) -> tuple[str, ...]:
+        """Tests to keep: of those kept in the changed files, then of all others that pass before, by digest.
+
+        Whether the others pass after is seen when they are run alone, so that the whole suite is run once.
+        """
         files = {file.path for file in self.texts.tests}
-        near = sorted((name for name in found if name.partition("::")[0] in files), key=digest_text)[:MAX_NEAR]
-        others = sorted(set(found) - set(near), key=digest_text)
-        return tuple(sorted([*near, *others][:MAX_NAMED]))
+        near = sorted(kept, key=digest_text)[:MAX_NEAR]
+        whole = self._run((), ()).outcomes
+        others = [name for name in whole if whole[name] == "passed" and name.partition("::")[0] not in files]
+        if not near and not others:
+            raise Unfit("no test passes before its change")
+        return tuple(sorted([*near, *sorted(others, key=digest_text)][:MAX_NAMED]))
 
     def _steady(self, failing: Sequence[str], passing: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], float]:
         """Those that keep to it as they are graded, each kind alone: after three times, before once; seconds a run."""
