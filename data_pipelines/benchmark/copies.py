@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -14,9 +15,16 @@ class Copies:
     def __init__(self) -> None:
         self._copied: dict[tuple[int, int], Path] = {}
 
-    def copy_tree(self, source: Path, target: Path) -> None:
-        """Copy source to target, which is not there yet; symbolic links stay what they are."""
-        shutil.copytree(source, target, copy_function=self._copy, symlinks=True)
+    def copy_tree(self, source: Path, target: Path, *, leave_out: Collection[str] = ()) -> None:
+        """Copy source to target, which is not there yet, but for files by their paths in it; symbolic links stay links.
+
+        What was copied must not change later: it is what later copies are linked to.
+        """
+
+        def ignored(folder: str, names: list[str]) -> list[str]:
+            return [name for name in names if Path(folder, name).relative_to(source).as_posix() in leave_out]
+
+        shutil.copytree(source, target, copy_function=self._copy, symlinks=True, ignore=ignored)
 
     def copy_file(self, source: Path, target: Path) -> None:
         """Copy one file, its parents made where they are missing."""

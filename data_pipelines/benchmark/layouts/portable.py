@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +57,10 @@ class PortableTask:
 
     def copy_tree(self, target: Path, copies: Copies) -> None:
         """Write the tree that a model gets to target."""
-        copies.copy_tree(self.tree, target)
-        for path, text in self.before.items():
-            place = target / path
-            mode = place.stat().st_mode
-            # never written through: the file may be a hard link
-            place.unlink()
-            place.write_bytes((text or "").encode("utf-8"))
-            place.chmod(mode)
+        copies.copy_tree(self.tree, target, leave_out=self.before)
+        write_files(target, self.before)
+        for path in self.before:
+            shutil.copymode(self.tree / path, target / path)
 
     def copy_tests(self, target: Path, copies: Copies) -> None:
         """Write all files of the tree that hold or serve tests to target, those of the commit as it left them."""

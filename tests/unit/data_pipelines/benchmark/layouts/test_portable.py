@@ -28,11 +28,12 @@ def test_a_body_task_has_a_stub_in_its_tree_and_the_suites_tree_stays_whole(tree
     place = tree("head", SHOP, LOW)
     portable = portable_task(body_task(), place)
     copies = Copies()
-    copies.copy_tree(place, tmp_path / "first")
     portable.copy_tree(tmp_path / "work", copies)
+    # the next task's tree is linked to files of this one's, but not to its stub
+    copies.copy_tree(place, tmp_path / "next")
     stub = "def clamp(value, low):\n    raise LookupError\n"
     assert (tmp_path / "work" / "shop.py").read_text() == stub
-    assert (place / "shop.py").read_text() == (tmp_path / "first" / "shop.py").read_text() == SHOP
+    assert (place / "shop.py").read_text() == (tmp_path / "next" / "shop.py").read_text() == SHOP
     assert portable.test_patch() == ""
     apply(tmp_path / "work", portable.gold_patch())
     assert (tmp_path / "work" / "shop.py").read_text() == SHOP
