@@ -3,9 +3,10 @@
 python bench/task_layouts.py --harness PYTHON --environment VENV FOLDER [FOLDER ...]
 
 PYTHON is an interpreter in which the layout's package is installed (harbor 0.26, swebench 5.0.2). Their code loads
-and checks each folder. Then each task's scripts run in namespaces of their own at the paths that they name, without
-network: once with the author's solution, which must be rewarded, and once with nothing, which must not. SWE-bench's
-logs are read and judged by swebench. No image is built. Exit status 1 when something is not as it must be.
+and checks each folder. Then the scripts of each task, or with --run N of the first N, run in namespaces of their own at
+the paths that they name, without network: once with the author's solution, which must be rewarded, and once with
+nothing, which must not. SWE-bench's logs are read and judged by swebench. No image is built. Exit status 1 when
+something is not as it must be.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +28,7 @@ from harbor.lint import lint_task
 from harbor.models.task.task import Task
 for place in map(Path, sys.argv[1:]):
     task = Task(place)
-    errors = [str(one) for one in lint_task(place)]
+    errors = [one.rule.value for one in lint_task(place)]
     print(json.dumps({"valid": Task.is_valid_dir(place), "name": task.name, "found": errors}))
 """
 SWEBENCH_CHECK = """
@@ -125,26 +127,27 @@ def told(harness: str, program: str, *arguments: str) -> str:
     return done.stdout.decode()
 
 
-def check_harbor(root: Path, harness: str, environment: Path) -> tuple[str, bool]:
+def check_harbor(root: Path, harness: str, environment: Path, *, run: int) -> tuple[str, bool]:
     tasks = sorted(path.parent for path in root.glob("*/task.toml"))
     told_lines = [json.loads(line) for line in told(harness, HARBOR_CHECK, *map(str, tasks)).splitlines()]
     valid = sum(one["valid"] for one in told_lines)
-    for one in sorted({found for each in told_lines for found in each["found"]})[:5]:
-        print(f"harbor's lint: {one}", file=sys.stderr)
+    for rule, count in Counter(rule for each in told_lines for rule in each["found"]).items():
+        print(f"harbor's lint: {rule}: {count}", file=sys.stderr)
     with ThreadPoolExecutor(2) as pool:
-        gold = sum(pool.map(lambda task: harbor_reward(task, environment, solved=True), tasks))
-        nothing = sum(pool.map(lambda task: harbor_reward(task, environment, solved=False), tasks))
-    holds = (valid, gold, nothing) == (len(tasks), len(tasks), 0) and bool(tasks)
-    return f"| {root.name} | harbor | {len(tasks)} | {valid} | {gold:g} | {nothing:g} |", holds
+        ran = tasks[:run]
+        gold = sum(pool.map(lambda task: harbor_reward(task, environment, solved=True), ran))
+        nothing = sum(pool.map(lambda task: harbor_reward(task, environment, solved=False), ran))
+    holds = (valid, gold, nothing) == (len(tasks), len(ran), 0) and bool(tasks)
+    return f"| {root.name} | harbor | {len(tasks)} | {valid} | {len(ran)} | {gold:g} | {nothing:g} |", holds
 
 
-def check_swebench(root: Path, harness: str, environment: Path) -> tuple[str, bool]:
+def check_swebench(root: Path, harness: str, environment: Path, *, run: int) -> tuple[str, bool]:
     seen = json.loads(told(harness, SWEBENCH_CHECK, str(root)))
     num = seen["tasks"]
     for problem in seen["problems"][:5]:
         print(f"swebench's check: {problem}", file=sys.stderr)
     whole = not seen["problems"] and seen["same"] and num == seen["published"] == seen["flat"] == seen["dockerfiles"]
-    work = list(seen["scripts"].items())
+    work = list(seen["scripts"].items())[:run]
 
     def resolved(one: tuple[str, str], solved: bool) -> bool:
         return swebench_resolved(root, *one, environment, harness=harness, solved=solved)
@@ -152,22 +155,23 @@ def check_swebench(root: Path, harness: str, environment: Path) -> tuple[str, bo
     with ThreadPoolExecutor(2) as pool:
         gold = sum(pool.map(lambda one: resolved(one, True), work))
         nothing = sum(pool.map(lambda one: resolved(one, False), work))
-    holds = bool(whole and num and (gold, nothing) == (num, 0))
-    return f"| {root.name} | swebench | {num} | {num if whole else 0} | {gold} | {nothing} |", holds
+    holds = bool(whole and num and (gold, nothing) == (len(work), 0))
+    return f"| {root.name} | swebench | {num} | {num if whole else 0} | {len(work)} | {gold} | {nothing} |", holds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--harness", required=True)
     parser.add_argument("--environment", type=Path, required=True)
+    parser.add_argument("--run", type=int, default=1_000_000, metavar="N")
     parser.add_argument("folders", type=Path, nargs="+")
     options = parser.parse_args()
-    print("| folder | layout | tasks | whole to its own code | gold rewarded | nothing rewarded |")
-    print("|---|---|--:|--:|--:|--:|")
+    print("| folder | layout | tasks | whole to its own code | run | gold rewarded | nothing rewarded |")
+    print("|---|---|--:|--:|--:|--:|--:|")
     all_hold = True
     for root in options.folders:
         check = check_swebench if (root / "sweb.yaml").is_file() else check_harbor
-        line, holds = check(root.resolve(), options.harness, options.environment.absolute())
+        line, holds = check(root.resolve(), options.harness, options.environment.absolute(), run=options.run)
         print(line, flush=True)
         all_hold = all_hold and holds
     return 0 if all_hold else 1

@@ -75,6 +75,7 @@ def test_a_commit_whose_tests_tell_its_change_becomes_a_task_over_its_parents_tr
     assert (told.num_commits, told.num_candidates, told.judged, told.kept_from_before) == (3, 2, 2, 0)
 
 
+@pytest.mark.slow
 def test_after_a_kill_what_was_judged_is_not_judged_again(mined, repository):
     told, out = mined
     (journal,) = out.parent.glob(".suite.mining/*/commits.jsonl")
