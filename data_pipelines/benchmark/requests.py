@@ -13,9 +13,8 @@ from data_pipelines.redact.redactor import Redactor, ScanFailed
 from finetune.contracts.placeholder import PLACEHOLDER
 
 # references to a tracker: "(#12)", "gh-12", a link to an issue; with the verb before and others behind them
-REFERENCE = (
-    r"(?:[(\[]\s*(?:#|gh-)\d+\s*[)\]]|(?<![\w&])(?:#|\bgh-)\d+\b|https?://\S+/(?:issues|pulls?|merge_requests)/\S+)"
-)
+NUMBER = r"[(\[]\s*(?:#|gh-)\d+\s*[)\]]|(?<![\w&])(?:(?:pr|issue|bug)[ \t]*)?(?:#|\bgh-)\d+\b"
+REFERENCE = rf"(?:{NUMBER}|https?://\S+/(?:issues|pulls?|merge_requests)/\S+)"
 VERB = r"\b(?:fix(?:e[sd]|ing)?|clos(?:e[sd]?|ing)|resolv(?:e[sd]?|ing)|address(?:e[sd]|ing)?|refs?|see|from|by|in)"
 ADDRESS = r"[ \t]*<?[\w.+-]+@[\w-]+(?:\.[\w-]+)+>?"
 LEFT_OUT = re.compile(rf"(?i){ADDRESS}|[ \t,]*(?:{VERB}:?[ \t]+)?{REFERENCE}(?:(?:,|[ \t]and)?[ \t]+{REFERENCE})*")

@@ -17,7 +17,7 @@ def test_numbers_trailers_and_addresses_are_no_part_of_a_request(requests):
     assert requests.request(message) == "Clamp values that are too low"
     body = "Fix clamping of low values\n\nAs said in #13, zero is a value [gh-2]. Mail ops@corp.net first."
     assert requests.request(body) == "Fix clamping of low values\n\nAs said, zero is a value. Mail first."
-    body = "Keep help strings\n\nFix what came with 8.4 by #1, properly fix #2 and gh-3.\nCloses https://git.corp.net/a/issues/4"
+    body = "Keep help strings\n\nFix what came with 8.4 by #1, properly fix #2 and gh-3, see PR#9.\nCloses https://git.corp.net/a/issues/4"
     assert requests.request(body) == "Keep help strings\n\nFix what came with 8.4, properly."
 
 
