@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from data_pipelines.benchmark.command import EXAMPLES as TASKS_EXAMPLES
-from data_pipelines.benchmark.command import tasks
+from data_pipelines.benchmark.command import EXPORT_EXAMPLES, tasks, tasks_export
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 app = typer.Typer(
@@ -203,3 +203,4 @@ def trace(
 
 
 app.command("tasks", epilog=TASKS_EXAMPLES)(tasks)
+app.command("tasks-export", epilog=EXPORT_EXAMPLES)(tasks_export)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.benchmark.baseline import Baseline, take_baseline
+from data_pipelines.benchmark.body_task import body_task, label_functions, label_name
 from data_pipelines.benchmark.exported import export_tree
 from data_pipelines.benchmark.functions import Function, find_functions, is_test_file
-from data_pipelines.benchmark.labels import Body, Label, Labels, label_bodies
 from data_pipelines.benchmark.quick import Quick
 from data_pipelines.benchmark.screen import Screen, Screened, time_allowed
 from data_pipelines.benchmark.screening import Screening, Work
@@ -18,11 +18,10 @@ from data_pipelines.benchmark.suite_folder import check_target, write_suite
 from data_pipelines.sinks.target import read_manifest
 from data_pipelines.sources.git import Repository
 from finetune.contracts.errors import DatasetError, InputError
-from finetune.contracts.executed import ExecutedSuite, ExecutedTask, FileText
+from finetune.contracts.executed import ExecutedSuite
 from finetune.contracts.io import digest_json, digest_text, read_model, sole_writer, write_json
 from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.registry import RUNNERS
-from finetune.terminal.output import note
 from finetune.terminal.progress import Progress
 
 # raise it when what is screened or how changes: work kept from before is then done again
@@ -82,8 +81,18 @@ def mine_tasks(
         judged = screening.run(work, limit=limit, jobs=jobs)
         screened = judged.screened
         chosen = choose(functions, screened, left=left, limit=limit)
-        labels = _labels(repository, {name: functions[name] for name in chosen}, dataset)
-        tasks = [_task(repository, functions[name], screened[name], labels.of.get(name)) for name in chosen]
+        labels = label_functions(repository, {name: functions[name] for name in chosen}, dataset)
+        tasks = [
+            body_task(
+                repository,
+                functions[name],
+                screened[name],
+                language="python",
+                weak=functions[name].weak,
+                label=labels.of.get(name),
+            )
+            for name in chosen
+        ]
         seconds = time.monotonic() - began
         suite = write_suite(
             out,
@@ -96,7 +105,7 @@ def mine_tasks(
         )
     return Mined(
         suite=suite,
-        labels=Counter(_label_name(task) for task in tasks),
+        labels=Counter(label_name(task) for task in tasks),
         num_functions=len(functions),
         screened=judged.fresh,
         tested=judged.tested,
@@ -162,57 +171,3 @@ def _functions(tree: Path, left: Left) -> dict[str, Function]:
         left.update({("functions", reason): count for reason, count in reasons.items()})
         found.update({f"{path}:{one.first_line}:{one.name}": one for one in functions})
     return found
-
-
-def _labels(repository: Repository, functions: Mapping[str, Function], dataset: Path | None) -> Labels:
-    """Labels by the functions' names; none without a dataset."""
-    if dataset is None:
-        return Labels("", (), {})
-    blobs = {entry.path.decode("utf-8", "replace"): entry.blob for entry in repository.entries()}
-    bodies = [
-        Body(
-            id=name,
-            repo=repository.name,
-            path=one.path,
-            blob=blobs[one.path],
-            first_line=one.first_line,
-            last_line=one.last_line,
-            text=one.body,
-        )
-        for name, one in functions.items()
-    ]
-    labels = label_bodies(dataset, bodies)
-    if repository.name not in labels.repos:
-        note(
-            f"{dataset} has no repository named {repository.name}, but {', '.join(labels.repos)}: labels come from "
-            "equal text alone. If it is one of these, give its name with --name."
-        )
-    return labels
-
-
-def _label_name(task: ExecutedTask) -> str:
-    return "seen" if task.seen else task.slice or "not labelled"
-
-
-def _task(repository: Repository, function: Function, screened: Screened, label: Label | None) -> ExecutedTask:
-    span = f"{function.first_line}-{function.last_line}"
-    return ExecutedTask(
-        id=digest_text(f"{repository.name} {repository.commit} {function.path} {span}")[:16],
-        kind="body",
-        language="python",
-        repo=repository.name,
-        commit=repository.commit,
-        path=function.path,
-        cluster=f"{repository.name}:{function.path}",
-        tree=repository.commit[:12],
-        statement=f"Write the body of {function.name} in {function.path}, so that the repository's tests pass.",
-        first_line=function.first_line,
-        last_line=function.last_line,
-        gold=(FileText(path=function.path, text=function.body),),
-        weak=(function.stub, *function.weak),
-        fail_to_pass=screened.fail_to_pass,
-        pass_to_pass=screened.pass_to_pass,
-        timeout_seconds=screened.timeout_seconds,
-        slice=label.slice if label else None,
-        seen=label is not None and label.seen,
-    )

@@ -1,10 +1,9 @@
 """The folder of a finished suite: nothing else is overwritten, and files that trees share are written once."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from data_pipelines.benchmark.copies import Copies
 from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.errors import InputError
 from finetune.contracts.executed import (
@@ -44,9 +43,9 @@ def write_suite(
     """
     with new_folder(out.absolute()) as scratch:
         (scratch / TREES_NAME).mkdir()
-        copied: dict[tuple[int, int], Path] = {}
+        copies = Copies()
         for name in sorted({task.tree for task in tasks}):
-            _copy_tree(trees[name], scratch / TREES_NAME / name, copied)
+            copies.copy_tree(trees[name], scratch / TREES_NAME / name)
         lines = "".join(task.model_dump_json() + "\n" for task in sorted(tasks, key=lambda task: task.id))
         (scratch / TASKS_NAME).write_text(lines, encoding="utf-8")
         counts = tuple(
@@ -62,18 +61,3 @@ def write_suite(
         )
         write_json(scratch / SUITE_NAME, suite)
     return suite
-
-
-def _copy_tree(tree: Path, target: Path, copied: dict[tuple[int, int], Path]) -> None:
-    """Copy tree; a file that is one with a file copied before, by a hard link, is linked to that copy."""
-
-    def copy(source: str, place: str) -> None:
-        status = os.stat(source)
-        key = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and key in copied:
-            os.link(copied[key], place)
-        else:
-            shutil.copy2(source, place)
-            copied[key] = Path(place)
-
-    shutil.copytree(tree, target, copy_function=copy)
