@@ -12,6 +12,8 @@ from finetune.contracts.executed import Toolchain
 from finetune.execution.jail import Jail, JailResult, Limits
 
 TestOutcome = Literal["passed", "failed", "error", "skipped"]
+# what counts of a test that is told more than once
+WORST_FIRST: tuple[TestOutcome, ...] = ("failed", "error", "skipped", "passed")
 OUTCOMES: frozenset[str] = frozenset({"passed", "failed", "error", "skipped"})
 # where the runner's own files lie in the tree; test tools do not look into hidden folders
 FOLDER = ".finetune"

@@ -13,7 +13,15 @@ from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.executed import Toolchain
 from finetune.execution.host import SYSTEM_PATH
 from finetune.execution.jail import Jail, Limits
-from finetune.execution.runners.base import TestRun, only_asked, roomier, told_run, with_version
+from finetune.execution.runners.base import (
+    WORST_FIRST,
+    TestOutcome,
+    TestRun,
+    only_asked,
+    roomier,
+    told_run,
+    with_version,
+)
 
 STARTED = "go version "
 # says its version before any code of the tree is read, then becomes the test tool
@@ -31,8 +39,7 @@ ENVIRONMENT = {
 }
 # what go says of a package that has no test process; a test's own words are never at the start of a line of its output
 NOT_BUILT = re.compile(r"FAIL\t(\S+) \[(?:build|setup) failed\]")
-ENDS = {"pass": "passed", "fail": "failed", "skip": "skipped"}
-WORST_FIRST = ("failed", "error", "skipped", "passed")
+ENDS: Mapping[str, TestOutcome] = {"pass": "passed", "fail": "failed", "skip": "skipped"}
 
 
 class GoRunner:
@@ -118,7 +125,7 @@ def _arguments(tests: Sequence[str], *, stop: bool) -> list[str]:
 class _Package:
     """What was heard of a package: how its tests ended, by name, and how it did."""
 
-    ended: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    ended: defaultdict[str, set[TestOutcome]] = field(default_factory=lambda: defaultdict(set))
     begun: set[str] = field(default_factory=set)
     end: str = ""
 
@@ -131,10 +138,10 @@ class _Package:
         elif action in ENDS:
             self.end = action
 
-    def outcomes(self) -> dict[str, str]:
+    def outcomes(self) -> Mapping[str, str]:
         """Each test's worst end; error for all where the process ended badly and no test says why."""
         worst = {
-            test: next(outcome for outcome in WORST_FIRST if outcome in ends) if test in self.begun else "error"
+            test: min(ends, key=WORST_FIRST.index) if test in self.begun else "error"
             for test, ends in self.ended.items()
         }
         # begun and never ended
