@@ -1,36 +1,23 @@
 """From a repository to a folder of executed tasks: export, baseline, screening function by function, suite."""
 
 import json
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
-
-from pydantic import ValidationError
 
 from data_pipelines.benchmark.baseline import Baseline, take_baseline
 from data_pipelines.benchmark.exported import export_tree
 from data_pipelines.benchmark.functions import Function, find_functions, is_test_file
+from data_pipelines.benchmark.journal import Journal
 from data_pipelines.benchmark.screen import Screen, Screened
+from data_pipelines.benchmark.suite_folder import check_target, write_suite
 from data_pipelines.sources.git import Repository
-from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.errors import DatasetError, InputError
-from finetune.contracts.executed import (
-    SUITE_NAME,
-    TASKS_NAME,
-    TREES_NAME,
-    ExecutedSuite,
-    ExecutedTask,
-    FileText,
-    Toolchain,
-)
-from finetune.contracts.executed_files import suite_digest
-from finetune.contracts.io import digest_json, digest_text, new_folder, read_model, sole_writer, write_json
+from finetune.contracts.executed import ExecutedSuite, ExecutedTask, FileText
+from finetune.contracts.io import digest_json, digest_text, read_model, sole_writer, write_json
 from finetune.execution.jail import Jail
 from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.progress import Progress
@@ -63,24 +50,10 @@ class Work:
         """The commit's files."""
         return self.folder / "tree"
 
-    def finished(self) -> dict[str, Screened]:
-        """Functions judged so far; a line that a kill cut short is none."""
-        path = self.folder / "functions.jsonl"
-        found = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                one = Screened.model_validate_json(line)
-            except ValidationError:
-                continue
-            found[one.function] = one
-        return found
-
-    @contextmanager
-    def writing(self) -> Iterator[TextIO]:
-        """Append to the judged functions; the first line break ends one that a kill cut short."""
-        with (self.folder / "functions.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write("\n")
-            yield stream
+    @property
+    def journal(self) -> Journal[Screened]:
+        """Functions judged so far."""
+        return Journal(self.folder / "functions.jsonl", Screened)
 
 
 def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int) -> Mined:
@@ -89,7 +62,7 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
     limit: tasks at most, None for all. Raises InputError when no test passes, or out holds something else.
     """
     began = time.monotonic()
-    _check_target(out)
+    check_target(out)
     jail, runner = Jail.open(), RUNNERS["pytest"]
     toolchain = runner.toolchain(python)
     key = digest_json([VERSION, repository.name, repository.commit, toolchain.model_dump(mode="json")])[:16]
@@ -106,7 +79,8 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
         chosen = choose(functions, screened, left=left, limit=limit)
         tasks = [_task(repository, functions[name], screened[name]) for name in chosen]
         seconds = time.monotonic() - began
-        suite = _write(out, tasks, tree=work.tree, toolchain=toolchain, left=left, seconds=seconds)
+        trees = {repository.commit[:12]: work.tree}
+        suite = write_suite(out, tasks, trees=trees, toolchain=toolchain, left=left, seconds=seconds)
     return Mined(
         suite=suite,
         num_functions=len(functions),
@@ -145,13 +119,6 @@ def enough(kept: Collection[str], following: str, *, limit: int | None) -> bool:
     Those behind it do not count: a killed run leaves gaps, and what fills them decides which functions come first.
     """
     return limit is not None and sum(digest_text(name) < digest_text(following) for name in kept) >= limit
-
-
-def _check_target(out: Path) -> None:
-    if out.exists() and not (out / SUITE_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"{out} holds something else than executed tasks; it is left as it is.", "Name another folder."
-        )
 
 
 def _exported(repository: Repository, work: Work) -> Left:
@@ -193,13 +160,13 @@ def _screen_all(
     screen: Screen, functions: Mapping[str, Function], *, baseline: Baseline, work: Work, limit: int | None, jobs: int
 ) -> tuple[dict[str, Screened], int]:
     """What came of each function, and how many were judged now; in an order that digests decide."""
-    done = {name: one for name, one in work.finished().items() if name in functions}
+    done = {one.function: one for one in work.journal.finished() if one.function in functions}
     waiting = sorted((name for name in functions if name not in done), key=digest_text, reverse=True)
     tests = baseline.tests_of()
     kept = {name for name, one in done.items() if not one.reason}
     fresh = 0
     with (
-        work.writing() as stream,
+        work.journal.writing() as stream,
         Progress("Screening functions", len(functions), start_at=len(done)) as progress,
         ThreadPoolExecutor(jobs) as pool,
     ):
@@ -250,26 +217,3 @@ def _task(repository: Repository, function: Function, screened: Screened) -> Exe
         pass_to_pass=screened.pass_to_pass,
         timeout_seconds=screened.timeout_seconds,
     )
-
-
-def _write(
-    out: Path, tasks: list[ExecutedTask], *, tree: Path, toolchain: Toolchain, left: Left, seconds: float
-) -> ExecutedSuite:
-    with new_folder(out.absolute()) as scratch:
-        (scratch / TREES_NAME).mkdir()
-        for name in {task.tree for task in tasks}:
-            shutil.copytree(tree, scratch / TREES_NAME / name)
-        lines = "".join(task.model_dump_json() + "\n" for task in sorted(tasks, key=lambda task: task.id))
-        (scratch / TASKS_NAME).write_text(lines, encoding="utf-8")
-        counts = tuple(
-            ReasonCount(stage=stage, reason=reason, count=count) for (stage, reason), count in sorted(left.items())
-        )
-        suite = ExecutedSuite(
-            digest=suite_digest(scratch),
-            toolchains=(toolchain,),
-            num_tasks=len(tasks),
-            left_out=counts,
-            seconds=round(seconds, 1),
-        )
-        write_json(scratch / SUITE_NAME, suite)
-    return suite
