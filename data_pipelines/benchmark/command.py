@@ -1,33 +1,58 @@
 """finetune data tasks: mine tasks that a repository's own tests grade."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from finetune.contracts.errors import InputError
 from finetune.terminal.options import Json
 
 EXAMPLES = (
     "Examples: `finetune data tasks ../api --python ../api/.venv/bin/python --out .finetune/tasks/api`, "
-    "`finetune data tasks ../shop.git --python /srv/venvs/shop/bin/python --out /srv/tasks/shop --jobs 8 --json`."
+    "`finetune data tasks ../shop.git --python /srv/venvs/shop/bin/python --out /srv/tasks/shop --jobs 8 --json`, "
+    "`finetune data tasks ../router --language go --out .finetune/tasks/router`."
 )
+
+
+class TestedLanguage(StrEnum):
+    """Of which language functions become tasks."""
+
+    PYTHON = "python"
+    JAVASCRIPT = "javascript"
+    GO = "go"
+    JAVA = "java"
 
 
 def tasks(
     repo: Annotated[Path, typer.Argument(metavar="REPO", help="A clone or bare repository; its head is read.")],
-    python: Annotated[
-        Path, typer.Option("--python", metavar="PATH", help="Interpreter of an environment in which its tests run.")
-    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the tasks.")],
+    language: Annotated[
+        TestedLanguage, typer.Option("--language", help="What its functions and tests are written in.")
+    ] = TestedLanguage.PYTHON,
+    toolchain: Annotated[
+        Path | None,
+        typer.Option(
+            "--python",
+            "--toolchain",
+            metavar="PATH",
+            help="What runs its tests: the interpreter of their environment (needed for python); "
+            "node, go or mvn, if not the system's.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The repository's name, if not REPO's.")] = "",
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Tasks at most.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Functions tested at a time.")] = 2,
     json: Json = False,
 ) -> None:
-    """Cut the bodies out of a Python repository's functions and keep those that its pytest tests tell from stubs.
+    """Cut the bodies out of a repository's functions and keep those that its own tests tell from stubs.
 
-    Tests run in a jail without network. The same command again goes on where a killed one was.
+    The tests are pytest's, node's own (node --test), Go's, or JUnit's under Maven. They run in a jail without network,
+    with what is installed. The same command again goes on where a killed one was.
     """
+    from data_pipelines.benchmark.body_mining import mine_bodies
+    from data_pipelines.benchmark.languages.registry import LANGUAGES
     from data_pipelines.benchmark.mining import mine_tasks
     from data_pipelines.benchmark.told import mined_text
     from data_pipelines.sources.git import open_repository
@@ -37,7 +62,16 @@ def tasks(
     with interrupted_by_signals():
         resolved = repo.resolve()
         with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
-            mined = mine_tasks(repository, python, out, limit=limit, jobs=jobs)
+            if language is not TestedLanguage.PYTHON:
+                spoken = LANGUAGES[language.value]
+                mined = mine_bodies(repository, spoken, out, program=toolchain, limit=limit, jobs=jobs)
+            elif toolchain is not None:
+                mined = mine_tasks(repository, toolchain, out, limit=limit, jobs=jobs)
+            else:
+                raise InputError(
+                    "Python tests need the interpreter of an environment that has pytest and what they import.",
+                    "Name it: --python VENV/bin/python",
+                )
     document = {
         "path": str(out),
         "functions": mined.num_functions,
