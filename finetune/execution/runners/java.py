@@ -37,6 +37,8 @@ ARGUMENTS = (
     *("-DtrimStackTrace=true", "-DfailIfNoTests=false", "-Dsurefire.failIfNoSpecifiedTests=false"),
 )
 ENDS: Mapping[str, TestOutcome] = {"failure": "failed", "error": "error", "skipped": "skipped"}
+# the jail's user has no account: a folder of root's that is closed to others is empty for it
+SEEN = 'ls "$1" >/dev/null && shift && exec "$0" "$@"'
 # its output begins with an escape sequence, asked for or not
 VERSION = re.compile(r"Apache Maven 3[.0-9]*")
 IN_OPTIONS = re.compile(r"-Dmaven\.repo\.local=(\S+)")
@@ -76,12 +78,14 @@ class JavaRunner:
             readable=tuple(sorted({str(place) for place in places if not place.is_relative_to("/usr")})),
             environment=tuple({**environment, **({"JAVA_HOME": java} if java else {})}.items()),
         )
-        toolchain, result = with_version(Jail.open(), toolchain, found, PLAIN, "--version")
+        command = ("/bin/sh", "-c", SEEN, found, str(repository), PLAIN, "--version")
+        toolchain, result = with_version(Jail.open(), toolchain, *command)
         version = VERSION.search(result.stdout)
         if result.exit_code != 0 or version is None:
+            why = result.note or result.stderr.strip()[-300:]
             raise MachineError(
-                f"{found} does not run in the jail as Maven 3: {result.note or result.stderr.strip()[-300:]}.",
-                "Install Maven 3 and a JDK.",
+                f"{found} does not run in the jail as Maven 3 with {repository}: {why}.",
+                f"Install Maven 3 and a JDK, and let others read its repository: chmod -R o+rX {repository}",
             )
         return toolchain.model_copy(update={"version": version[0]})
 

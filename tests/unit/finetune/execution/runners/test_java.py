@@ -1,6 +1,7 @@
 """Maven's surefire in the jail, with the plugins and JUnits of Debian's own local repository."""
 
 import base64
+import os
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,15 @@ def test_a_jdk_that_does_not_start_is_named(monkeypatch):
     monkeypatch.setenv("MAVEN_OPTS", f"-Dmaven.repo.local={DEBIAN}")
     monkeypatch.setenv("JAVA_HOME", "/usr/share/no-jdk")
     with pytest.raises(MachineError, match="does not run in the jail"):
+        RUNNERS["java"].toolchain(None)
+
+
+@needs_maven
+@pytest.mark.skipif(os.getuid() != 0, reason="only root leaves its own user in the jail")
+def test_a_local_repository_that_is_closed_to_others_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir(mode=0o700)
+    monkeypatch.setenv("MAVEN_OPTS", f"-Dmaven.repo.local={tmp_path / 'closed'}")
+    with pytest.raises(MachineError, match="chmod"):
         RUNNERS["java"].toolchain(None)
 
 
