@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
-from finetune.contracts.errors import InputError
+from finetune.contracts.errors import InputError, MachineError
+from finetune.contracts.executed import Toolchain
 from finetune.execution.jail import Limits
-from finetune.execution.runners.go import entries_of
+from finetune.execution.runners.go import compiled_library, entries_of
 from finetune.execution.runners.registry import RUNNERS
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed (Debian: golang-go)")
@@ -153,3 +154,35 @@ def test_where_a_package_ends_badly_and_no_test_says_why_none_counts():
 
 def test_words_before_the_version_are_no_report():
     assert list(entries_of('{"Action":"pass","Package":"p","Test":"TestA"}')) == []
+
+
+def installed(folder, script):
+    folder.mkdir()
+    (folder / "go").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "go").chmod(0o755)
+    return Toolchain(runner="go", program=str(folder / "go"), environment=(("GOROOT", str(folder)),), version="go 9")
+
+
+def test_the_library_is_compiled_once_where_go_does_not_bring_it_along(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    script = 'umask 077; mkdir -p "$GOCACHE/00" && echo "$@" >> "$GOCACHE/00/said"; echo ran >> "$0.ran"'
+    toolchain = installed(tmp_path / "new", script)
+    folder = compiled_library(toolchain)
+    assert folder is not None and compiled_library(toolchain) == folder
+    assert (folder / "00" / "said").read_text() == "build std\n"
+    assert (tmp_path / "new" / "go.ran").read_text() == "ran\n"
+    assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "00", folder / "00" / "said")] == [
+        "0o755",
+        "0o755",
+        "0o644",
+    ]
+    (tmp_path / "new" / "pkg" / "linux_amd64").mkdir(parents=True)
+    (tmp_path / "new" / "pkg" / "linux_amd64" / "fmt.a").touch()
+    assert compiled_library(toolchain) is None
+
+
+def test_a_library_that_cannot_be_compiled_is_named_and_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(MachineError, match="build std fails"):
+        compiled_library(installed(tmp_path / "new", "exit 1"))
+    assert list((tmp_path / "cache" / "finetune").iterdir()) == []
