@@ -13,19 +13,54 @@ from data_pipelines.benchmark.exported import export_tree
 from data_pipelines.benchmark.functions import Function
 from data_pipelines.benchmark.journal import Journal
 from data_pipelines.benchmark.languages.base import MinedLanguage
-from data_pipelines.benchmark.mining import HINT, Left, Mined, choose, enough
+from data_pipelines.benchmark.mining import HINT, Left, choose, enough
 from data_pipelines.benchmark.suite_folder import check_target, write_suite
 from data_pipelines.benchmark.whole_runs import ScreenedBody, SteadyTests, WholeRuns, steady_tests
 from data_pipelines.sources.git import Repository
 from finetune.contracts.errors import DatasetError, InputError
-from finetune.contracts.executed import ExecutedTask, FileText
+from finetune.contracts.executed import ExecutedSuite, ExecutedTask, FileText
 from finetune.contracts.io import digest_json, digest_text, read_model, sole_writer, write_json
 from finetune.execution.jail import Jail
 from finetune.execution.runners.registry import RUNNERS
+from finetune.terminal.output import printable, table
 from finetune.terminal.progress import Progress
 
 # raise it when what is screened or how changes: work kept from before is then done again
 VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class MinedBodies:
+    """A finished suite. screened counts functions judged in this run, kept_from_before those of the journal."""
+
+    suite: ExecutedSuite
+    num_functions: int
+    screened: int
+    kept_from_before: int
+    minutes: float
+
+    def document(self, out: Path) -> dict[str, object]:
+        """What a program reads of it."""
+        return {
+            "path": str(out),
+            "functions": self.num_functions,
+            "screened": self.screened,
+            "kept_from_before": self.kept_from_before,
+            "minutes": round(self.minutes, 2),
+            **self.suite.model_dump(mode="json"),
+        }
+
+    def text(self, out: Path) -> str:
+        """What a person reads of it."""
+        rows = [[one.stage, printable(one.reason), f"{one.count:,}"] for one in self.suite.left_out]
+        lines = [
+            f"{self.suite.num_tasks:,} tasks of {self.num_functions:,} functions are in {out}.",
+            f"Judged now: {self.screened:,}; judged before: {self.kept_from_before:,}; {self.minutes:.1f} minutes.",
+            *(["", "Left out:", table(rows, header=("stage", "reason", "count"))] if rows else []),
+        ]
+        if any(one.stage == "infrastructure" for one in self.suite.left_out):
+            lines.append("What could not be tested, the same command again tries again.")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +105,7 @@ class _Tests:
 
 def mine_bodies(
     repository: Repository, language: MinedLanguage, out: Path, *, program: Path | None, limit: int | None, jobs: int
-) -> Mined:
+) -> MinedBodies:
     """Mine body tasks of the repository's commit into out, which is replaced only on success.
 
     program runs the tests, None: the system's. limit: tasks at most, None for all. Raises InputError when no test
@@ -97,13 +132,12 @@ def mine_bodies(
         seconds = time.monotonic() - began
         trees = {repository.commit[:12]: work.tree}
         suite = write_suite(out, tasks, trees=trees, toolchain=tests.toolchain, left=left, seconds=seconds)
-    return Mined(
+    return MinedBodies(
         suite=suite,
         num_functions=len(functions),
         screened=fresh,
         kept_from_before=len(screened) - fresh,
         minutes=seconds / 60,
-        infrastructure=sum(count for (stage, _), count in left.items() if stage == "infrastructure"),
     )
 
 

@@ -64,14 +64,15 @@ def tasks(
         with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
             if language is not TestedLanguage.PYTHON:
                 spoken = LANGUAGES[language.value]
-                mined = mine_bodies(repository, spoken, out, program=toolchain, limit=limit, jobs=jobs)
-            elif toolchain is not None:
-                mined = mine_tasks(repository, toolchain, out, limit=limit, jobs=jobs)
-            else:
+                found = mine_bodies(repository, spoken, out, program=toolchain, limit=limit, jobs=jobs)
+                emit(found.document(out), as_json=json, text=found.text(out))
+                return
+            if toolchain is None:
                 raise InputError(
                     "Python tests need the interpreter of an environment that has pytest and what they import.",
                     "Name it: --python VENV/bin/python",
                 )
+            mined = mine_tasks(repository, toolchain, out, limit=limit, jobs=jobs)
     document = {
         "path": str(out),
         "functions": mined.num_functions,
