@@ -34,7 +34,7 @@ from finetune.model.quiet import quiet_libraries
 from finetune.model.scoring import row_losses
 from finetune.model.shape import read_shape
 from finetune.plan.machine import GIB, MIB, RESERVE_BYTES, SOLD_AS_24GB_MIB
-from finetune.plan.memory import CONTEXT_BYTES, EVALUATION, phases
+from finetune.plan.memory import EVALUATION, context_bytes, phases
 from finetune.plan.speed import training_flops
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import ResolvedRecipe, resolve
@@ -90,7 +90,7 @@ def main() -> None:
         base=base,
         model=attach(base, resolved.lora),
         peak=matmul_tflops("cuda") * 1e12,
-        context=context_bytes(),
+        context=outside_allocator(),
         out=arguments.out,
         results={},
     )
@@ -149,7 +149,7 @@ def rebind(layers: Sequence[Any], functions: Any) -> None:
         rebind_forward(layer, functions)
 
 
-def context_bytes() -> int:
+def outside_allocator() -> int:
     """What the card holds that is not the allocator's: CUDA's context, libraries, kernels."""
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
@@ -178,7 +178,7 @@ def memory_case(bench: Bench, length: int, *, offload: bool, own: bool = False) 
     )
     shape = read_shape(bench.folder, targets=work.targets, rank=work.rank)
     planned = {phase.name: phase.peak for phase in phases(shape, work)}
-    forecast = planned["longest step"] - CONTEXT_BYTES
+    forecast = planned["longest step"] - context_bytes(shape, work)
     order = RowOrder(passes=((0, 1, 2, 3),) * STEPS, passes_per_step=1, packed=True)
     found: dict[str, Any] = {}
     for held in (True, False):
@@ -211,7 +211,7 @@ def evaluation_case(bench: Bench, length: int) -> dict[str, Any]:
     return {
         "seconds": round(time.monotonic() - started, 2),
         "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 3),
-        "forecast_gib_with_optimiser_states": round((planned - CONTEXT_BYTES) / GIB, 3),
+        "forecast_gib_with_optimiser_states": round((planned - context_bytes(shape, work)) / GIB, 3),
     }
 
 
@@ -266,7 +266,7 @@ def steps(bench: Bench, rows: list[TokenRow], order: RowOrder, *, section: Any) 
     return {
         "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 3),
         "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3),
-        "context_gib": round(context_bytes() / GIB, 3),
+        "context_gib": round(outside_allocator() / GIB, 3),
         "step_seconds": round(seconds, 3),
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1),

@@ -15,6 +15,8 @@ NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256
 ADAM8_BLOCK, ADAM8_SMALLEST = 256, 4096
 # A CUDA context with cuBLAS and the kernels that are loaded; between 0.4 and 0.9 GiB on drivers of 2024 to 2026
 CONTEXT_BYTES = int(0.70 * 2**30)
+# The same once the kernels of flash-linear-attention have run: 2.1 to 2.8 GiB on an H100 (docs/benchmarks.md)
+FUSED_CONTEXT_BYTES = int(2.8 * 2**30)
 # A 4-bit matrix is written out in bfloat16 before it is multiplied, and the next one before the last is freed
 DEQUANTISED_COPIES = 2
 # trl/kernels/chunked_logprob.py: tokens x entries of the vocabulary that exist at once in the fused head
@@ -90,7 +92,7 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     base, adapter = base_items(shape, work), adapter_items(shape, work)
     weights, gradients, _ = adapter
     buffer = dequantised(shape, work)
-    context = Item(CONTEXT, CONTEXT_BYTES)
+    context = Item(CONTEXT, context_bytes(shape, work))
     gathered = Item("layers gathered from all cards", _gathered(shape, work))
     step = step_items(shape, work)
     # Optimiser states are made when the first step ends. Tensors are quantised on the card, one after the other, and
@@ -99,12 +101,18 @@ def phases(shape: ModelShape, work: Workload) -> tuple[Phase, ...]:
     largest = max((maps.tensor_parameters for maps in _quantised(shape, work)), default=0)
     whole = Item("one tensor before it is quantised", largest * BF16)
     return (
-        Phase("load", _present([*loading, whole, context])),
+        Phase("load", _present([*loading, whole, Item(CONTEXT, CONTEXT_BYTES)])),
         Phase("first step", _present([*base, gathered, weights, gradients, buffer, context, *step])),
         Phase(LONGEST_STEP, _present([*base, gathered, *adapter, buffer, context, *step])),
         Phase(EVALUATION, _present([*base, gathered, *adapter, buffer, context, *evaluation_items(shape, work)])),
         Phase("save", _present([*base, *adapter, context])),
     )
+
+
+def context_bytes(shape: ModelShape, work: Workload) -> int:
+    """What the card holds outside the allocator while it trains."""
+    fused = work.fast_kernels and any(layer.fast != layer.plain for layer in shape.layers)
+    return FUSED_CONTEXT_BYTES if fused else CONTEXT_BYTES
 
 
 def base_items(shape: ModelShape, work: Workload, *, loading: bool = False) -> list[Item]:

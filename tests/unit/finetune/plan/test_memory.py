@@ -94,6 +94,16 @@ def test_experts_are_dequantised_one_at_a_time_but_read_all_at_once(shape: Model
     assert sizes(mixture, work, "load")["one tensor before it is quantised"] == 256 * 2048 * 1024 * 2
 
 
+def test_fused_kernels_hold_memory_outside_the_allocator_once_they_run(shape: ModelShape, work: Workload) -> None:
+    first, *rest = shape.layers
+    hybrid = replace(shape, layers=(replace(first, plain=replace(first.plain, backward=900_000)), *rest))
+    context = "CUDA context and libraries"
+    assert sizes(hybrid, work, "longest step")[context] == int(2.8 * 2**30)
+    alike = (sizes(hybrid, work, "load"), sizes(shape, work, "longest step"))
+    plain = sizes(hybrid, replace(work, fast_kernels=False), "longest step")
+    assert {found[context] for found in (*alike, plain)} == {int(0.7 * 2**30)}
+
+
 def test_loss_tiles_count_where_they_are_larger_than_a_layer(shape: ModelShape, work: Workload) -> None:
     thin = replace(shape, layers=tuple(replace(part, fast=replace(part.fast, backward=1.0)) for part in shape.layers))
     tile = 4096 * 32_768 * 2 + 4096 * 5120 * 6
