@@ -101,7 +101,9 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     return told_run(result, list(reported(result.stdout, word)), tests=tests, stops=stops)
 
 
-def told_run(result: JailResult, entries: Sequence[Mapping[str, str]], *, tests: Sequence[str], stops: bool) -> TestRun:
+def told_run(
+    result: JailResult, entries: Sequence[Mapping[str, object]], *, tests: Sequence[str], stops: bool
+) -> TestRun:
     """As test_run, of a report that a tool wrote in words of its own and that its runner put into these."""
     log = result.stderr[-LOG_CHARACTERS:]
     if result.note:
@@ -112,7 +114,7 @@ def told_run(result: JailResult, entries: Sequence[Mapping[str, str]], *, tests:
     outcomes: dict[str, TestOutcome] = {}
     for entry in entries:
         if entry.get("outcome") in OUTCOMES:
-            outcomes[entry["id"]] = entry["outcome"]  # type: ignore[assignment]
+            outcomes[str(entry["id"])] = entry["outcome"]  # type: ignore[assignment]
     failed = any(outcome in ("failed", "error") for outcome in outcomes.values())
     finished = any("finished" in entry for entry in entries)
     if not finished:

@@ -139,7 +139,7 @@ def class_of(test: str) -> str:
     return test.partition("::")[0].rpartition("/")[2].partition("$")[0]
 
 
-def entries_of(lines: Iterable[Mapping[str, str]]) -> Iterator[Mapping[str, str]]:
+def entries_of(lines: Iterable[Mapping[str, object]]) -> Iterator[Mapping[str, object]]:
     """The report of told_run in that of java_run.sh; of a test that is told twice the worse end counts."""
     ended: defaultdict[str, set[TestOutcome]] = defaultdict(set)
     for line in lines:
@@ -148,7 +148,7 @@ def entries_of(lines: Iterable[Mapping[str, str]]) -> Iterator[Mapping[str, str]
                 yield from ({"id": name, "outcome": min(ends, key=WORST_FIRST.index)} for name, ends in ended.items())
             yield line
             continue
-        for name, outcome in _cases(b64decode(line["file"]).decode(errors="replace"), b64decode(line["xml"])):
+        for name, outcome in _cases(b64decode(str(line["file"])).decode(errors="replace"), b64decode(str(line["xml"]))):
             ended[name].add(outcome)
 
 
