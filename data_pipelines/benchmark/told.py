@@ -31,6 +31,21 @@ def mined_text(out: Path, mined: Mined) -> str:
     return "\n".join([*lines, *_left_out(mined.suite.left_out, mined.infrastructure)])
 
 
+def mined_document(out: Path, mined: Mined) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "path": str(out),
+        "labels": dict(mined.labels),
+        "functions": mined.num_functions,
+        "screened": mined.screened,
+        "kept_from_before": mined.kept_from_before,
+        "tested": mined.tested,
+        "screening_minutes": round(mined.screening_minutes, 2),
+        "minutes": round(mined.minutes, 2),
+        **mined.suite.model_dump(mode="json"),
+    }
+
+
 def commits_text(out: Path, mined: MinedCommits) -> str:
     """The same of commits."""
     lines = [
@@ -41,9 +56,10 @@ def commits_text(out: Path, mined: MinedCommits) -> str:
     return "\n".join([*lines, *_left_out(mined.suite.left_out, mined.infrastructure)])
 
 
-def commits_document(mined: MinedCommits) -> dict[str, Any]:
+def commits_document(out: Path, mined: MinedCommits) -> dict[str, Any]:
     """The same for a program."""
     return {
+        "path": str(out),
         "commits": mined.num_commits,
         "candidates": mined.num_candidates,
         "screened": mined.judged,

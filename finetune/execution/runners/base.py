@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,6 +12,8 @@ from finetune.contracts.executed import Toolchain
 from finetune.execution.jail import Jail, JailResult, Limits
 
 TestOutcome = Literal["passed", "failed", "error", "skipped"]
+# what counts of a test that is told more than once
+WORST_FIRST: tuple[TestOutcome, ...] = ("failed", "error", "skipped", "passed")
 OUTCOMES: frozenset[str] = frozenset({"passed", "failed", "error", "skipped"})
 # where the runner's own files lie in the tree; test tools do not look into hidden folders
 FOLDER = ".finetune"
@@ -100,7 +102,13 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     Without "started" the tool itself did not run: broken. After it, whatever went wrong was the tree's doing, be it a
     file that cannot be imported or a process that died, and tests that were not heard of are errors.
     """
-    entries = list(reported(result.stdout, word))
+    return told_run(result, list(reported(result.stdout, word)), tests=tests, stops=stops)
+
+
+def told_run(
+    result: JailResult, entries: Sequence[Mapping[str, object]], *, tests: Sequence[str], stops: bool
+) -> TestRun:
+    """As test_run, of a report that a tool wrote in words of its own and that its runner put into these."""
     log = result.stderr[-LOG_CHARACTERS:]
     if result.note:
         log = f"{log}\n[{result.outcome}: {result.note}]"
@@ -124,6 +132,24 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
 
 
 test_run.__test__ = False  # type: ignore[attr-defined]
+
+
+def only_asked(done: TestRun, tests: Sequence[str]) -> TestRun:
+    """done without what nobody asked for, where a tool runs more than that."""
+    if not tests:
+        return done
+    known = {name: outcome for name, outcome in done.outcomes.items() if any(covers(test, name) for test in tests)}
+    return replace(done, outcomes=known)
+
+
+def roomier(limits: Limits, *, open_files: int, processes: int, disk_bytes: int) -> Limits:
+    """limits with at least so much of what a tool needs for itself before it runs a test."""
+    return replace(
+        limits,
+        max_open_files=max(limits.max_open_files, open_files),
+        max_processes=max(limits.max_processes, processes),
+        disk_bytes=max(limits.disk_bytes, disk_bytes),
+    )
 
 
 def covers(asked: str, known: str) -> bool:
