@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,12 +81,6 @@ def tasks(
     --test), Go's, or JUnit's under Maven. They run in a jail without network, with what is installed. The same command
     again goes on where a killed one was.
     """
-    from data_pipelines.benchmark.body_mining import mine_bodies
-    from data_pipelines.benchmark.commit_mining import mine_commits
-    from data_pipelines.benchmark.languages.registry import LANGUAGES
-    from data_pipelines.benchmark.mining import mine_tasks
-    from data_pipelines.benchmark.told import commits_document, commits_text, mined_document, mined_text
-    from data_pipelines.sources.git import open_repository
     from finetune.terminal.output import emit
     from finetune.terminal.signals import interrupted_by_signals
 
@@ -99,22 +93,44 @@ def tasks(
             "Python tests need the interpreter of an environment that has pytest and what they import.",
             "Name it: --python VENV/bin/python",
         )
+    named = name or repo.resolve().name.removesuffix(".git")
     with interrupted_by_signals():
-        resolved = repo.resolve()
-        with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
-            if toolchain is None or language is not TestedLanguage.PYTHON:
-                spoken = LANGUAGES[language.value]
-                bodies = mine_bodies(
-                    repository, spoken, out, program=toolchain, limit=limit, jobs=jobs, dataset=dataset
-                )
-                document, text = bodies.document(out), bodies.text(out)
-            elif kind is Kind.COMMIT:
-                commits = mine_commits(repository, toolchain, out, limit=limit, jobs=jobs, dataset=dataset)
-                document, text = commits_document(out, commits), commits_text(out, commits)
-            else:
-                mined = mine_tasks(repository, toolchain, out, limit=limit, jobs=jobs, dataset=dataset)
-                document, text = mined_document(out, mined), mined_text(out, mined)
+        document, text = _mine(
+            repo, named, out, kind=kind, language=language, program=toolchain, dataset=dataset, limit=limit, jobs=jobs
+        )
     emit(document, as_json=json, text=text)
+
+
+def _mine(
+    repo: Path,
+    name: str,
+    out: Path,
+    *,
+    kind: Kind,
+    language: TestedLanguage,
+    program: Path | None,
+    dataset: Path | None,
+    limit: int | None,
+    jobs: int,
+) -> tuple[dict[str, Any], str]:
+    """What mining tells a program, and what a person; program is not None for Python."""
+    from data_pipelines.benchmark.body_mining import mine_bodies
+    from data_pipelines.benchmark.commit_mining import mine_commits
+    from data_pipelines.benchmark.languages.registry import LANGUAGES
+    from data_pipelines.benchmark.mining import mine_tasks
+    from data_pipelines.benchmark.told import commits_document, commits_text, mined_document, mined_text
+    from data_pipelines.sources.git import open_repository
+
+    with open_repository(repo, name=name) as opened:
+        if kind is Kind.COMMIT and program is not None:
+            commits = mine_commits(opened, program, out, limit=limit, jobs=jobs, dataset=dataset)
+            return commits_document(out, commits), commits_text(out, commits)
+        if language is TestedLanguage.PYTHON and program is not None:
+            mined = mine_tasks(opened, program, out, limit=limit, jobs=jobs, dataset=dataset)
+        else:
+            spoken = LANGUAGES[language.value]
+            mined = mine_bodies(opened, spoken, out, program=program, limit=limit, jobs=jobs, dataset=dataset)
+    return mined_document(out, mined), mined_text(out, mined)
 
 
 def tasks_export(
