@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from pathlib import Path
 
@@ -6,9 +5,11 @@ import pytest
 
 from data_pipelines.benchmark.commit_mining import mine_commits
 from data_pipelines.sources.git import open_repository
-from finetune.contracts.errors import MachineError
 from finetune.contracts.executed_files import read_suite
-from finetune.execution.jail import Jail
+
+from .conftest import commit
+
+pytestmark = pytest.mark.usefixtures("jail")
 
 FIRST = "def clamp(value, low):\n    return value\n\n\ndef double(value):\n    return value + value\n"
 FIXED = FIRST.replace("return value\n", "return max(value, low)\n")
@@ -18,30 +19,13 @@ LOW = "\n\ndef test_low():\n    assert clamp(1, 2) == 2\n"
 ONCE_MORE = "\n\ndef test_once_more():\n    assert double(3) == 6\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _jail():
-    try:
-        Jail.open()
-    except MachineError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mined") / "shop"
-    folder.mkdir()
-    git = ["git", "-C", str(folder), "-c", "user.name=Ada Lovelace", "-c", "user.email=ada@corp.example"]
-    subprocess.run([*git, "init", "-q"], check=True)
-
-    def commit(message, **files):
-        for name, text in files.items():
-            (folder / f"{name}.py").write_text(text)
-        subprocess.run([*git, "add", "."], check=True)
-        subprocess.run([*git, "commit", "-qm", message], check=True)
-
-    commit("Begin the shop with two functions", shop=FIRST, test_shop=TESTS, large="x = 1\n" * 1000)
-    commit("Clamp values that are too low (#12)", shop=FIXED, test_shop=TESTS + LOW)
-    commit("Double by multiplication alone", shop=TRIPLED, test_shop=TESTS + LOW + ONCE_MORE)
+    first = {"shop.py": FIRST, "test_shop.py": TESTS, "large.py": "x = 1\n" * 1000}
+    commit(folder, first, "Begin the shop with two functions")
+    commit(folder, {"shop.py": FIXED, "test_shop.py": TESTS + LOW}, "Clamp values that are too low (#12)")
+    commit(folder, {"shop.py": TRIPLED, "test_shop.py": TESTS + LOW + ONCE_MORE}, "Double by multiplication alone")
     return folder
 
 

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -7,9 +6,12 @@ import pytest
 
 from data_pipelines.benchmark.mining import mine_tasks, python_functions
 from data_pipelines.sources.git import open_repository
-from finetune.contracts.errors import InputError, MachineError
+from finetune.contracts.errors import InputError
 from finetune.contracts.executed_files import read_suite
-from finetune.execution.jail import Jail
+
+from .conftest import commit
+
+pytestmark = pytest.mark.usefixtures("jail")
 
 MODULE = '''def clamp(value, low, high):
     """value, but no less than low and no more than high."""
@@ -62,24 +64,9 @@ def test_broken():
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _jail():
-    try:
-        Jail.open()
-    except MachineError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    (folder / "shop.py").write_text(MODULE)
-    (folder / "test_shop.py").write_text(TESTS)
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.example"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *words], check=True)
-    return folder
+    return commit(tmp_path / "shop", {"shop.py": MODULE, "test_shop.py": TESTS})
 
 
 def mine(folder: Path, out: Path, *, limit: int | None = None):
@@ -117,9 +104,7 @@ def test_after_a_kill_what_was_judged_is_not_judged_again(repository, tmp_path):
 
 
 def test_a_repository_without_a_passing_test_is_an_error_that_harms_nothing(repository, tmp_path):
-    (repository / "test_shop.py").write_text("def test_broken():\n    assert False\n")
-    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b.example"]
-    subprocess.run([*git, "commit", "-qam", "broken"], check=True)
+    commit(repository, {"test_shop.py": "def test_broken():\n    assert False\n"}, "broken")
     with pytest.raises(InputError, match="No test of this repository passes"):
         mine(repository, tmp_path / "suite")
     assert not (tmp_path / "suite").exists()

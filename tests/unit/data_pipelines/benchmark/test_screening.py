@@ -14,8 +14,6 @@ from data_pipelines.benchmark.quick import Quick, glance
 from data_pipelines.benchmark.record import Record
 from data_pipelines.benchmark.screen import SURVIVES_PLAIN, SURVIVES_RAISING, UNTESTED, Candidate, Screen
 from data_pipelines.benchmark.screening import Screening
-from finetune.contracts.errors import MachineError
-from finetune.execution.jail import Jail
 from finetune.execution.runners.pytest_forks import Tried
 from finetune.execution.runners.registry import RUNNERS
 
@@ -251,11 +249,7 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def screening(tree) -> Screening:
-    try:
-        jail = Jail.open()
-    except MachineError as error:
-        pytest.skip(str(error))
+def screening(jail, tree) -> Screening:
     runner = RUNNERS["pytest"]
     toolchain = runner.toolchain(Path(sys.executable))
     baseline = take_baseline(runner, toolchain, jail=jail, tree=tree)
