@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from finetune.contracts.errors import UsageError
 from finetune.terminal.options import Json
+
+if TYPE_CHECKING:
+    from data_pipelines.sources.git import Repository
+
+Told = tuple[dict[str, Any], str]
 
 EXAMPLES = (
     "Examples: `finetune data tasks ../api --python ../api/.venv/bin/python --dataset "
@@ -42,6 +47,14 @@ class TestedLanguage(StrEnum):
     JAVASCRIPT = "javascript"
     GO = "go"
     JAVA = "java"
+
+
+class Miner(Protocol):
+    """Mines tasks into out, and returns what a program and what a person reads of it."""
+
+    def __call__(
+        self, repository: "Repository", out: Path, *, limit: int | None, jobs: int, dataset: Path | None
+    ) -> Told: ...
 
 
 def tasks(
@@ -81,56 +94,50 @@ def tasks(
     --test), Go's, or JUnit's under Maven. They run in a jail without network, with what is installed. The same command
     again goes on where a killed one was.
     """
+    from data_pipelines.sources.git import open_repository
     from finetune.terminal.output import emit
     from finetune.terminal.signals import interrupted_by_signals
 
-    if language is not TestedLanguage.PYTHON and kind is Kind.COMMIT:
-        raise UsageError(
-            f"Commits are mined in Python alone, not in {language.value}.", "Leave --kind out, or --language."
-        )
-    if language is TestedLanguage.PYTHON and toolchain is None:
-        raise UsageError(
-            "Python tests need the interpreter of an environment that has pytest and what they import.",
-            "Name it: --python VENV/bin/python",
-        )
-    named = name or repo.resolve().name.removesuffix(".git")
+    mine = _miner(kind, language, toolchain)
     with interrupted_by_signals():
-        document, text = _mine(
-            repo, named, out, kind=kind, language=language, program=toolchain, dataset=dataset, limit=limit, jobs=jobs
-        )
+        resolved = repo.resolve()
+        with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
+            document, text = mine(repository, out, limit=limit, jobs=jobs, dataset=dataset)
     emit(document, as_json=json, text=text)
 
 
-def _mine(
-    repo: Path,
-    name: str,
-    out: Path,
-    *,
-    kind: Kind,
-    language: TestedLanguage,
-    program: Path | None,
-    dataset: Path | None,
-    limit: int | None,
-    jobs: int,
-) -> tuple[dict[str, Any], str]:
-    """What mining tells a program, and what a person; program is not None for Python."""
+def _miner(kind: Kind, language: TestedLanguage, toolchain: Path | None) -> Miner:
+    """What mines tasks of that kind; it returns what a program and what a person reads. Raises UsageError."""
     from data_pipelines.benchmark.body_mining import mine_bodies
     from data_pipelines.benchmark.commit_mining import mine_commits
     from data_pipelines.benchmark.languages.registry import LANGUAGES
     from data_pipelines.benchmark.mining import mine_tasks
     from data_pipelines.benchmark.told import commits_document, commits_text, mined_document, mined_text
-    from data_pipelines.sources.git import open_repository
 
-    with open_repository(repo, name=name) as opened:
-        if kind is Kind.COMMIT and program is not None:
-            commits = mine_commits(opened, program, out, limit=limit, jobs=jobs, dataset=dataset)
+    def of_bodies(repository: "Repository", out: Path, **options: Any) -> Told:
+        mined = mine_bodies(repository, LANGUAGES[language.value], out, program=toolchain, **options)
+        return mined_document(out, mined), mined_text(out, mined)
+
+    if language is not TestedLanguage.PYTHON:
+        if kind is Kind.COMMIT:
+            raise UsageError(
+                f"Commits are mined in Python alone, not in {language.value}.", "Leave --kind out, or --language."
+            )
+        return of_bodies
+    if toolchain is None:
+        raise UsageError(
+            "Python tests need the interpreter of an environment that has pytest and what they import.",
+            "Name it: --python VENV/bin/python",
+        )
+
+    def of_python(repository: "Repository", out: Path, **options: Any) -> Told:
+        if kind is Kind.COMMIT:
+            commits = mine_commits(repository, toolchain, out, **options)
             return commits_document(out, commits), commits_text(out, commits)
-        if language is TestedLanguage.PYTHON and program is not None:
-            mined = mine_tasks(opened, program, out, limit=limit, jobs=jobs, dataset=dataset)
-        else:
-            spoken = LANGUAGES[language.value]
-            mined = mine_bodies(opened, spoken, out, program=program, limit=limit, jobs=jobs, dataset=dataset)
-    return mined_document(out, mined), mined_text(out, mined)
+        mined = mine_tasks(repository, toolchain, out, **options)
+        return mined_document(out, mined), mined_text(out, mined)
+
+    return of_python
 
 
 def tasks_export(
