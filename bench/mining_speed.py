@@ -14,16 +14,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.benchmark.baseline import take_baseline
+from data_pipelines.benchmark.body_runs import BodyRuns
 from data_pipelines.benchmark.exported import export_tree
-from data_pipelines.benchmark.functions import find_functions, is_test_file
+from data_pipelines.benchmark.judgement import Judgement
+from data_pipelines.benchmark.mining import python_functions
 from data_pipelines.benchmark.quick import Quick
-from data_pipelines.benchmark.screen import Screen, Screened
-from data_pipelines.benchmark.screening import Screening, Work
+from data_pipelines.benchmark.record import Record
+from data_pipelines.benchmark.screen import Screen
+from data_pipelines.benchmark.screening import Screening
 from data_pipelines.sources.git import open_repository
 from finetune.contracts.io import digest_text
 from finetune.execution.host import find_host
@@ -83,33 +87,29 @@ def prepare(repo: Path, python: Path, scratch: Path, count: int) -> Screening:
     baseline = take_baseline(runner, toolchain, jail=jail, tree=tree)
     tests = baseline.tests_of()
     print(f"All tests once, at the slowest of three: {baseline.seconds} s", file=sys.stderr)
-    found = {
-        f"{path}:{one.first_line}:{one.name}": one
-        for place in sorted(tree.rglob("*.py"))
-        if not is_test_file(path := place.relative_to(tree).as_posix())
-        for one in find_functions(path, place.read_text(encoding="utf-8"))[0]
-        if (path, one.start) in tests
-    }
+    functions = python_functions(tree, Counter())
+    found = {name: one for name, one in functions.items() if (one.path, one.start) in tests}
     return Screening(
-        screen=Screen(jail, runner, toolchain, tree),
+        screen=Screen(BodyRuns(jail, runner, toolchain, tree)),
         quick=Quick(jail, toolchain, tree, baseline.modules, baseline.seconds),
         functions={name: found[name] for name in sorted(found, key=digest_text)[:count]},
         tests=tests,
     )
 
 
-def timed(way: str, screening: Screening) -> tuple[Timed, dict[str, Screened]]:
+def timed(way: str, screening: Screening) -> tuple[Timed, dict[str, Judgement]]:
     with tempfile.TemporaryDirectory() as folder:
         reported = CountingJail.processor_seconds
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
-        judged = screening.run(Work(Path(folder)), limit=None, jobs=JOBS)
+        record = Record(Path(folder, "judged.jsonl"), list(screening.functions), limit=None)
+        screening.run(record, jobs=JOBS)
         seconds = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     used += CountingJail.processor_seconds - reported
-    kept = sum(not (one.reason or one.broken) for one in judged.screened.values())
-    found = {name: one.model_copy(update={"timeout_seconds": 0.0}) for name, one in judged.screened.items()}
+    kept = len(record.kept)
+    found = {name: one.model_copy(update={"timeout_seconds": 0.0}) for name, one in record.done.items()}
     return Timed(way, len(found), seconds, used, os.getloadavg()[0], kept), found
 
 

@@ -1,21 +1,17 @@
 """What a repository's tests do before anything is cut out: which pass each time, and which functions they enter."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from data_pipelines.benchmark.steady import SteadyTests, steady_tests, whole_run
 from finetune.contracts.dataset import Contract
-from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.executed import Toolchain
-from finetune.execution.jail import Jail, Limits
-from finetune.execution.runners.base import FOLDER, Runner, TestRun
+from finetune.execution.jail import Jail
+from finetune.execution.runners.base import FOLDER, Runner
 
-RUNS = 3
 PLUGIN = "finetune_calls"
-LIMITS = Limits(
-    timeout_seconds=1800.0, memory_bytes=4 << 30, max_processes=256, output_bytes=256 << 20, max_open_files=1024
-)
 
 
 class Calls(Contract):
@@ -26,17 +22,11 @@ class Calls(Contract):
     tests: tuple[str, ...]
 
 
-class Baseline(Contract):
-    """steady tests passed each time; other tests are counted in left_out by reason. seconds: one whole run.
+class Baseline(SteadyTests):
+    """The functions that steady tests enter. modules: what the tests import from outside the tree, in that order."""
 
-    modules are names of what the tests import from outside the tree, in that order.
-    """
-
-    steady: tuple[str, ...]
     calls: tuple[Calls, ...]
     modules: tuple[str, ...]
-    left_out: tuple[tuple[str, int], ...]
-    seconds: float
 
     def tests_of(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
         """The tests that enter a function, those that enter the fewest functions first."""
@@ -44,35 +34,14 @@ class Baseline(Contract):
 
 
 def take_baseline(runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Path) -> Baseline:
-    """Run all tests three times and once more with the plugin. Raises InputError when nothing passes each time."""
-    runs = [_checked(runner.run(jail, toolchain, tree=tree, overlay={}, tests=(), limits=LIMITS)) for _ in range(RUNS)]
-    names = sorted(set().union(*(run.outcomes for run in runs)))
-    steady, left = [], Counter[str]()
-    for name in names:
-        outcomes = {run.outcomes.get(name, "not run") for run in runs}
-        if outcomes == {"passed"}:
-            steady.append(name)
-        else:
-            left[f"test {min(outcomes)} each time" if len(outcomes) == 1 else "test is flaky"] += 1
-    if not steady:
-        raise InputError(
-            f"No test of this repository passes under {toolchain.program}: {runs[0].log.strip()[-600:]}",
-            "Install what its tests need into that environment, and check with pytest there.",
-        )
+    """Run all tests three times and once more with the plugin. Raises as steady_tests does."""
+    tests = steady_tests(runner, toolchain, jail=jail, tree=tree)
     told = _traced(runner, toolchain, jail=jail, tree=tree)
     return Baseline(
-        steady=tuple(steady),
-        calls=_by_function(told, frozenset(steady)),
+        **dict(tests),
+        calls=_by_function(told, frozenset(tests.steady)),
         modules=tuple(name for entry in told for name in _modules(entry)),
-        left_out=tuple(sorted(left.items())),
-        seconds=round(max(run.seconds for run in runs), 2),
     )
-
-
-def _checked(run: TestRun) -> TestRun:
-    if run.broken:
-        raise MachineError(f"The tests could not be run: {run.broken}", "Correct that, then type the same again.")
-    return run
 
 
 def _traced(runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Path) -> tuple[Mapping[str, object], ...]:
@@ -80,8 +49,7 @@ def _traced(runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Path) -> 
     environment = {**dict(toolchain.environment), "PYTEST_PLUGINS": PLUGIN, "PYTHONPATH": f"/repo/{FOLDER}"}
     told = toolchain.model_copy(update={"environment": tuple(environment.items())})
     plugin = files("data_pipelines.benchmark.inside").joinpath(f"{PLUGIN}.py").read_bytes()
-    overlay = {f"{FOLDER}/{PLUGIN}.py": plugin}
-    return _checked(runner.run(jail, told, tree=tree, overlay=overlay, tests=(), limits=LIMITS)).told
+    return whole_run(runner, told, jail=jail, tree=tree, overlay={f"{FOLDER}/{PLUGIN}.py": plugin}).told
 
 
 def _modules(entry: Mapping[str, object]) -> list[str]:

@@ -1,10 +1,10 @@
 """What functions of every language have in common when they become tasks: the task, and what training knew of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from data_pipelines.benchmark.functions import Function
+from data_pipelines.benchmark.judgement import Judgement
 from data_pipelines.benchmark.labels import Body, Label, Labels, label_bodies
 from data_pipelines.sources.git import Repository
 from finetune.contracts.executed import ExecutedTask, FileText
@@ -12,29 +12,15 @@ from finetune.contracts.io import digest_text
 from finetune.terminal.output import note
 
 
-class JudgedFunction(Protocol):
-    """What screening found of a function that is kept."""
-
-    @property
-    def fail_to_pass(self) -> tuple[str, ...]: ...
-
-    @property
-    def pass_to_pass(self) -> tuple[str, ...]: ...
-
-    @property
-    def timeout_seconds(self) -> float: ...
-
-
 def body_task(
     repository: Repository,
     function: Function,
-    judged: JudgedFunction,
+    judged: Judgement,
     *,
     language: str,
-    weak: Sequence[str],
     label: Label | None,
 ) -> ExecutedTask:
-    """The task of writing the function's body; weak: plain bodies that its tests tell from the author's."""
+    """The task of writing the function's body."""
     span = f"{function.first_line}-{function.last_line}"
     return ExecutedTask(
         id=digest_text(f"{repository.name} {repository.commit} {function.path} {span}")[:16],
@@ -49,7 +35,7 @@ def body_task(
         first_line=function.first_line,
         last_line=function.last_line,
         gold=(FileText(path=function.path, text=function.body),),
-        weak=(function.stub, *weak),
+        weak=(function.stub, *judged.weak),
         fail_to_pass=judged.fail_to_pass,
         pass_to_pass=judged.pass_to_pass,
         timeout_seconds=judged.timeout_seconds,

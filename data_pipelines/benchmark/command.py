@@ -115,8 +115,8 @@ def _miner(kind: Kind, language: TestedLanguage, toolchain: Path | None) -> Mine
     from data_pipelines.benchmark.told import commits_document, commits_text, mined_document, mined_text
 
     def of_bodies(repository: "Repository", out: Path, **options: Any) -> Told:
-        bodies = mine_bodies(repository, LANGUAGES[language.value], out, program=toolchain, **options)
-        return bodies.document(out), bodies.text(out)
+        mined = mine_bodies(repository, LANGUAGES[language.value], out, program=toolchain, **options)
+        return mined_document(out, mined), mined_text(out, mined)
 
     if language is not TestedLanguage.PYTHON:
         if kind is Kind.COMMIT:

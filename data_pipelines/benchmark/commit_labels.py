@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_pipelines.sources.git import Repository, open_repository
-from finetune.contracts.dataset import DatasetManifest
+from finetune.contracts.dataset import DatasetManifest, Slice
 from finetune.contracts.errors import DatasetError, RepositoryError
 from finetune.contracts.executed import ExecutedTask
 
@@ -42,5 +42,7 @@ def known_commits(repository: Repository, manifest: DatasetManifest) -> KnownCom
 
 
 def marked(tasks: Sequence[ExecutedTask], known: KnownCommits) -> list[ExecutedTask]:
-    """The tasks, those of known commits marked as seen."""
-    return [task.model_copy(update={"seen": task.commit in known.ids}) for task in tasks]
+    """The tasks, those of known commits marked as seen; others are evolving, newer work on files of the repository."""
+    unseen = {"seen": False, "slice": Slice.EVOLVING}
+    seen = {"seen": True, "slice": None}
+    return [task.model_copy(update=seen if task.commit in known.ids else unseen) for task in tasks]

@@ -2,38 +2,44 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
+from data_pipelines.benchmark.body_task import label_name
 from data_pipelines.benchmark.commit_labels import KnownCommits, known_commits, marked
-from data_pipelines.benchmark.commit_screen import CommitScreen, JudgedCommit
+from data_pipelines.benchmark.commit_screen import CommitScreen
 from data_pipelines.benchmark.commit_trees import Trees
-from data_pipelines.benchmark.commits import Candidate, Texts, Unfit, candidate_of, check_texts, read_texts
-from data_pipelines.benchmark.journal import Journal
+from data_pipelines.benchmark.commits import Candidate, Texts, candidate_of, check_texts, read_texts
+from data_pipelines.benchmark.judgement import INFRASTRUCTURE, Judgement, Left, Unfit, choose
+from data_pipelines.benchmark.judging import OneByOne, judge_all
+from data_pipelines.benchmark.record import Record
 from data_pipelines.benchmark.requests import Requests
 from data_pipelines.benchmark.suite_folder import check_target, write_suite
+from data_pipelines.benchmark.work import work_beside
 from data_pipelines.sinks.target import read_manifest
 from data_pipelines.sources.git import Repository, open_repository
-from finetune.contracts.errors import InputError
 from finetune.contracts.executed import ExecutedSuite, ExecutedTask, FileText, Toolchain
-from finetune.contracts.io import digest_json, digest_text, sole_writer
+from finetune.contracts.io import digest_text
 from finetune.execution.jail import Jail
 from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.progress import Progress
 
 # raise it when what is judged or how changes: work kept from before is then done again
-VERSION = "1"
-Left = Counter[tuple[str, str]]
+VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True)
 class MinedCommits:
-    """A finished suite. judged counts candidates judged in this run, kept_from_before those of the journal."""
+    """A finished suite. judged counts candidates judged in this run, kept_from_before those of an earlier one.
+
+    labels counts tasks by what training knew of them.
+    """
 
     suite: ExecutedSuite
+    labels: Mapping[str, int]
     num_commits: int
     num_candidates: int
     judged: int
@@ -84,48 +90,25 @@ def mine_commits(
     known = None if dataset is None else known_commits(repository, read_manifest(dataset))
     jail, runner = Jail.open(), RUNNERS["pytest"]
     toolchain = runner.toolchain(python)
-    key = digest_json([VERSION, repository.name, toolchain.model_dump(mode="json")])[:16]
-    folder = out.absolute().with_name(f".{out.name}.mining") / f"commits-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = InputError(f"Another process mines into {out} right now.", "Wait for it, or name another folder.")
-    with sole_writer(folder / "lock", busy):
+    told = toolchain.model_dump(mode="json")
+    with work_beside(out, "commits", VERSION, repository.name, told) as work:
         left: Left = Counter()
         candidates, num_commits = _candidates(repository, left)
-        source = Source(repository, candidates, Trees(folder))
-        journal = Journal(folder / "commits.jsonl", JudgedCommit)
-        done, fresh = _judge_all(source, CommitScreen(jail, runner, toolchain), journal, limit=limit, jobs=jobs)
-        chosen = choose(list(candidates), done, left=left, limit=limit)
-        suite = _write(out, source, chosen, done=done, toolchain=toolchain, left=left, began=began, known=known)
+        source = Source(repository, candidates, Trees(work.folder))
+        record = Record(work.journal, list(candidates), limit=limit)
+        steps = OneByOne(record, partial(_judge, source, CommitScreen(jail, runner, toolchain)))
+        judge_all(record, steps, title="Judging commits", jobs=jobs)
+        suite, labels = _write(out, source, record, toolchain=toolchain, left=left, began=began, known=known)
     return MinedCommits(
         suite=suite,
+        labels=labels,
         num_commits=num_commits,
         num_candidates=len(candidates),
-        judged=fresh,
-        kept_from_before=len(done) - fresh,
+        judged=record.num_fresh,
+        kept_from_before=record.num_before,
         minutes=(time.monotonic() - began) / 60,
-        infrastructure=sum(count for (stage, _), count in left.items() if stage == "infrastructure"),
+        infrastructure=sum(count for (stage, _), count in left.items() if stage == INFRASTRUCTURE),
     )
-
-
-def choose(order: Sequence[str], done: Mapping[str, JudgedCommit], *, left: Left, limit: int | None) -> list[str]:
-    """The commits that become tasks: the first limit in order. Each other one is counted in left by reason."""
-    chosen: list[str] = []
-    for commit in order:
-        one = done.get(commit)
-        if one is None:
-            left["screen", "not judged: --limit was reached"] += 1
-        elif not one.kept:
-            left["infrastructure" if one.broken else "screen", one.broken[:120] or one.reason] += 1
-        elif limit is not None and len(chosen) >= limit:
-            left["screen", "kept by screening, beyond --limit"] += 1
-        else:
-            chosen.append(commit)
-    return chosen
-
-
-def enough(kept: Collection[int], following: int, *, limit: int | None) -> bool:
-    """Whether limit commits are kept of those ahead of following, the place of the next one to be judged."""
-    return limit is not None and sum(place < following for place in kept) >= limit
 
 
 def _candidates(repository: Repository, left: Left) -> tuple[dict[str, Candidate], int]:
@@ -153,48 +136,12 @@ def _candidates(repository: Repository, left: Left) -> tuple[dict[str, Candidate
     return found, len(commits)
 
 
-def _judge_all(
-    source: Source, screen: CommitScreen, journal: Journal[JudgedCommit], *, limit: int | None, jobs: int
-) -> tuple[dict[str, JudgedCommit], int]:
-    """What came of each candidate, and how many were judged now."""
-    order = {commit: place for place, commit in enumerate(source.candidates)}
-    done = {one.commit: one for one in journal.finished() if one.commit in order}
-    waiting = [commit for commit in reversed(order) if commit not in done]
-    kept = {order[commit] for commit, one in done.items() if one.kept}
-    fresh = 0
-    with (
-        journal.writing() as stream,
-        Progress("Judging commits", len(order), start_at=len(done)) as progress,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
-        running: set[Future[JudgedCommit]] = set()
-        try:
-            while running or (waiting and not enough(kept, order[waiting[-1]], limit=limit)):
-                while waiting and len(running) < jobs and not enough(kept, order[waiting[-1]], limit=limit):
-                    running.add(pool.submit(_judge, source, screen, waiting.pop()))
-                future = next(as_completed(running))
-                running.remove(future)
-                one = future.result()
-                done[one.commit] = one
-                fresh += 1
-                if not one.broken:  # the infrastructure's failures are tried again
-                    stream.write(one.model_dump_json() + "\n")
-                    stream.flush()
-                if one.kept:
-                    kept.add(order[one.commit])
-                progress.advance(detail=f"{len(kept):,} tasks")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return done, fresh
-
-
-def _judge(source: Source, screen: CommitScreen, commit: str) -> JudgedCommit:
+def _judge(source: Source, screen: CommitScreen, commit: str) -> Judgement:
     try:
         texts = source.texts(commit)
         check_texts(texts)
     except Unfit as reason:
-        return JudgedCommit(commit=commit, reason=str(reason))
+        return Judgement(name=commit, reason=str(reason))
     judged = screen.judge(commit, texts, tree=source.tree(commit))
     if not judged.kept:
         source.trees.remove(commit)
@@ -204,45 +151,46 @@ def _judge(source: Source, screen: CommitScreen, commit: str) -> JudgedCommit:
 def _write(
     out: Path,
     source: Source,
-    chosen: Sequence[str],
+    record: Record,
     *,
-    done: Mapping[str, JudgedCommit],
     toolchain: Toolchain,
     left: Left,
     began: float,
     known: KnownCommits | None,
-) -> ExecutedSuite:
+) -> tuple[ExecutedSuite, Counter[str]]:
     tasks: list[ExecutedTask] = []
     trees = {}
-    for commit in chosen:
-        task = _task(source, source.texts(commit), done[commit])
+    for commit in choose(list(record.places), record.done, left=left, limit=record.limit):
+        task = _task(source, source.texts(commit), record.done[commit])
         tasks.append(task)
         trees[task.tree] = source.tree(commit)
         left.update({("export", reason): count for reason, count in source.trees.left_out(commit).items()})
-    return write_suite(
+    labelled = marked(tasks, known) if known else tasks
+    suite = write_suite(
         out,
-        marked(tasks, known) if known else tasks,
+        labelled,
         trees=trees,
         toolchain=toolchain,
         left=left,
         seconds=time.monotonic() - began,
         labels_of=known.dataset_digest if known else "",
     )
+    return suite, Counter(label_name(task) for task in labelled)
 
 
-def _task(source: Source, texts: Texts, judged: JudgedCommit) -> ExecutedTask:
-    repo, parent = source.repository.name, source.parent(judged.commit)
+def _task(source: Source, texts: Texts, judged: Judgement) -> ExecutedTask:
+    repo, parent = source.repository.name, source.parent(judged.name)
     most = max(texts.sources, key=lambda one: (one.num_lines, one.path))
     return ExecutedTask(
-        id=digest_text(f"{repo} {parent} {judged.commit}")[:16],
+        id=digest_text(f"{repo} {parent} {judged.name}")[:16],
         kind="commit",
         language="python",
         repo=repo,
-        commit=judged.commit,
+        commit=judged.name,
         path=most.path,
         cluster=f"{repo}:{most.path}",
         tree=parent,
-        statement=source.candidates[judged.commit].request,
+        statement=source.candidates[judged.name].request,
         gold=tuple(FileText(path=one.path, text=one.after) for one in texts.sources),
         tests=texts.tests,
         fail_to_pass=judged.fail_to_pass,

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_pipelines.benchmark.commits import Texts, Unfit
+from data_pipelines.benchmark.commits import Texts
+from data_pipelines.benchmark.judgement import BrokenError, Judgement, Unfit, judgement_of
 from data_pipelines.benchmark.screen import MAX_NAMED, time_allowed
-from finetune.contracts.dataset import Contract
 from finetune.contracts.executed import FileText, Toolchain
 from finetune.contracts.io import digest_text
 from finetune.execution.jail import REPOSITORY_TESTS, Jail
@@ -19,26 +19,6 @@ WHOLE = replace(REPOSITORY_TESTS, timeout_seconds=1800.0, output_bytes=256 << 20
 MAX_NEAR = 25
 
 
-class JudgedCommit(Contract):
-    """What came of a commit: reason "" and its tests, or why it is no task. broken: the infrastructure failed."""
-
-    commit: str
-    reason: str = ""
-    broken: str = ""
-    fail_to_pass: tuple[str, ...] = ()
-    pass_to_pass: tuple[str, ...] = ()
-    timeout_seconds: float = 0.0
-
-    @property
-    def kept(self) -> bool:
-        """Whether it is a task."""
-        return not (self.reason or self.broken)
-
-
-class BrokenError(Exception):
-    """The tests could not be run."""
-
-
 @dataclass(frozen=True, slots=True)
 class CommitScreen:
     """Runs tests in the jail over the tree of a commit's parent. Threads may share it."""
@@ -47,14 +27,9 @@ class CommitScreen:
     runner: Runner
     toolchain: Toolchain
 
-    def judge(self, commit: str, texts: Texts, *, tree: Path) -> JudgedCommit:
+    def judge(self, commit: str, texts: Texts, *, tree: Path) -> Judgement:
         """Judge a commit by its tests in its parent's tree."""
-        try:
-            return _Judging(self, texts, tree).judged(commit)
-        except Unfit as reason:
-            return JudgedCommit(commit=commit, reason=str(reason))
-        except BrokenError as broken:
-            return JudgedCommit(commit=commit, broken=str(broken))
+        return judgement_of(commit, lambda: _Judging(self, texts, tree).judged(commit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +38,7 @@ class _Judging:
     texts: Texts
     tree: Path
 
-    def judged(self, commit: str) -> JudgedCommit:
+    def judged(self, commit: str) -> Judgement:
         before, after = self._near()
         failing = tuple(sorted(name for name in after if after[name] == "passed" and fails(before, name)))
         if not failing:
@@ -71,8 +46,8 @@ class _Judging:
         kept = [name for name in after if before.get(name) == after[name] == "passed"]
         failing, passing, seconds = self._steady(failing, self._passing(kept))
         self._check_weak(failing)
-        return JudgedCommit(
-            commit=commit,
+        return Judgement(
+            name=commit,
             fail_to_pass=failing,
             pass_to_pass=passing,
             timeout_seconds=time_allowed(seconds),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from warnings import catch_warnings, simplefilter
 
 from data_pipelines.benchmark.functions import is_test_file
+from data_pipelines.benchmark.judgement import Unfit
 from data_pipelines.benchmark.requests import Requests
 from data_pipelines.document import Change, Commit
 from data_pipelines.mine.message import BOT
@@ -20,10 +21,6 @@ MAX_CHANGED_LINES = 200
 MAX_FILE_BYTES = 1 << 20
 # is_test_file knows them since no body is cut out of them; they test nothing
 NO_TESTS = ("setup.py", "noxfile.py")
-
-
-class Unfit(Exception):
-    """A commit that is no task; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from finetune.contracts.dataset import DROPPED_NAME, INFILL_TASKS, Role, Slice, 
 ROWS_PER_BATCH = 512
 COLUMNS = ("task", "split", "slice", "segments", "provenance")
 ORDER = (Role.PREFIX, Role.TARGET, Role.SUFFIX)
+# of every language of which functions are mined; in the others a line that begins so is as rare in both texts
+COMMENTS = ("#", "//")
 File = tuple[str, str]
 
 
@@ -117,7 +119,7 @@ class _Records:
 def normal_lines(text: str) -> list[str]:
     """Lines without indentation, empty ones and comments left out."""
     stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
+    return [line for line in stripped if line and not line.startswith(COMMENTS)]
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:

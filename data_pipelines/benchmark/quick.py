@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_pipelines.benchmark.screen import MAX_RUN, SURVIVES_PLAIN, SURVIVES_RAISING, Candidate, Screened
+from data_pipelines.benchmark.judgement import Judgement
+from data_pipelines.benchmark.screen import MAX_RUN, SURVIVES_PLAIN, SURVIVES_RAISING, Candidate
 from finetune.contracts.executed import Toolchain
 from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.pytest_forks import Trial, Tried, try_texts
@@ -22,7 +23,7 @@ class Glance:
     one that ended it.
     """
 
-    out: tuple[Screened, ...] = ()
+    out: tuple[Judgement, ...] = ()
     told: tuple[Candidate, ...] = ()
     unsure: tuple[Candidate, ...] = ()
     unseen: tuple[Candidate, ...] = ()
@@ -68,7 +69,7 @@ def glance(candidates: Sequence[Candidate], tried: Tried) -> Glance:
     places = range(len(candidates))
     return Glance(
         out=tuple(
-            Screened(function=candidates[place].name, reason=SURVIVES_PLAIN if number else SURVIVES_RAISING)
+            Judgement(name=candidates[place].name, reason=SURVIVES_PLAIN if number else SURVIVES_RAISING)
             for place, number in sorted(survivors.items())
             if number is not None
         ),

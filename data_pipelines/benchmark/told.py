@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.benchmark.body_suite import Mined
 from data_pipelines.benchmark.commit_mining import MinedCommits
 from data_pipelines.benchmark.layouts.export import ExportNote
-from data_pipelines.benchmark.mining import Mined
 from finetune.contracts.dataset import ReasonCount
 from finetune.terminal.output import printable, table
 
@@ -23,12 +23,7 @@ def mined_text(out: Path, mined: Mined) -> str:
             f"Screening alone took {minutes:.1f} minutes, {mined.screened / minutes:,.0f} functions a minute; "
             f"{mined.tested:,} of them took test runs, {mined.tested / minutes:,.0f} a minute."
         )
-    if mined.suite.labels_of:
-        told = ", ".join(f"{count:,} {name}" for name, count in sorted(mined.labels.items()))
-        lines.append(f"What training on that dataset knew of them: {told}.")
-    elif mined.suite.num_tasks:
-        lines.append("Not labelled: an evaluation cannot tell what training saw. Name the dataset with --dataset.")
-    return "\n".join([*lines, *_left_out(mined.suite.left_out, mined.infrastructure)])
+    return "\n".join([*lines, *_labels(mined), *_left_out(mined.suite.left_out, mined.infrastructure)])
 
 
 def mined_document(out: Path, mined: Mined) -> dict[str, Any]:
@@ -53,13 +48,14 @@ def commits_text(out: Path, mined: MinedCommits) -> str:
         f" {mined.num_candidates:,} change source and tests and state a request.",
         f"Judged now: {mined.judged:,}; judged before: {mined.kept_from_before:,}; {mined.minutes:.1f} minutes.",
     ]
-    return "\n".join([*lines, *_left_out(mined.suite.left_out, mined.infrastructure)])
+    return "\n".join([*lines, *_labels(mined), *_left_out(mined.suite.left_out, mined.infrastructure)])
 
 
 def commits_document(out: Path, mined: MinedCommits) -> dict[str, Any]:
     """The same for a program."""
     return {
         "path": str(out),
+        "labels": dict(mined.labels),
         "commits": mined.num_commits,
         "candidates": mined.num_candidates,
         "screened": mined.judged,
@@ -76,6 +72,15 @@ def exported_text(out: Path, note: ExportNote) -> str:
         f"Their images start from {note.image}: an image of yours in which the repository's tests run.",
     ]
     return "\n".join([*lines, *_left_out(note.left_out, 0)])
+
+
+def _labels(mined: Mined | MinedCommits) -> list[str]:
+    if mined.suite.labels_of:
+        told = ", ".join(f"{count:,} {name}" for name, count in sorted(mined.labels.items()))
+        return [f"What training on that dataset knew of them: {told or 'there are none'}."]
+    if mined.suite.num_tasks:
+        return ["Not labelled: an evaluation cannot tell what training saw. Name the dataset with --dataset."]
+    return []
 
 
 def _left_out(left_out: Sequence[ReasonCount], infrastructure: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Functions in JavaScript and Go are mined with the real tools in the jail."""
 
 import shutil
-import subprocess
 
 import pytest
 
@@ -9,9 +8,12 @@ from data_pipelines.benchmark.body_mining import mine_bodies
 from data_pipelines.benchmark.languages.registry import LANGUAGES
 from data_pipelines.benchmark.whole_runs import chosen
 from data_pipelines.sources.git import open_repository
-from finetune.contracts.errors import InputError, MachineError
+from finetune.contracts.errors import InputError
 from finetune.contracts.executed_files import read_suite
-from finetune.execution.jail import Jail
+
+from .conftest import commit
+
+pytestmark = pytest.mark.usefixtures("jail")
 
 JAVASCRIPT = {
     "shop.js": """exports.clamp = (value, low, high) => {
@@ -78,24 +80,6 @@ func TestOdd(t *testing.T) { Odd(strings.Builder{}) }
 SCREENED = "screen"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _jail():
-    try:
-        Jail.open()
-    except MachineError as error:
-        pytest.skip(str(error))
-
-
-def repository(folder, files):
-    folder.mkdir()
-    for path, text in files.items():
-        (folder / path).write_text(text)
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.example"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *words], check=True)
-    return folder
-
-
 def mine(folder, out, language, *, limit=None):
     with open_repository(folder, name="shop") as opened:
         return mine_bodies(opened, LANGUAGES[language], out, program=None, limit=limit, jobs=2)
@@ -110,7 +94,7 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is no
 
 @needs_node
 def test_javascript_that_tests_tell_from_stubs_becomes_a_task_and_the_rest_is_counted(tmp_path):
-    folder, out = repository(tmp_path / "shop", JAVASCRIPT), tmp_path / "suite"
+    folder, out = commit(tmp_path / "shop", JAVASCRIPT), tmp_path / "suite"
     mined = mine(folder, out, "javascript")
     suite, (task,) = read_suite(out)
     assert (task.path, task.first_line, task.last_line, task.language) == ("shop.js", 2, 4, "javascript")
@@ -134,7 +118,7 @@ def test_javascript_that_tests_tell_from_stubs_becomes_a_task_and_the_rest_is_co
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed (Debian: golang-go)")
 def test_in_go_only_bodies_that_are_built_count_as_weak(tmp_path):
     out = tmp_path / "suite"
-    mine(repository(tmp_path / "shop", GO), out, "go")
+    mine(commit(tmp_path / "shop", GO), out, "go")
     suite, tasks = read_suite(out)
     assert {task.statement.split()[4]: set(task.fail_to_pass) for task in tasks} == {
         "Clamp": {"example.com/shop::TestLow", "example.com/shop::TestSame"},
@@ -147,7 +131,7 @@ def test_in_go_only_bodies_that_are_built_count_as_weak(tmp_path):
 def test_a_repository_without_a_passing_test_is_an_error_that_harms_nothing(tmp_path):
     files = {**JAVASCRIPT, "shop.test.js": "require('node:test').test('x', () => { throw 1 })"}
     with pytest.raises(InputError, match="No test of this repository passes"):
-        mine(repository(tmp_path / "shop", files), tmp_path / "suite", "javascript")
+        mine(commit(tmp_path / "shop", files), tmp_path / "suite", "javascript")
     assert not (tmp_path / "suite").exists()
 
 

@@ -39,7 +39,7 @@ def test_a_task_is_seen_when_the_datasets_commit_is_its_own_or_a_later_one(histo
     with open_repository(folder, name="shop") as repository:
         known = known_commits(repository, manifest("shop", ids[1]))
     tasks = marked([commit_task(commit=one) for one in ids], known)
-    assert [task.seen for task in tasks] == [True, True, False]
+    assert [(task.seen, task.slice) for task in tasks] == [(True, None), (True, None), (False, "evolving")]
 
 
 def test_a_dataset_of_something_else_is_no_answer(history):

@@ -1,6 +1,7 @@
 import pytest
 
-from data_pipelines.benchmark.commits import SourceChange, Texts, Unfit, candidate_of, cosmetic_part
+from data_pipelines.benchmark.commits import SourceChange, Texts, candidate_of, cosmetic_part
+from data_pipelines.benchmark.judgement import Unfit
 from data_pipelines.benchmark.requests import Requests
 from data_pipelines.document import Change, Commit
 

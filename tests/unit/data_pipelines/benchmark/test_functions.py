@@ -56,3 +56,8 @@ def test_a_file_that_does_not_parse_is_counted():
 def test_files_that_serve_tests_are_known():
     assert is_test_file("tests/asking.py") and is_test_file("a/test_b.py") and is_test_file("conftest.py")
     assert not is_test_file("src/contest.py")
+
+
+def test_what_the_compiler_warns_of_is_no_reason_to_leave_a_file_out():
+    functions, left = find_functions("shop.py", "def odd():\n    a = '\\d'\n    a += a\n    return a\n")
+    assert [one.name for one in functions] == ["odd"] and not left

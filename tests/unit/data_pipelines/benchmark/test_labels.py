@@ -112,4 +112,4 @@ def test_a_folder_without_a_dataset_is_named(tmp_path):
 
 
 def test_lines_are_compared_without_layout():
-    assert normal_lines("  a = 1\n\n\t# no\n  b\n") == ["a = 1", "b"]
+    assert normal_lines("  a = 1\n\n\t# no\n\t// no\n  b\n") == ["a = 1", "b"]

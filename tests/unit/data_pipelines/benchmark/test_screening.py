@@ -8,12 +8,12 @@ import pytest
 
 from data_pipelines.benchmark import quick as quick_module
 from data_pipelines.benchmark.baseline import take_baseline
+from data_pipelines.benchmark.body_runs import BodyRuns
 from data_pipelines.benchmark.functions import find_functions
 from data_pipelines.benchmark.quick import Quick, glance
+from data_pipelines.benchmark.record import Record
 from data_pipelines.benchmark.screen import SURVIVES_PLAIN, SURVIVES_RAISING, UNTESTED, Candidate, Screen
-from data_pipelines.benchmark.screening import Screening, Work
-from finetune.contracts.errors import MachineError
-from finetune.execution.jail import Jail
+from data_pipelines.benchmark.screening import Screening
 from finetune.execution.runners.pytest_forks import Tried
 from finetune.execution.runners.registry import RUNNERS
 
@@ -249,11 +249,7 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def screening(tree) -> Screening:
-    try:
-        jail = Jail.open()
-    except MachineError as error:
-        pytest.skip(str(error))
+def screening(jail, tree) -> Screening:
     runner = RUNNERS["pytest"]
     toolchain = runner.toolchain(Path(sys.executable))
     baseline = take_baseline(runner, toolchain, jail=jail, tree=tree)
@@ -264,7 +260,7 @@ def screening(tree) -> Screening:
         for one in find_functions(path, (tree / path).read_text())[0]
     }
     return Screening(
-        screen=Screen(jail, runner, toolchain, tree, timeout_seconds=4.0),
+        screen=Screen(BodyRuns(jail, runner, toolchain, tree, timeout_seconds=4.0)),
         quick=Quick(jail, toolchain, tree, baseline.modules, seconds=0.0),
         functions=functions,
         tests=baseline.tests_of(),
@@ -280,15 +276,16 @@ def test_who_was_not_looked_at_is_judged_by_whole_runs_or_looked_at_again(screen
     function = next(iter(screening.functions.values()))
     first, second, third, fourth = (Candidate(str(number), function, ("test",)) for number in range(4))
     found = glance([first, second, third, fourth], Tried({0: None, 1: 0}, stopped_at=2))
-    assert [(one.function, one.reason) for one in found.out] == [("1", SURVIVES_RAISING)]
+    assert [(one.name, one.reason) for one in found.out] == [("1", SURVIVES_RAISING)]
     assert (found.told, found.unsure, found.unseen) == ((first,), (third,), (fourth,))
     assert glance([first, second], Tried({}, stopped_at=None)).unsure == (first, second)
 
 
 def judged(screening: Screening, folder: Path):
     folder.mkdir()
-    done = screening.run(Work(folder), limit=None, jobs=2)
-    return {name.split(":")[-1]: one.model_copy(update={"timeout_seconds": 0}) for name, one in done.screened.items()}
+    record = Record(folder / "judged.jsonl", sorted(screening.functions), limit=None)
+    screening.run(record, jobs=2)
+    return {name.split(":")[-1]: one.model_copy(update={"timeout_seconds": 0}) for name, one in record.done.items()}
 
 
 @pytest.mark.slow
