@@ -1,0 +1,170 @@
+"""The LoRA factors of many adapters beside one base, so that each row of a batch may have its own.
+
+PEFT's mixed batch is not safe across threads, its hotswap zeroes adapters whose names are alike, and its load wraps
+every module again, which takes twenty times as long as the copy. Here the factors of all adapters lie side by side
+along the rank: the output of a linear map gains (x A^T * chosen) B, where chosen is 1 at the ranks of the row's adapter
+and 0 at all others. An adapter comes by a copy into its ranks and goes by giving them back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+# Ranks are allocated in steps of this many: growing moves what is there
+RANKS_AT_A_TIME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LinearFactors:
+    """What an adapter adds to one linear map: a (rank, in), b (rank, out) with the adapter's scale in it, float32."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """A stretch of the rank axis, end excluded."""
+
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Stack:
+    """All adapters' factors on one map: a (ranks, in), b (ranks, out)."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+    def grow(self, num_ranks: int) -> None:
+        if len(self.a) < num_ranks:
+            self.a, self.b = (_with_rows(part, num_ranks) for part in (self.a, self.b))
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The ranks that act in the next pass. chosen is (rows, 1, ranks), None where each row takes all of them."""
+
+    ranks: Ranks
+    num_rows: int
+    chosen: torch.Tensor | None
+
+
+class AdapterSlots:
+    """Adapters over the linear maps of one model, by slot. It is used by the thread that owns the model alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._maps = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        self._stacks: dict[str, _Stack] = {}
+        self._hooks: list[Any] = []
+        self._ranks: dict[str, Ranks] = {}
+        self._selection: _Selection | None = None
+        self._device = next(model.parameters()).device
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks that memory is held for; it grows with what is loaded at once, and is given back when nothing is."""
+        return max((len(stack.a) for stack in self._stacks.values()), default=0)
+
+    def __contains__(self, slot: str) -> bool:
+        return slot in self._ranks
+
+    def size_of(self, name: str) -> tuple[int, int]:
+        """(in, out) of the linear map of that full name."""
+        part = self._maps[name]
+        return part.in_features, part.out_features
+
+    def names(self, targets: Sequence[str]) -> list[str]:
+        """Full names of the linear maps whose last part is one of targets."""
+        return [name for name in self._maps if name.rpartition(".")[2] in targets]
+
+    def load(self, slot: str, factors: Mapping[str, LinearFactors]) -> None:
+        """Put an adapter's factors, by full names of maps whose sizes they have, into slot, which is free.
+
+        All have the same rank. When memory runs out, nothing has changed but what is held for later.
+        """
+        assert slot not in self._ranks and factors
+        ranks = self._free_ranks(len(next(iter(factors.values())).a))
+        held = slice(ranks.start, ranks.end)
+        try:
+            for name in factors.keys() - self._stacks.keys():
+                self._new_stack(name)
+            for name, stack in self._stacks.items():
+                stack.grow(-(-ranks.end // RANKS_AT_A_TIME) * RANKS_AT_A_TIME)
+                if name in factors:
+                    stack.a[held].copy_(factors[name].a)
+                    stack.b[held].copy_(factors[name].b)
+                else:
+                    # what an adapter before left there must not act for this one
+                    stack.b[held].zero_()
+        except Exception:
+            self._leave_if_empty()
+            raise
+        self._ranks[slot] = ranks
+
+    def free(self, slot: str) -> None:
+        """Give a slot's ranks back; with the last one the model is as it was before the first."""
+        del self._ranks[slot]
+        self._leave_if_empty()
+
+    def _leave_if_empty(self) -> None:
+        if not self._ranks:
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks, self._stacks, self._selection = [], {}, None
+
+    def select(self, slots: Sequence[str | None]) -> None:
+        """Let each row of the next passes have the adapter of its slot, or none."""
+        held = [self._ranks[slot] for slot in dict.fromkeys(slots) if slot is not None]
+        if not held:
+            self._selection = None
+            return
+        whole = Ranks(min(one.start for one in held), max(one.end for one in held))
+        chosen = None
+        if len(held) > 1 or None in slots:
+            rows = torch.zeros(len(slots), 1, whole.end - whole.start)
+            for row, slot in enumerate(slots):
+                if slot is not None:
+                    rows[row, :, self._ranks[slot].start - whole.start : self._ranks[slot].end - whole.start] = 1
+            chosen = rows.to(self._device)
+        self._selection = _Selection(whole, len(slots), chosen)
+
+    def _free_ranks(self, rank: int) -> Ranks:
+        """The first stretch of that many ranks between those that are held."""
+        start = 0
+        for held in sorted(self._ranks.values(), key=lambda ranks: ranks.start):
+            if held.start - start >= rank:
+                break
+            start = held.end
+        return Ranks(start, start + rank)
+
+    def _new_stack(self, name: str) -> None:
+        part = self._maps[name]
+        a, b = (torch.zeros(0, size, device=part.weight.device) for size in (part.in_features, part.out_features))
+        self._stacks[name] = stack = _Stack(a, b)
+        self._hooks.append(part.register_forward_hook(lambda _, given, output: self._add(stack, given[0], output)))
+
+    def _add(self, stack: _Stack, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """output (rows, tokens, out), or (rows x tokens, out) as mixtures have it, with what the adapters add."""
+        selection = self._selection
+        if selection is None:
+            return output
+        ranks = slice(selection.ranks.start, selection.ranks.end)
+        low = torch.nn.functional.linear(x.to(stack.a.dtype), stack.a[ranks])
+        if selection.chosen is not None:
+            if low.ndim == selection.chosen.ndim:
+                low = low * selection.chosen
+            else:
+                low = low * selection.chosen[:, 0].repeat_interleave(len(low) // selection.num_rows, dim=0)
+        # summed in float32 as training did, then rounded once
+        return (output + low @ stack.b[ranks]).to(output.dtype)
+
+
+def _with_rows(part: torch.Tensor, num_rows: int) -> torch.Tensor:
+    grown = part.new_zeros(num_rows, *part.shape[1:])
+    grown[: len(part)] = part
+    return grown
