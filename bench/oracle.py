@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipelines.benchmark.commits import cosmetic_part
 from finetune.contracts.executed import FileText
 from finetune.evaluate.executed.answer import hole_of
 from finetune.evaluate.executed.answering import Answering
@@ -66,7 +67,7 @@ def measure(folder: Path, renderer: Renderer, scratch: Path) -> Row:
         print(f"{folder.name}: {count.count} x {count.reason}", file=sys.stderr)
     grader = Grader(jail_tests(Jail.open()), scratch / "direct")
     gold = graded(grader, [(one, gold_files(one)) for one in chosen.tasks], f"{folder.name}, gold")
-    stubs = [(one, stub_files(one, text)) for one in chosen.tasks for text in one.task.weak]
+    stubs = [(one, files) for one in chosen.tasks for files in weak_answers(one)]
     failed = graded(grader, stubs, f"{folder.name}, stubs")
     started = time.monotonic()
     oracle = asked(folder, renderer, Oracle(chosen.tasks), scratch / "oracle")
@@ -88,6 +89,16 @@ def measure(folder: Path, renderer: Renderer, scratch: Path) -> Row:
 def gold_files(one: ChosenTask) -> Sequence[FileText]:
     """The author's text, put there without any answer."""
     return one.task.gold if one.task.kind == "commit" else stub_files(one, one.task.gold[0].text or "")
+
+
+def weak_answers(one: ChosenTask) -> Sequence[Sequence[FileText]]:
+    """What must not pass: stubs of a body; of a commit nothing, and the comments and white space of its change."""
+    if one.task.kind == "body":
+        return [stub_files(one, text) for text in one.task.weak]
+    form = [
+        FileText(path=file.path, text=cosmetic_part(one.before[file.path], file.text or "")) for file in one.task.gold
+    ]
+    return [(), form] if any(file.text != one.before[file.path] for file in form) else [()]
 
 
 def stub_files(one: ChosenTask, text: str) -> Sequence[FileText]:

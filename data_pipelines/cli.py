@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from data_pipelines.benchmark.command import EXAMPLES as TASKS_EXAMPLES
-from data_pipelines.benchmark.command import tasks
+from data_pipelines.benchmark.command import EXPORT_EXAMPLES, tasks, tasks_export
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 app = typer.Typer(
@@ -202,49 +202,5 @@ def trace(
         emit(document, as_json=json, text=inventory_text(folder, stock, forgotten=forgotten, trained=seen))
 
 
-@app.command(
-    "forget",
-    epilog="Examples: `finetune data forget .finetune/datasets/own --path 'shop:src/legacy/*'`, "
-    "`finetune data forget .finetune/datasets/own --author ada@corp.example --yes`.",
-)
-def forget(
-    folder: DatasetFolder,
-    path: Annotated[str, typer.Option("--path", metavar="REPO:GLOB", help="Files of a repository.")] = "",
-    repo: Annotated[str, typer.Option("--repo", metavar="NAME", help="A whole repository.")] = "",
-    author: Author = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only what would be done is shown.")] = False,
-    key_file: KeyFile = None,
-    home: HomeFolder = DEFAULT_HOME,
-    json: Json = False,
-) -> None:
-    """Take a path, repository or author out of a dataset for good, and list everything that was trained on it."""
-    from dataclasses import asdict
-
-    from data_pipelines.lineage.lineage import author_of, find_key
-    from data_pipelines.lineage.lineage_text import done_text, next_commands, removal_text
-    from data_pipelines.lineage.removal import check_removal, plan_removal, put_back, removal_document, subject_of
-    from data_pipelines.lineage.removal import forget as carry_out
-    from finetune.contracts.run import Home
-    from finetune.terminal.output import emit
-
-    place = Home(home.absolute())
-    key = find_key(place.data, key_file)
-    put_back(folder, home=place)
-    digest = author_of(folder, author, key=key) if author else ""
-    removal = plan_removal(folder, subject_of(folder, path=path, repo=repo, author=digest), home=place, key=key)
-    check_removal(removal)
-    names = {"--path": path, "--repo": repo, "--author": author}
-    options = [word for option, given in names.items() if given for word in (option, given)]
-    commands = next_commands(removal, options, home=[] if home == DEFAULT_HOME else ["--home", str(home)])
-    document = {**removal_document(removal), "done": yes, "next": commands}
-    text = removal_text(removal, commands=commands)
-    if yes:
-        made, pruned = carry_out(removal, home=place, key=key)
-        document |= {"digest_after": made.content_digest, "store": asdict(pruned) if pruned else None}
-        text += f"\n\n{done_text(folder, made, pruned, home=place.data)}"
-    else:
-        text += "\n\nNothing was changed: this is what --yes would do."
-    emit(document, as_json=json, text=text)
-
-
 app.command("tasks", epilog=TASKS_EXAMPLES)(tasks)
+app.command("tasks-export", epilog=EXPORT_EXAMPLES)(tasks_export)

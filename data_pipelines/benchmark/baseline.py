@@ -1,17 +1,15 @@
 """What a repository's tests do before anything is cut out: which pass each time, and which functions they enter."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.executed import Toolchain
-from finetune.execution.jail import Jail, JailResult, Limits
-from finetune.execution.runners.base import FOLDER, Runner, TestRun, new_word
+from finetune.execution.jail import Jail, Limits
+from finetune.execution.runners.base import FOLDER, Runner, TestRun
 
 RUNS = 3
 PLUGIN = "finetune_calls"
@@ -29,30 +27,20 @@ class Calls(Contract):
 
 
 class Baseline(Contract):
-    """steady tests passed each time; other tests are counted in left_out by reason. seconds: one whole run."""
+    """steady tests passed each time; other tests are counted in left_out by reason. seconds: one whole run.
+
+    modules are names of what the tests import from outside the tree, in that order.
+    """
 
     steady: tuple[str, ...]
     calls: tuple[Calls, ...]
+    modules: tuple[str, ...]
     left_out: tuple[tuple[str, int], ...]
     seconds: float
 
     def tests_of(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
         """The tests that enter a function, those that enter the fewest functions first."""
         return {(one.path, one.line): one.tests for one in self.calls}
-
-
-class _Listening(Jail):
-    """A jail that keeps what its last run wrote."""
-
-    def __init__(self, jail: Jail) -> None:
-        super().__init__(jail._host)
-        self.heard = ""
-
-    def run(self, command: Sequence[str], **options: Any) -> JailResult:
-        """As the jail does."""
-        result = super().run(command, **options)
-        self.heard = result.stdout
-        return result
 
 
 def take_baseline(runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Path) -> Baseline:
@@ -71,10 +59,11 @@ def take_baseline(runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Pat
             f"No test of this repository passes under {toolchain.program}: {runs[0].log.strip()[-600:]}",
             "Install what its tests need into that environment, and check with pytest there.",
         )
-    calls = _calls(runner, toolchain, jail=jail, tree=tree, steady=frozenset(steady))
+    told = _traced(runner, toolchain, jail=jail, tree=tree)
     return Baseline(
         steady=tuple(steady),
-        calls=calls,
+        calls=_by_function(told, frozenset(steady)),
+        modules=tuple(name for entry in told for name in _modules(entry)),
         left_out=tuple(sorted(left.items())),
         seconds=round(max(run.seconds for run in runs), 2),
     )
@@ -86,23 +75,20 @@ def _checked(run: TestRun) -> TestRun:
     return run
 
 
-def _calls(
-    runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Path, steady: frozenset[str]
-) -> tuple[Calls, ...]:
-    word = new_word()
-    environment = {**dict(toolchain.environment), "PYTEST_PLUGINS": PLUGIN, "FINETUNE_CALLS_WORD": word}
-    environment["PYTHONPATH"] = f"/repo/{FOLDER}"
-    plugin = files("data_pipelines.benchmark.inside").joinpath(f"{PLUGIN}.py").read_bytes()
-    listening = _Listening(jail)
+def _traced(runner: Runner, toolchain: Toolchain, *, jail: Jail, tree: Path) -> tuple[Mapping[str, object], ...]:
+    """What the plugin says of a whole run."""
+    environment = {**dict(toolchain.environment), "PYTEST_PLUGINS": PLUGIN, "PYTHONPATH": f"/repo/{FOLDER}"}
     told = toolchain.model_copy(update={"environment": tuple(environment.items())})
+    plugin = files("data_pipelines.benchmark.inside").joinpath(f"{PLUGIN}.py").read_bytes()
     overlay = {f"{FOLDER}/{PLUGIN}.py": plugin}
-    _checked(runner.run(listening, told, tree=tree, overlay=overlay, tests=(), limits=LIMITS))
-    return _by_function(_entries(listening.heard, word), steady)
+    return _checked(runner.run(jail, told, tree=tree, overlay=overlay, tests=(), limits=LIMITS)).told
 
 
-def _entries(heard: str, word: str) -> list[Mapping[str, object]]:
-    lines = [line.removeprefix(f"{word} ") for line in heard.splitlines() if line.startswith(f"{word} ")]
-    return [json.loads(line) for line in lines]
+def _modules(entry: Mapping[str, object]) -> list[str]:
+    match entry:
+        case {"modules": list(names)}:
+            return [str(name) for name in names]
+    return []
 
 
 def _by_function(entries: Sequence[Mapping[str, object]], steady: frozenset[str]) -> tuple[Calls, ...]:

@@ -22,8 +22,8 @@ def export_tree(repository: Repository, target: Path) -> Counter[str]:
     return left
 
 
-def _write(repository: Repository, entry: TreeEntry, root: Path) -> str:
-    """ "" when it was written, or why not."""
+def place_of(entry: TreeEntry, root: Path) -> Path | str:
+    """Where entry belongs below root, or why it has no place there."""
     if not entry.mode.startswith("100"):
         return "symbolic link or submodule"
     try:
@@ -32,10 +32,17 @@ def _write(repository: Repository, entry: TreeEntry, root: Path) -> str:
         return "its path is no UTF-8"
     if path.is_absolute() or {"..", ".git"} & set(path.parts):
         return "its path leaves the tree"
+    return root / path
+
+
+def _write(repository: Repository, entry: TreeEntry, root: Path) -> str:
+    """ "" when it was written, or why not."""
+    place = place_of(entry, root)
+    if isinstance(place, str):
+        return place
     content = repository.content(entry.blob, max_bytes=MAX_FILE_BYTES)
     if content is None:
         return f"missing, damaged or larger than {MAX_FILE_BYTES:,} bytes"
-    place = root / path
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     place.chmod(0o755 if entry.mode == PROGRAM else 0o644)

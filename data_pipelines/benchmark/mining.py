@@ -1,95 +1,65 @@
 """From a repository to a folder of executed tasks: export, baseline, screening function by function, suite."""
 
 import json
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
-
-from pydantic import ValidationError
 
 from data_pipelines.benchmark.baseline import Baseline, take_baseline
+from data_pipelines.benchmark.body_task import body_task, label_functions, label_name
 from data_pipelines.benchmark.exported import export_tree
 from data_pipelines.benchmark.functions import Function, find_functions, is_test_file
-from data_pipelines.benchmark.screen import Screen, Screened
+from data_pipelines.benchmark.quick import Quick
+from data_pipelines.benchmark.screen import Screen, Screened, time_allowed
+from data_pipelines.benchmark.screening import Screening, Work
+from data_pipelines.benchmark.suite_folder import check_target, write_suite
+from data_pipelines.sinks.target import read_manifest
 from data_pipelines.sources.git import Repository
-from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.errors import DatasetError, InputError
-from finetune.contracts.executed import (
-    SUITE_NAME,
-    TASKS_NAME,
-    TREES_NAME,
-    ExecutedSuite,
-    ExecutedTask,
-    FileText,
-    Toolchain,
-)
-from finetune.contracts.executed_files import suite_digest
-from finetune.contracts.io import digest_json, digest_text, new_folder, read_model, sole_writer, write_json
-from finetune.execution.jail import Jail
+from finetune.contracts.executed import ExecutedSuite
+from finetune.contracts.io import digest_json, digest_text, read_model, sole_writer, write_json
+from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.registry import RUNNERS
 from finetune.terminal.progress import Progress
 
 # raise it when what is screened or how changes: work kept from before is then done again
-VERSION = "2"
+VERSION = "3"
 HINT = "Remove that folder, then type the same again."
 
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """A finished suite. screened counts functions judged in this run, kept_from_before those of the journal."""
+    """A finished suite. screened counts functions judged in this run, kept_from_before those of the journal.
+
+    tested are those screened that took runs of tests; no test enters the others. screening_minutes: of judging alone,
+    without the runs of all tests before it. labels counts tasks by what training knew of them.
+    """
 
     suite: ExecutedSuite
+    labels: Mapping[str, int]
     num_functions: int
     screened: int
+    tested: int
     kept_from_before: int
+    screening_minutes: float
     minutes: float
     infrastructure: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The folder beside the suite that holds what a killed run leaves to the next one."""
-
-    folder: Path
-
-    @property
-    def tree(self) -> Path:
-        """The commit's files."""
-        return self.folder / "tree"
-
-    def finished(self) -> dict[str, Screened]:
-        """Functions judged so far; a line that a kill cut short is none."""
-        path = self.folder / "functions.jsonl"
-        found = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                one = Screened.model_validate_json(line)
-            except ValidationError:
-                continue
-            found[one.function] = one
-        return found
-
-    @contextmanager
-    def writing(self) -> Iterator[TextIO]:
-        """Append to the judged functions; the first line break ends one that a kill cut short."""
-        with (self.folder / "functions.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write("\n")
-            yield stream
-
-
-def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int) -> Mined:
+def mine_tasks(
+    repository: Repository, python: Path, out: Path, *, limit: int | None, jobs: int, dataset: Path | None = None
+) -> Mined:
     """Mine body tasks of the repository's commit into out, which is replaced only on success.
 
-    limit: tasks at most, None for all. Raises InputError when no test passes, or out holds something else.
+    limit: tasks at most, None for all. dataset labels them by what training on it sees, None leaves them unlabelled.
+    Raises InputError when no test passes, or out holds something else.
     """
     began = time.monotonic()
-    _check_target(out)
+    check_target(out)
+    if dataset is not None:
+        read_manifest(dataset)
     jail, runner = Jail.open(), RUNNERS["pytest"]
     toolchain = runner.toolchain(python)
     key = digest_json([VERSION, repository.name, repository.commit, toolchain.model_dump(mode="json")])[:16]
@@ -101,17 +71,46 @@ def mine_tasks(repository: Repository, python: Path, out: Path, *, limit: int | 
         baseline = _baseline(work, lambda: take_baseline(runner, toolchain, jail=jail, tree=work.tree))
         left.update({("baseline", reason): count for reason, count in baseline.left_out})
         functions = _functions(work.tree, left)
-        screen = Screen(jail, runner, toolchain, work.tree)
-        screened, fresh = _screen_all(screen, functions, baseline=baseline, work=work, limit=limit, jobs=jobs)
+        allowed = min(REPOSITORY_TESTS.timeout_seconds, time_allowed(baseline.seconds))
+        screening = Screening(
+            screen=Screen(jail, runner, toolchain, work.tree, allowed),
+            quick=Quick(jail, toolchain, work.tree, baseline.modules, baseline.seconds),
+            functions=functions,
+            tests=baseline.tests_of(),
+        )
+        judged = screening.run(work, limit=limit, jobs=jobs)
+        screened = judged.screened
         chosen = choose(functions, screened, left=left, limit=limit)
-        tasks = [_task(repository, functions[name], screened[name]) for name in chosen]
+        labels = label_functions(repository, {name: functions[name] for name in chosen}, dataset)
+        tasks = [
+            body_task(
+                repository,
+                functions[name],
+                screened[name],
+                language="python",
+                weak=functions[name].weak,
+                label=labels.of.get(name),
+            )
+            for name in chosen
+        ]
         seconds = time.monotonic() - began
-        suite = _write(out, tasks, tree=work.tree, toolchain=toolchain, left=left, seconds=seconds)
+        suite = write_suite(
+            out,
+            tasks,
+            trees={repository.commit[:12]: work.tree},
+            toolchain=toolchain,
+            left=left,
+            seconds=seconds,
+            labels_of=labels.dataset_digest,
+        )
     return Mined(
         suite=suite,
+        labels=Counter(label_name(task) for task in tasks),
         num_functions=len(functions),
-        screened=fresh,
-        kept_from_before=len(screened) - fresh,
+        screened=judged.fresh,
+        tested=judged.tested,
+        kept_from_before=len(screened) - judged.fresh,
+        screening_minutes=judged.seconds / 60,
         minutes=seconds / 60,
         infrastructure=sum(count for (stage, _), count in left.items() if stage == "infrastructure"),
     )
@@ -137,21 +136,6 @@ def choose(functions: Collection[str], screened: Mapping[str, Screened], *, left
         else:
             chosen.append(name)
     return chosen
-
-
-def enough(kept: Collection[str], following: str, *, limit: int | None) -> bool:
-    """Whether limit functions are kept of those ahead of following, the next one to be judged.
-
-    Those behind it do not count: a killed run leaves gaps, and what fills them decides which functions come first.
-    """
-    return limit is not None and sum(digest_text(name) < digest_text(following) for name in kept) >= limit
-
-
-def _check_target(out: Path) -> None:
-    if out.exists() and not (out / SUITE_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"{out} holds something else than executed tasks; it is left as it is.", "Name another folder."
-        )
 
 
 def _exported(repository: Repository, work: Work) -> Left:
@@ -187,89 +171,3 @@ def _functions(tree: Path, left: Left) -> dict[str, Function]:
         left.update({("functions", reason): count for reason, count in reasons.items()})
         found.update({f"{path}:{one.first_line}:{one.name}": one for one in functions})
     return found
-
-
-def _screen_all(
-    screen: Screen, functions: Mapping[str, Function], *, baseline: Baseline, work: Work, limit: int | None, jobs: int
-) -> tuple[dict[str, Screened], int]:
-    """What came of each function, and how many were judged now; in an order that digests decide."""
-    done = {name: one for name, one in work.finished().items() if name in functions}
-    waiting = sorted((name for name in functions if name not in done), key=digest_text, reverse=True)
-    tests = baseline.tests_of()
-    kept = {name for name, one in done.items() if not one.reason}
-    fresh = 0
-    with (
-        work.writing() as stream,
-        Progress("Screening functions", len(functions), start_at=len(done)) as progress,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
-
-        def judge(name: str) -> Screened:
-            function = functions[name]
-            return screen.screen(function, name, tests=tests.get((function.path, function.start), ()))
-
-        running: set[Future[Screened]] = set()
-        try:
-            while running or (waiting and not enough(kept, waiting[-1], limit=limit)):
-                while waiting and len(running) < 2 * jobs and not enough(kept, waiting[-1], limit=limit):
-                    running.add(pool.submit(judge, waiting.pop()))
-                future = next(as_completed(running))
-                running.remove(future)
-                one = future.result()
-                done[one.function] = one
-                if not one.broken:  # the infrastructure's failures are tried again
-                    stream.write(one.model_dump_json() + "\n")
-                    stream.flush()
-                fresh += 1
-                if not (one.reason or one.broken):
-                    kept.add(one.function)
-                progress.advance(detail=f"{len(kept):,} tasks")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return done, fresh
-
-
-def _task(repository: Repository, function: Function, screened: Screened) -> ExecutedTask:
-    span = f"{function.first_line}-{function.last_line}"
-    return ExecutedTask(
-        id=digest_text(f"{repository.name} {repository.commit} {function.path} {span}")[:16],
-        kind="body",
-        language="python",
-        repo=repository.name,
-        commit=repository.commit,
-        path=function.path,
-        cluster=f"{repository.name}:{function.path}",
-        tree=repository.commit[:12],
-        statement=f"Write the body of {function.name} in {function.path}, so that the repository's tests pass.",
-        first_line=function.first_line,
-        last_line=function.last_line,
-        gold=(FileText(path=function.path, text=function.body),),
-        weak=(function.stub, *function.weak),
-        fail_to_pass=screened.fail_to_pass,
-        pass_to_pass=screened.pass_to_pass,
-        timeout_seconds=screened.timeout_seconds,
-    )
-
-
-def _write(
-    out: Path, tasks: list[ExecutedTask], *, tree: Path, toolchain: Toolchain, left: Left, seconds: float
-) -> ExecutedSuite:
-    with new_folder(out.absolute()) as scratch:
-        (scratch / TREES_NAME).mkdir()
-        for name in {task.tree for task in tasks}:
-            shutil.copytree(tree, scratch / TREES_NAME / name)
-        lines = "".join(task.model_dump_json() + "\n" for task in sorted(tasks, key=lambda task: task.id))
-        (scratch / TASKS_NAME).write_text(lines, encoding="utf-8")
-        counts = tuple(
-            ReasonCount(stage=stage, reason=reason, count=count) for (stage, reason), count in sorted(left.items())
-        )
-        suite = ExecutedSuite(
-            digest=suite_digest(scratch),
-            toolchains=(toolchain,),
-            num_tasks=len(tasks),
-            left_out=counts,
-            seconds=round(seconds, 1),
-        )
-        write_json(scratch / SUITE_NAME, suite)
-    return suite

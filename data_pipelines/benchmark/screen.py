@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipelines.benchmark.functions import Function
@@ -15,6 +15,9 @@ MAX_RUN = 50
 MAX_NAMED = 50
 LEAST_TIMEOUT_SECONDS = 30
 SLOWER = 5
+UNTESTED = "no test that passes each time enters it"
+SURVIVES_RAISING = "its tests pass when it raises"
+SURVIVES_PLAIN = "its tests pass when it returns a plain value"
 
 
 def time_allowed(seconds: float) -> float:
@@ -36,37 +39,49 @@ class Screened(Contract):
     timeout_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A function by the name under which it is journalled, and the steady tests that enter it, at least one."""
+
+    name: str
+    function: Function
+    tests: Sequence[str]
+
+
 class _BrokenError(Exception):
     """The tests could not be run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Runs a repository's tests in the jail with one body at a time replaced. Threads may share it."""
+    """Runs a repository's tests with one body at a time replaced, each run as an evaluation grades.
+
+    timeout_seconds: for each run. Threads may share it.
+    """
 
     jail: Jail
     runner: Runner
     toolchain: Toolchain
     tree: Path
+    timeout_seconds: float = REPOSITORY_TESTS.timeout_seconds
 
-    def screen(self, function: Function, name: str, *, tests: Sequence[str]) -> Screened:
-        """Judge function, journalled as name, by the steady tests that enter it."""
-        if not tests:
-            return Screened(function=name, reason="no test that passes each time enters it")
+    def screen(self, candidate: Candidate, *, weak: bool = True) -> Screened:
+        """Judge a function. weak False: that tests tell it from plain values is known."""
         try:
-            return self._screen(function, name, tests[:MAX_RUN])
+            return self._screen(candidate, candidate.tests[:MAX_RUN], weak=weak)
         except _BrokenError as broken:
-            return Screened(function=name, broken=str(broken))
+            return Screened(function=candidate.name, broken=str(broken))
 
-    def _screen(self, function: Function, name: str, tests: Sequence[str]) -> Screened:
+    def _screen(self, candidate: Candidate, tests: Sequence[str], *, weak: bool) -> Screened:
+        name, function = candidate.name, candidate.function
         stubbed = self._run(function, function.stub, tests)
         failing = [test for test in tests if stubbed.outcomes.get(test) != "passed"][:MAX_NAMED]
         passing = [test for test in tests if stubbed.outcomes.get(test) == "passed"][:MAX_NAMED]
         if not failing:
-            return Screened(function=name, reason="its tests pass when it raises")
-        for weak in function.weak:
-            if self._run(function, weak, failing, stop=True).passed(failing):
-                return Screened(function=name, reason="its tests pass when it returns a plain value")
+            return Screened(function=name, reason=SURVIVES_RAISING)
+        for body in function.weak if weak else ():
+            if self._run(function, body, failing, stop=True).passed(failing):
+                return Screened(function=name, reason=SURVIVES_PLAIN)
         alone = [*failing, *passing]
         original = self._run(function, None, alone)
         if not original.passed(alone):
@@ -90,7 +105,7 @@ class Screen:
             tree=self.tree,
             overlay=overlay,
             tests=tests,
-            limits=REPOSITORY_TESTS,
+            limits=replace(REPOSITORY_TESTS, timeout_seconds=self.timeout_seconds),
             stop_at_first_failure=stop,
         )
         if run.broken:

@@ -29,13 +29,12 @@ def module_paths(name: str, importer: str) -> list[str]:
     return under([""], [f"{folder}/{parts[-1]}.go" for folder in reversed(folders) if len(parts) > 1])
 
 
-EXTRACTOR = SyntaxExtractor(
-    Facts(
-        language="go",
-        grammars=(tree_sitter_go.language,),
-        spans=SPANS,
-        functions=FUNCTIONS,
-        alone=((b"package x\n", b""),),
-        module_paths=module_paths,
-    )
+FACTS = Facts(
+    language="go",
+    grammars=(tree_sitter_go.language,),
+    spans=SPANS,
+    functions=FUNCTIONS,
+    alone=((b"package x\n", b""),),
+    module_paths=module_paths,
 )
+EXTRACTOR = SyntaxExtractor(FACTS)

@@ -26,15 +26,14 @@ def module_paths(name: str, importer: str) -> list[str]:
     return dotted(name, importer=importer, suffixes=(".java", ".kt"))
 
 
-EXTRACTOR = SyntaxExtractor(
-    Facts(
-        language="java",
-        grammars=(tree_sitter_java.language,),
-        spans=SPANS,
-        functions=FUNCTIONS,
-        comments=frozenset({"block_comment"}),
-        doc_marks=(b"/**",),
-        alone=((b"class X {\n", b"\n}\n"), (b"interface X {\n", b"\n}\n")),
-        module_paths=module_paths,
-    )
+FACTS = Facts(
+    language="java",
+    grammars=(tree_sitter_java.language,),
+    spans=SPANS,
+    functions=FUNCTIONS,
+    comments=frozenset({"block_comment"}),
+    doc_marks=(b"/**",),
+    alone=((b"class X {\n", b"\n}\n"), (b"interface X {\n", b"\n}\n")),
+    module_paths=module_paths,
 )
+EXTRACTOR = SyntaxExtractor(FACTS)

@@ -1,6 +1,6 @@
 """Lineage as a person reads it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -67,10 +67,7 @@ def trained_text(found: Sequence[Trained]) -> str:
     """Runs and adapters."""
     if not found:
         return "No run or adapter of this home was trained on it."
-    rows = [
-        (item.kind, item.name, item.certainty, item.dataset_digest[:12], ", ".join(map(str, item.live)))
-        for item in found
-    ]
+    rows = [(item.kind, item.name, item.certainty, item.dataset_digest[:12], printable(item.state)) for item in found]
     text = "Trained on it\n\n" + table(rows, header=("what", "name", "", "dataset digest", "live as"))
     if any(item.certainty != "saw it" for item in found):
         text += "\n\nMay have seen it: trained on another state of the same folder, which is gone."
@@ -109,8 +106,13 @@ def done_text(folder: Path, made: DatasetManifest, pruned: Pruned | None, *, hom
     return text + f" {pruned.results:,} results and {pruned.texts:,} texts went out of the store of {home}."
 
 
-def next_commands(removal: Removal, option: Sequence[str], *, home: Sequence[str]) -> list[str]:
-    """What must be done about everything that saw it; option and home are those of the command, word by word."""
+def next_commands(
+    removal: Removal, option: Sequence[str], *, home: Sequence[str], withdrawn: Collection[str] = ()
+) -> list[str]:
+    """What must be done about everything that saw it; option and home are those of the command, word by word.
+
+    withdrawn are ids of adapters that the command withdraws itself.
+    """
     lines = [_line("data", "build", "PIPELINE.yaml", "--out", removal.folder, *home)]
     for other in removal.others:
         lines.append(_line("data", "forget", other.folder, *option, *home, "--yes"))
@@ -120,14 +122,19 @@ def next_commands(removal: Removal, option: Sequence[str], *, home: Sequence[str
             again = _line("train", "RECIPE", "--set", f"data.dataset={removal.folder}", *home)
             lines.append(f"{again}    # in place of {item.name} ({item.recipe})")
         else:
-            lines += [
-                f"{_line('adapter', 'rollback', '--model', place.model, '--alias', place.alias, *home)}"
-                f"    # {item.name} is live there"
-                for place in item.live
-            ]
-            lines.append(f"{_line('serve', 'unload', 'NAME')}    # where {item.name} is served")
-            lines.append(f"rm -r {quote(str(item.folder))}")
+            lines += _about_adapter(item, home=home, is_withdrawn=item.name in withdrawn)
     return lines
+
+
+def _about_adapter(item: Trained, *, home: Sequence[str], is_withdrawn: bool) -> Iterator[str]:
+    """What is live goes back to the version before; what the command does not withdraw is taken off and deleted."""
+    where = "was" if is_withdrawn else "is"
+    for place in item.live:
+        back = _line("adapter", "rollback", "--model", place.model, "--alias", place.alias, *home)
+        yield f"{back}    # {item.name} {where} live there"
+    if not is_withdrawn:
+        yield f"{_line('serve', 'unload', 'NAME')}    # where {item.name} is served"
+        yield f"rm -r {quote(str(item.folder))}"
 
 
 def _line(*words: object) -> str:

@@ -11,6 +11,7 @@ from finetune.contracts.dataset import MANIFEST_NAME
 from finetune.contracts.errors import AdapterError, InputError, RunError
 from finetune.contracts.io import read_model
 from finetune.contracts.run import Home, RunLayout, RunState
+from finetune.contracts.withdrawal import read_mark
 from finetune.terminal.output import note
 
 Certainty = Literal["saw it", "may have seen it"]
@@ -21,7 +22,8 @@ class Trained:
     """A run or an adapter and the dataset it learned from.
 
     certainty "may have seen it": the run learned from another state of the same folder, which is gone. live are the
-    aliases that point at an adapter by the record of the home.
+    aliases that point at an adapter by the record of the home. withdrawn is when and why it was, "" where it was not.
+    weights is the digest of an adapter's weights, "" for a run, and run_id the run that made it.
     """
 
     kind: Literal["run", "adapter"]
@@ -31,6 +33,14 @@ class Trained:
     dataset_digest: str
     certainty: Certainty
     live: tuple[LivePlace, ...] = ()
+    withdrawn: str = ""
+    weights: str = ""
+    run_id: str = ""
+
+    @property
+    def state(self) -> str:
+        """Whether it was withdrawn, else the aliases it is live under; "" for neither."""
+        return f"withdrawn {self.withdrawn}" if self.withdrawn else ", ".join(map(str, self.live))
 
 
 def trained_on(
@@ -69,7 +79,18 @@ def trained_on(
             recipe = run.recipe if run else ""
             places_of = live.get(manifest.adapter_id, ())
             adapters.append(
-                Trained("adapter", manifest.adapter_id, folder, recipe, manifest.digests.dataset, seen, places_of)
+                Trained(
+                    kind="adapter",
+                    name=manifest.adapter_id,
+                    folder=folder,
+                    recipe=recipe,
+                    dataset_digest=manifest.digests.dataset,
+                    certainty=seen,
+                    live=places_of,
+                    withdrawn=_withdrawn(home, manifest),
+                    weights=manifest.digests.weights,
+                    run_id=manifest.run_id,
+                )
             )
     return [*found.values(), *adapters]
 
@@ -80,6 +101,14 @@ def _live(home: Home) -> Mapping[str, tuple[LivePlace, ...]]:
     except RunError as error:
         note(f"What is live cannot be told: {error.message}")
         return {}
+
+
+def _withdrawn(home: Home, manifest: AdapterManifest) -> str:
+    try:
+        mark = read_mark(home.adapters, manifest.digests.weights)
+    except AdapterError as error:
+        return error.message
+    return str(mark) if mark else ""
 
 
 def datasets_of(home: Home) -> list[Path]:

@@ -7,6 +7,7 @@ from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_manifest
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.run import Home, RunLayout
+from finetune.contracts.withdrawal import check_not_withdrawn
 from finetune.terminal.output import note
 
 
@@ -21,6 +22,13 @@ def list_adapters(home: Home) -> tuple[AdapterManifest, ...]:
         except AdapterError as error:
             note(f"Left out of the list: {error.message}")
     return tuple(sorted(found, key=lambda manifest: (-manifest.created_at, manifest.adapter_id)))
+
+
+def find_usable(home: Home, given: str) -> Path:
+    """find_adapter of one that was not withdrawn. Raises AdapterError also for one that was."""
+    folder = find_adapter(home, given)
+    check_not_withdrawn(home.adapters, read_manifest(folder))
+    return folder
 
 
 def find_adapter(home: Home, given: str) -> Path:

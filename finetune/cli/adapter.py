@@ -31,13 +31,14 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
 
     place = Home(home.absolute())
     manifests, live = list_adapters(place), _live(place)
+    withdrawn = {found.adapter_id: _withdrawn(place, found) for found in manifests}
     rows = [
         (
             found.adapter_id,
             found.base.name,
             str(found.rank),
             _verdict(found),
-            live.get(found.adapter_id, ""),
+            "withdrawn" if withdrawn[found.adapter_id] else ", ".join(live.get(found.adapter_id, ())),
             found.run_id,
         )
         for found in manifests
@@ -45,7 +46,11 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     emit(
         {
             "adapters": [
-                {**found.model_dump(mode="json", exclude={"probe", "files"}), "live": live.get(found.adapter_id, "")}
+                {
+                    **found.model_dump(mode="json", exclude={"probe", "files"}),
+                    "live": ", ".join(live.get(found.adapter_id, ())),
+                    "withdrawn": withdrawn[found.adapter_id],
+                }
                 for found in manifests
             ]
         },
@@ -61,22 +66,26 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     epilog="Examples: `finetune adapter inspect embedded-1f0c9a2b3d4e`, `finetune adapter inspect ./adapter --json`.",
 )
 def inspect(adapter: Which, home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
-    """Show what an adapter is: base, digests, targets, scores."""
+    """Show what an adapter is: base, digests, targets, scores, where it is live and whether it was withdrawn."""
     from finetune.adapters.verify import find_adapter
     from finetune.contracts.adapter import whole_scores
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.run import Home
-    from finetune.terminal.output import emit, table
+    from finetune.terminal.output import emit, printable, table
 
-    manifest = read_adapter(find_adapter(Home(home.absolute()), adapter))
-    text = table(_facts(manifest))
+    place = Home(home.absolute())
+    manifest = read_adapter(find_adapter(place, adapter))
+    live, withdrawn = ", ".join(_live(place).get(manifest.adapter_id, ())), _withdrawn(place, manifest)
+    state = [("live as", live or "not live"), ("withdrawn", printable(withdrawn) or "no")]
+    text = table([*_facts(manifest), *state])
     if manifest.scores:
         rows = [
             (score.name, score.unit, f"{score.base:.3f}", f"{score.adapter:.3f}", score.verdict)
             for score in whole_scores(manifest.scores)
         ]
         text += "\n\n" + table(rows, header=("figure", "unit", "base", "adapter", "verdict"))
-    emit(manifest.model_dump(mode="json"), as_json=json, text=text)
+    document = {**manifest.model_dump(mode="json"), "live": live, "withdrawn": withdrawn}
+    emit(document, as_json=json, text=text)
 
 
 @app.command(
@@ -144,12 +153,12 @@ def export(
     json: Json = False,
 ) -> None:
     """Copy a verified adapter, whole, to a new folder; or write it as another engine needs it."""
+    from finetune.adapters.find import find_usable
     from finetune.adapters.variants import export_as
-    from finetune.adapters.verify import find_adapter
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
-    manifest = export_as(form, find_adapter(Home(home.absolute()), adapter), out=out, base=base)
+    manifest = export_as(form, find_usable(Home(home.absolute()), adapter), out=out, base=base)
     scored = form is not ExportFormat.GGUF and base is not None
     said = "its scores are those of training" if scored else "it was not scored over its base"
     emit(
@@ -186,7 +195,7 @@ def _verify_merged(folder: Path, base: Path | None, *, json: bool) -> None:
     )
 
 
-def _live(home: "Home") -> dict[str, str]:
+def _live(home: "Home") -> dict[str, list[str]]:
     """Aliases by adapter id, as the record has them; none, with a note, where the record does not hold."""
     from finetune.contracts.chain import Chain, live_places
     from finetune.contracts.errors import RunError
@@ -197,7 +206,19 @@ def _live(home: "Home") -> dict[str, str]:
     except RunError as error:
         note(f"What is live is not shown: {error.message}")
         return {}
-    return {adapter: ", ".join(map(str, places)) for adapter, places in found.items()}
+    return {adapter: [str(place) for place in places] for adapter, places in found.items()}
+
+
+def _withdrawn(home: "Home", manifest: "AdapterManifest") -> str:
+    """When, by whom and why an adapter was withdrawn, "" if it was not."""
+    from finetune.contracts.errors import AdapterError
+    from finetune.contracts.withdrawal import read_mark
+
+    try:
+        mark = read_mark(home.adapters, manifest.digests.weights)
+    except AdapterError as error:
+        return error.message
+    return str(mark) if mark else ""
 
 
 def _verdict(manifest: "AdapterManifest") -> str:

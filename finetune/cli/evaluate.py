@@ -40,6 +40,10 @@ def evaluate(
         str | None,
         typer.Option(metavar="URL", help="Ask this endpoint the same, to show that what is judged is served."),
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", metavar="PATH", help="Key of the dataset's placeholders, if not the home's own."),
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -59,6 +63,7 @@ def evaluate(
         dataset=dataset,
         tasks=tasks,
         endpoint=endpoint,
+        key_file=key_file,
     )
     page = None if dataset else RunLayout(Home(home.absolute()).runs / report.run_id).evaluation / PAGE_NAME
     emit(report.model_dump(mode="json"), as_json=json, text=report_text(report, page=page))
@@ -72,12 +77,13 @@ def run_evaluation(
     dataset: Path | None = None,
     tasks: "Sequence[Path]" = (),
     endpoint: str | None = None,
+    key_file: Path | None = None,
 ) -> "EvaluationReport":
     """Evaluate the adapter that target names and record the result where the run and the adapter are.
 
     A dataset other than the run's own is judged and reported, but not recorded: the run's record is about its own data.
     """
-    from finetune.adapters.verify import find_adapter
+    from finetune.adapters.find import find_usable
     from finetune.cli.served import as_served
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.chain import record_evaluation as note_evaluation
@@ -92,11 +98,12 @@ def run_evaluation(
     from finetune.terminal.signals import interrupted_by_signals
     from finetune.train.run_folder import find_run, read_state, run_recipe
 
-    folder = find_adapter(home, target)
+    folder = find_usable(home, target)
     manifest = read_adapter(folder)
     layout = find_run(home, manifest.run_id)
     state, resolved = read_state(layout), run_recipe(home, manifest.run_id)
     rows = dataset or Path(state.dataset_path)
+    site = _site(home, rows, resolved, tasks=tasks, key_file=key_file)
     base = load_base(
         Path(state.base_path),
         quantization=manifest.quantization,
@@ -112,7 +119,7 @@ def run_evaluation(
             names=suites,
             section=resolved.evaluate,
             max_tokens=resolved.data.max_tokens,
-            site=_site(home, rows, resolved, tasks=tasks),
+            site=site,
         )
     if endpoint is not None:
         evaluation = as_served(evaluation, endpoint)
@@ -123,7 +130,9 @@ def run_evaluation(
     return report
 
 
-def _site(home: "Home", dataset: Path, resolved: "ResolvedRecipe", *, tasks: "Sequence[Path]") -> "Site":
+def _site(
+    home: "Home", dataset: Path, resolved: "ResolvedRecipe", *, tasks: "Sequence[Path]", key_file: Path | None
+) -> "Site":
     """What suites need beside rows; tasks are folders of tasks that tests grade, none for those of the home."""
     from finetune.cli.secret_scan import secret_scan
     from finetune.contracts.dataset import Task
@@ -132,7 +141,7 @@ def _site(home: "Home", dataset: Path, resolved: "ResolvedRecipe", *, tasks: "Se
 
     return Site(
         home.measured,
-        scan=secret_scan(home, dataset),
+        scan=secret_scan(home, dataset, key_file=key_file),
         trained_tasks=[Task(name) for name, weight in resolved.data.tasks if weight],
         tasks=tasks or sorted(path.parent for path in home.tasks.glob(f"*/{SUITE_NAME}")),
     )

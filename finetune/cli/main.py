@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-import data_pipelines.cli
 import finetune
 import finetune.cli.adapter
+import finetune.cli.data
 import finetune.cli.demo
 import finetune.cli.evaluate
 import finetune.cli.plan
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo", epilog=finetune.cli.demo.EXAMPLES)(finetune.cli.demo.demo)
-app.add_typer(data_pipelines.cli.app, name="data")
+app.add_typer(finetune.cli.data.app, name="data")
 app.add_typer(finetune.cli.recipe.app, name="recipe")
 app.command("plan", epilog=finetune.cli.plan.EXAMPLES)(finetune.cli.plan.plan)
 app.command("train", epilog=finetune.cli.train.EXAMPLES)(finetune.cli.train.train)

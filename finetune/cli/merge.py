@@ -33,15 +33,15 @@ def merge(
     json: Json = False,
 ) -> None:
     """Add an adapter to its base's own files: a whole model; tensors that it does not change stay as they are."""
+    from finetune.adapters.find import find_usable
     from finetune.adapters.merge import merge_adapter
-    from finetune.adapters.verify import find_adapter
     from finetune.contracts.adapter_files import read_adapter
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
     from finetune.terminal.signals import interrupted_by_signals
 
     place = Home(home.absolute())
-    folder = find_adapter(place, adapter)
+    folder = find_usable(place, adapter)
     judge = _judge(place, read_adapter(folder), base=base, dataset=dataset) if dataset else None
     with interrupted_by_signals():
         merged = merge_adapter(folder, base, out=out, judge=judge)

@@ -23,6 +23,7 @@ from finetune.contracts.io import digest_json, disk_errors, sync_folder
 HINT = "Compare it with a copy; nothing is appended to a record that does not hold."
 EVALUATED = "evaluated"
 PROMOTED, ROLLED_BACK = "promoted", "rolled back"
+WITHDRAWING, WITHDRAWN = "withdrawing", "withdrawn"
 
 
 class Entry(Contract):
@@ -141,10 +142,17 @@ def live_places(entries: Iterable[Entry]) -> dict[str, tuple[LivePlace, ...]]:
     for entry in entries:
         if entry.kind in (PROMOTED, ROLLED_BACK):
             pointed[LivePlace(entry.text("model"), entry.text("alias"))] = entry.text("adapter_id")
+        elif entry.kind == WITHDRAWN:
+            pointed = {place: found for place, found in pointed.items() if found != entry.text("adapter_id")}
     return {
         adapter: tuple(place for place, found in pointed.items() if found == adapter)
         for adapter in sorted(set(pointed.values()))
     }
+
+
+def withdrawn_weights(entries: Iterable[Entry]) -> frozenset[str]:
+    """Weights digests of the adapters that were withdrawn by the record, or were about to be."""
+    return frozenset(entry.text("weights") for entry in entries if entry.kind in (WITHDRAWING, WITHDRAWN))
 
 
 def _digest_of(entry: Entry) -> str:

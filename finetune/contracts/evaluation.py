@@ -23,8 +23,8 @@ class PairedRow(Contract):
 
     task_id is the same for the same task in each evaluation, so that any two can be paired. cluster names what is not
     independent within a repository: near-duplicate files, or the file. group is the kind of task or span, slice what
-    training knew of it (novel, evolving, seen); "" if it has none. A figure is sum(base) / sum(size): size is bytes for
-    bits per byte, 1 for a mean.
+    training knew of it (novel, evolving, seen, or unknown where nobody said); "" if it has none. A figure is
+    sum(base) / sum(size): size is bytes for bits per byte, 1 for a mean.
     """
 
     suite: SuiteName

@@ -67,7 +67,10 @@ class ExecutedTask(Contract):
 
 
 class ExecutedSuite(Contract):
-    """What a folder of executed tasks is. digest covers tasks.jsonl and the trees; left_out says what was not kept."""
+    """What a folder of executed tasks is. digest covers tasks.jsonl and the trees; left_out says what was not kept.
+
+    labels_of is the content digest of the dataset by which slice and seen of its tasks were told, "" if by none.
+    """
 
     schema_version: Literal[1] = 1
     digest: str
@@ -75,3 +78,4 @@ class ExecutedSuite(Contract):
     num_tasks: int = Field(ge=0)
     left_out: tuple[ReasonCount, ...] = ()
     seconds: float = Field(ge=0)
+    labels_of: str = ""

@@ -26,8 +26,8 @@ def suite_digest(folder: Path) -> str:
 
     A file that may be executed and one that may not are two different files.
     """
-    lines = [_line(folder, folder / TASKS_NAME)]
-    lines += [_line(folder, path) for path in sorted(_files(folder / TREES_NAME))]
+    read: dict[tuple[int, int], str] = {}
+    lines = [_line(folder, path, read) for path in (folder / TASKS_NAME, *sorted(_files(folder / TREES_NAME)))]
     return digest_text("\n".join(lines))
 
 
@@ -97,9 +97,13 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(place, name)
 
 
-def _line(folder: Path, path: Path) -> str:
+def _line(folder: Path, path: Path, read: dict[tuple[int, int], str]) -> str:
+    """read holds the digests of files read so far: trees of one history share most of theirs, as hard links."""
     name = path.relative_to(folder).as_posix()
     if path.is_symlink():
         return f"link {digest_text(os.readlink(path))} {name}"
-    kind = "program" if path.stat().st_mode & 0o100 else "file"
-    return f"{kind} {digest_file(path)} {name}"
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key not in read:
+        read[key] = digest_file(path)
+    return f"{'program' if status.st_mode & 0o100 else 'file'} {read[key]} {name}"

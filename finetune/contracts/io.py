@@ -97,8 +97,13 @@ def new_folder(target: Path) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new."))
         try:
             yield scratch
+            synced = set()
             for entry in scratch.rglob("*"):
-                sync_folder(entry)
+                # a file with several names is one file
+                status = entry.lstat()
+                if (status.st_dev, status.st_ino) not in synced:
+                    sync_folder(entry)
+                    synced.add((status.st_dev, status.st_ino))
             scratch.chmod(FOLDER_MODE)
             _swap(scratch, target)
         except BaseException:

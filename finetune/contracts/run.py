@@ -51,6 +51,11 @@ class Home:
         return self.root / "releases.jsonl"
 
     @property
+    def withdrawals(self) -> Path:
+        """Receipts of what was withdrawn because it was forgotten: see release/receipt.py."""
+        return self.root / "withdrawals"
+
+    @property
     def tracking_database(self) -> Path:
         return self.root / "mlflow.db"
 

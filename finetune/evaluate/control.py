@@ -13,7 +13,7 @@ from finetune.contracts.dataset import Task as RowTask
 from finetune.contracts.errors import InputError
 from finetune.contracts.evaluation import Answer, Finding, PairedRow, SuiteName
 from finetune.contracts.io import digest_json, digest_text
-from finetune.evaluate.control_text import context_finding
+from finetune.evaluate.control_text import FOR_BASE_ALONE, context_finding
 from finetune.evaluate.generate import fill_in
 from finetune.evaluate.metric import Kind, Metric
 from finetune.evaluate.similarity import edit_similarity, exact_match
@@ -33,8 +33,8 @@ def _metric(name: str, kind: Kind, unit: str) -> Metric:
 
 
 # the base with context against the adapter without, then neither with context, then both
-ACROSS = _metric("edit similarity, context for the base alone", "mean", "0 to 1")
-ACROSS_EXACT = _metric("exact match, context for the base alone", "pass or fail", "share")
+ACROSS = _metric(f"edit similarity, {FOR_BASE_ALONE}", "mean", "0 to 1")
+ACROSS_EXACT = _metric(f"exact match, {FOR_BASE_ALONE}", "pass or fail", "share")
 NEITHER = _metric("edit similarity, context for neither", "mean", "0 to 1")
 BOTH = _metric("edit similarity, context for both", "mean", "0 to 1")
 

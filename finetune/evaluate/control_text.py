@@ -9,6 +9,8 @@ from finetune.evaluate.metric import Metric
 from finetune.evaluate.scores import scores_of
 from finetune.recipe.schema import EvaluateSection
 
+FOR_BASE_ALONE = "context for the base alone"
+"""The end of the names of figures that hold two prompts against each other, and not two models."""
 NAME = "gain of the base from context alone"
 CLOSES = "Context alone closes the gap: the adapter is better than the base without context, and not shown better than "
 CLOSES += "the base with it. Retrieval may give what this training gave."

@@ -1,6 +1,6 @@
 """Put an evaluation where people look for it: the run folder, the tracked run, and the adapter's manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.evaluate.page.write import write_page
 from finetune.evaluate.plot import plot_scores
 from finetune.evaluate.report import Evaluation, save_evaluation
-from finetune.evaluate.tracked import tracked_metrics
+from finetune.evaluate.tracked import evaluation_tags, tracked_metrics
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.tracking.base import Tracker
@@ -53,7 +53,7 @@ def record_evaluation(
         scores=report.scores,
         next_command=f"finetune serve start {_base_argument(resolved)} --adapter {resolved.name}={report.adapter_id}",
     )
-    with _opened(tracker or MlflowTracker(home, layout), resolved, state=state, verdict=report.verdict) as record:
+    with _opened(tracker or MlflowTracker(home, layout), resolved, state=state, tags=evaluation_tags(report)) as record:
         record.metrics(state.steps_done, tracked_metrics(report))
         record.artifact(layout.evaluation, FOLDER)
         record.artifact(layout.root / PLOT_NAME, PLOTS_FOLDER)
@@ -64,10 +64,12 @@ def record_evaluation(
 
 
 @contextmanager
-def _opened(tracker: Tracker, resolved: ResolvedRecipe, *, state: RunState, verdict: str) -> Iterator[Tracker]:
+def _opened(
+    tracker: Tracker, resolved: ResolvedRecipe, *, state: RunState, tags: Mapping[str, str]
+) -> Iterator[Tracker]:
     """Go on with the tracked run, and leave it with the status that it had."""
     card = run_card(state.run_id, resolved)
-    tracker.start(replace(card, tags={**card.tags, "verdict": verdict}), resume=state.tracking_run_id)
+    tracker.start(replace(card, tags={**card.tags, **tags}), resume=state.tracking_run_id)
     try:
         yield tracker
     finally:

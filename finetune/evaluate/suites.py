@@ -79,7 +79,9 @@ def _infill(materials: Materials) -> Suite:
 
 def _executed(materials: Materials) -> Suite:
     site = materials.site
-    return executed_suite(site.tasks, materials.renderer, materials.section, cache=site.journals / "grades")
+    grades = site.journals / "grades"
+    trained_on = materials.trained_on
+    return executed_suite(site.tasks, materials.renderer, materials.section, cache=grades, trained_on=trained_on)
 
 
 def _control(materials: Materials) -> Suite:

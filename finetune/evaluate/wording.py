@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from finetune.contracts.adapter import Score
 from finetune.contracts.evaluation import EvaluationReport, Finding, SuiteName, SuiteReport
+from finetune.evaluate.control_text import FOR_BASE_ALONE
 
 Direction: TypeAlias = Literal["lower is better", "higher is better"]
 SHARE = "share"
@@ -85,11 +86,14 @@ def headline(report: EvaluationReport, *, num_repos: int = 0) -> Headline:
 
 
 def against(report: EvaluationReport) -> tuple[str, ...]:
-    """What speaks against the adapter beside the primary figure: whatever is worse, and each limit that is passed."""
+    """What speaks against the adapter beside the primary figure: whatever is worse, and each limit that is passed.
+
+    Where the base alone has context in its prompt, "worse" says what retrieval gives, and nothing of a harm.
+    """
     worse = [
         f"{capital(score.name)} is worse: {change(score)}."
         for score in report.scores[1:]
-        if score.verdict == "worse" and not score.part
+        if score.verdict == "worse" and not score.part and not score.name.endswith(FOR_BASE_ALONE)
     ]
     return (*worse, *(over_limit(finding) for suite in report.suites for finding in suite.findings if failed(finding)))
 

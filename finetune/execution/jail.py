@@ -107,20 +107,22 @@ class Jail:
         readable: Sequence[Path] = (),
         environment: Mapping[str, str] = {},
         limits: Limits = Limits(),
+        writable: Sequence[str] = (),
     ) -> JailResult:
         """Run command in the tree, which is shown read-only at /repo without its .git.
 
         overlay replaces or adds files by their path in the tree; None hides one. readable are files and folders shown
         read-only at their own absolute paths; of the rest of the disk only the system's programs are seen. environment
-        comes on top of the jail's own; nothing of this process's is passed on. Raises InputError for a tree, an
-        overlay path or a readable folder that may not be shown.
+        comes on top of the jail's own; nothing of this process's is passed on. writable are files of the tree of which
+        the command gets copies in their place that it may rewrite; they count to its disk. Raises InputError for a
+        tree, an overlay path or a readable folder that may not be shown.
         """
         readable = _shown(readable)
         if not tree.is_dir():
             raise InputError(f"{tree} is not a folder.", "Mine the tasks again.")
-        check_overlay(tree, overlay)
+        check_overlay(tree, [*overlay, *writable])
         inner = [
-            *bwrap_arguments(self._host, readable, {**ENVIRONMENT, **environment}),
+            *bwrap_arguments(self._host, readable, {**ENVIRONMENT, **environment}, writable=writable),
             self._host.prlimit,
             f"--nproc={limits.max_processes}",
             f"--data={limits.memory_bytes}",
@@ -130,7 +132,7 @@ class Jail:
             *["--", "/bin/sh", "-c", INSIDE, *command],
         ]
         outer = staged(self._host, inner, tree=tree.resolve(), readable=readable, disk_bytes=limits.disk_bytes)
-        with archive(tree, overlay) as files:
+        with archive(tree, overlay, writable) as files:
             process = subprocess.Popen(
                 outer,
                 stdin=files,

@@ -11,7 +11,7 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -35,7 +35,8 @@ ETC_FILES = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
 # $1 folder, $2 bytes and $3 files of the disk, $4 tree, then what to show up to "--", then what to run.
-# The archive on stdin holds tree/ (the overlay; a character device 0/0 hides a file, as overlayfs has it) and etc/.
+# The archive on stdin holds tree/ (the overlay; a character device 0/0 hides a file, as overlayfs has it), etc/, and
+# writable/ (copies of files of the tree by number, which lie on the disk and are bound over them).
 STAGE = """
 set -eu
 stage=$1; size=$2; files=$3; tree=$4; shift 4
@@ -46,6 +47,7 @@ mount -n --rbind "$tree" "$stage/lower"
 mount -n -t overlay -o "ro,lowerdir=$stage/tree:$stage/lower" jail "$stage/repo"
 mount -n -t tmpfs -o "mode=0755,size=$size,nr_inodes=$files" jail "$stage/disk"
 mkdir -m 1777 "$stage/disk/tmp" "$stage/disk/home" "$stage/disk/shm"
+mv "$stage/writable" "$stage/disk/writable"
 number=0
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then mkdir "$stage/$number"; else : > "$stage/$number"; fi
@@ -72,7 +74,7 @@ def _remove(process: int, folder: str) -> None:
         os.rmdir(folder)
 
 
-def check_overlay(tree: Path, overlay: Mapping[str, bytes | None]) -> None:
+def check_overlay(tree: Path, overlay: Iterable[str]) -> None:
     """Raise InputError for a path that leaves the tree, passes through a symbolic link or names .git."""
     for name in overlay:
         parts = name.split("/")
@@ -84,11 +86,11 @@ def check_overlay(tree: Path, overlay: Mapping[str, bytes | None]) -> None:
 
 
 @contextmanager
-def archive(tree: Path, overlay: Mapping[str, bytes | None]) -> Iterator[IO[bytes]]:
+def archive(tree: Path, overlay: Mapping[str, bytes | None], writable: Sequence[str] = ()) -> Iterator[IO[bytes]]:
     """The files of ours as an archive in memory, open at its start: nothing is written to the host's disk."""
     with open(os.memfd_create("jail"), "w+b") as stream:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for folder in ("tree", "etc"):
+            for folder in ("tree", "etc", "writable"):
                 _add(tar, folder, tarfile.DIRTYPE)
             for name, text in ETC_FILES.items():
                 _add(tar, f"etc/{name}", tarfile.REGTYPE, content=text.encode())
@@ -99,6 +101,9 @@ def archive(tree: Path, overlay: Mapping[str, bytes | None]) -> Iterator[IO[byte
                     _add(tar, f"tree/{name}", tarfile.REGTYPE, content=content, mode=_mode(tree / name))
                 elif os.path.lexists(tree / name):
                     _add(tar, f"tree/{name}", tarfile.CHRTYPE)
+            for number, name in enumerate(writable):
+                content, mode = (tree / name).read_bytes(), _mode(tree / name) | 0o222
+                _add(tar, f"writable/{number}", tarfile.REGTYPE, content=content, mode=mode)
         stream.flush()
         stream.seek(0)
         yield stream
@@ -133,10 +138,17 @@ def staged(host: Host, inner: Sequence[str], *, tree: Path, readable: Sequence[P
     ]
 
 
-def bwrap_arguments(host: Host, readable: Sequence[Path], environment: Mapping[str, str]) -> list[str]:
+def bwrap_arguments(
+    host: Host, readable: Sequence[Path], environment: Mapping[str, str], *, writable: Sequence[str] = ()
+) -> list[str]:
     """Bubblewrap up to the command: all namespaces, no capability, no user namespace within, one writable disk."""
     stage = stage_folder(os.getpid())
     shown = [word for number, path in enumerate(readable) for word in ("--ro-bind", f"{stage}/{number}", str(path))]
+    bound = [
+        word
+        for number, name in enumerate(writable)
+        for word in ("--bind", f"{stage}/disk/writable/{number}", str(TREE / name))
+    ]
     return [
         *[host.bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"],
         *["--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID), "--hostname", "jail"],
@@ -146,7 +158,7 @@ def bwrap_arguments(host: Host, readable: Sequence[Path], environment: Mapping[s
         *["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--bind", f"{stage}/disk/shm", "/dev/shm"],  # noqa: S108
         *["--bind", f"{stage}/disk/tmp", "/tmp", "--bind", f"{stage}/disk/home", str(HOME)],  # noqa: S108
         *shown,
-        *["--ro-bind", f"{stage}/repo", str(TREE), "--remount-ro", "/", "--chdir", str(TREE), "--"],
+        *["--ro-bind", f"{stage}/repo", str(TREE), *bound, "--remount-ro", "/", "--chdir", str(TREE), "--"],
     ]
 
 

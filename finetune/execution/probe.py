@@ -20,6 +20,7 @@ HINT = (
 )
 SECRET = "jail-probe-secret"  # noqa: S105 - what an attack looks for
 NUM_PROCESSES = 16
+ENDLESS = ("/bin/sh", "-c", "sleep 60")
 
 
 def probe(jail: "Jail") -> None:
@@ -70,7 +71,9 @@ def _require_report(result: "JailResult") -> None:
 def _limits_missed(jail: "Jail", tree: Path) -> list[str]:
     from finetune.execution.jail import Limits
 
-    late = jail.run(["/bin/sh", "-c", "sleep 60"], tree=tree, limits=Limits(timeout_seconds=0.5))
+    late = jail.run(ENDLESS, tree=tree, limits=Limits(timeout_seconds=0.5))
+    if late.outcome == "infrastructure":  # a busy machine may take longer than that to start one
+        late = jail.run(ENDLESS, tree=tree, limits=Limits(timeout_seconds=10))
     loud = jail.run(["/bin/sh", "-c", "while :; do echo flood; done"], tree=tree, limits=Limits(output_bytes=1 << 12))
     code = jail.run(["/bin/sh", "-c", "exit 7"], tree=tree)
     return (

@@ -5,19 +5,18 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from finetune.adapters.find import find_adapter
+from finetune.adapters.find import find_usable
 from finetune.adapters.verify import verify_adapter
 from finetune.contracts.adapter import AdapterManifest
-from finetune.contracts.chain import Chain, Entry
-from finetune.contracts.errors import GateError, RunError
+from finetune.contracts.chain import PROMOTED, Chain, Entry, OpenChain, withdrawn_weights
+from finetune.contracts.errors import AdapterError, GateError, RunError
 from finetune.contracts.io import digest_json
 from finetune.contracts.run import Home, RunLayout
+from finetune.contracts.withdrawal import HINT as WITHDRAWN_HINT
 from finetune.release.evidence import Load, Recompute, read_evidence
 from finetune.release.gate import GateVerdict, judge, load_gate
-from finetune.release.registry import Registry, version_before
+from finetune.release.registry import Registry, versions_before, versions_of
 from finetune.terminal.output import note
-from finetune.tracking.jsonl import parse
-from finetune.tracking.mlflow import place_of, server_of
 
 REGISTER_HINT = "`finetune evaluate` registers an adapter; `finetune runs list` records what a store missed."
 
@@ -44,9 +43,11 @@ def promote(
     Raises GateError with all reasons when the gate says no; nothing is changed then.
     """
     config = load_gate(gate)
-    manifest = verify_adapter(find_adapter(home, adapter), None)
+    manifest = verify_adapter(find_usable(home, adapter), None)
     registry, version = registered(home, manifest)
     with chain_of(home).open() as record:
+        if manifest.digests.weights in withdrawn_weights(record.entries):
+            raise AdapterError(f"{manifest.adapter_id} was withdrawn, as the record says.", WITHDRAWN_HINT)
         registry.check_head(record.entries)
         registry.settle(record)
         folder = report or RunLayout(home.runs / manifest.run_id).evaluation
@@ -72,21 +73,20 @@ def promote(
 def roll_back(home: Home, model: str, *, wish: Wish) -> Entry:
     """Point the alias of a model back at the version before, whose adapter must be whole.
 
-    model "": the one whose alias was moved last. Raises RunError where the record knows no version before.
+    model "": the one whose alias was moved last. Versions that were withdrawn are passed over, with a note. Raises
+    RunError where the record knows no version before, AdapterError where all of those were withdrawn.
     """
     with chain_of(home).open() as record:
-        moved = [entry for entry in record.entries if entry.kind == "promoted" and entry.text("alias") == wish.alias]
+        moved = [entry for entry in record.entries if entry.kind == PROMOTED and entry.text("alias") == wish.alias]
         named = model or (moved[-1].text("model") if moved else "")
-        newest = next((entry for entry in reversed(moved) if entry.text("model") == named), None)
-        if newest is None:
+        if not any(entry.text("model") == named for entry in moved):
             raise RunError(f"The record knows no {wish.alias} to go back from.", "See `finetune adapter history`.")
-        registry, _ = registered(home, verify_adapter(find_adapter(home, newest.text("adapter_id")), None))
+        _, manifest = _before(home, record, named, wish=wish)
+        registry, _ = registered(home, manifest, named)
         registry.check_head(record.entries)
         registry.settle(record)
-        before = version_before(record.entries, model=named, alias=wish.alias)
-        if before is None:
-            raise RunError(f"{named} had no {wish.alias} before this one.", "See `finetune adapter history`.")
-        manifest = verify_adapter(find_adapter(home, before.text("adapter_id")), None)
+        # what was settled may have been a move
+        before, manifest = _before(home, record, named, wish=wish)
         body: dict[str, JsonValue] = {
             "adapter_id": manifest.adapter_id,
             "weights": manifest.digests.weights,
@@ -96,15 +96,26 @@ def roll_back(home: Home, model: str, *, wish: Wish) -> Entry:
         return registry.move(record, alias=wish.alias, to=before.text("to"), kind="rolling back", body=body)
 
 
-def registered(home: Home, manifest: AdapterManifest) -> tuple[Registry, str]:
-    """The registry that holds an adapter, and its version there. Raises RunError where it is not registered."""
-    journal = RunLayout(home.runs / manifest.run_id).journal
-    place = place_of(home, server_of(parse(journal.read_bytes())) if journal.is_file() else None)
-    client = place.client()
-    with place.errors():
-        found = client.search_model_versions(f"tags.adapter_id = '{manifest.adapter_id}'")
-    fitting = [one for one in found if one.tags.get("weights_digest") == manifest.digests.weights[:12]]
+def _before(home: Home, record: OpenChain, model: str, *, wish: Wish) -> tuple[Entry, AdapterManifest]:
+    """The promotion to go back to, and its adapter, whole."""
+    before = versions_before(record.entries, model=model, alias=wish.alias)
+    if not before:
+        raise RunError(f"{model} had no {wish.alias} before this one.", "See `finetune adapter history`.")
+    withdrawn = withdrawn_weights(record.entries)
+    usable = [entry for entry in before if entry.text("weights") not in withdrawn]
+    if not usable:
+        names = ", ".join(dict.fromkeys(entry.text("adapter_id") for entry in before))
+        raise AdapterError(f"All that was {wish.alias} of {model} before was withdrawn: {names}.", WITHDRAWN_HINT)
+    for passed in before[: before.index(usable[0])]:
+        note(f"{passed.text('adapter_id')}, version {passed.text('to')}, was withdrawn and is passed over.")
+    return usable[0], verify_adapter(find_usable(home, usable[0].text("adapter_id")), None)
+
+
+def registered(home: Home, manifest: AdapterManifest, model: str = "") -> tuple[Registry, str]:
+    """The registered model that holds an adapter, and its version there; model "": any. Raises RunError without one."""
+    weights = manifest.digests.weights
+    found = versions_of(home, adapter_id=manifest.adapter_id, weights=weights, run_id=manifest.run_id)
+    fitting = [one for one in found if model in ("", one[0].name)]
     if not fitting:
         raise RunError(f"{manifest.adapter_id} is not in the registry.", REGISTER_HINT)
-    newest = max(fitting, key=lambda one: int(one.version))
-    return Registry(place, client, str(newest.name)), str(newest.version)
+    return fitting[0]

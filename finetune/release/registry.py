@@ -12,14 +12,20 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from finetune.contracts.chain import PROMOTED, ROLLED_BACK, Entry, OpenChain
+from finetune.contracts.chain import PROMOTED, ROLLED_BACK, Entry, LivePlace, OpenChain
 from finetune.contracts.errors import MachineError, RunError
+from finetune.contracts.run import Home, RunLayout
+from finetune.tracking.home_store import HomeStore
+from finetune.tracking.jsonl import parse
+from finetune.tracking.mlflow import server_of
 from finetune.tracking.place import StorePlace
+from finetune.tracking.server_store import ServerStore
 
 INTENTS = {"promoting": PROMOTED, "rolling back": ROLLED_BACK}
 ABANDONED = "abandoned"
 HEAD_TAG = "finetune.record."
 MAX_TRIES = 5
+SERVER_HINT = "Start that server again, then type the same: what it recorded is registered there alone."
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,26 @@ class Registry:
             record.append(ABANDONED, steps)
         raise MachineError(f"The alias {alias} of {self.name} is being moved elsewhere.", "Try again later.")
 
+    def aliases_of(self, version: str) -> tuple[LivePlace, ...]:
+        """All aliases that point at a version now, also those that were set by hand."""
+        with self.place.errors():
+            aliases = self.client.get_registered_model(self.name).aliases
+        return tuple(LivePlace(self.name, alias) for alias in sorted(aliases) if str(aliases[alias]) == version)
+
+    def take(self, alias: str) -> None:
+        """Let an alias point nowhere."""
+        with self.place.errors():
+            self.client.delete_registered_model_alias(self.name, alias)
+
+    def tag(self, version: str, tags: Mapping[str, str], *, notice: str) -> None:
+        """Write tags at a version, and notice as the first line of its description; doing it again changes nothing."""
+        with self.place.errors():
+            for key, value in tags.items():
+                self.client.set_model_version_tag(self.name, version, key, value)
+            known = self.client.get_model_version(self.name, version).description or ""
+            if not known.startswith(notice):
+                self.client.update_model_version(self.name, version, description=f"{notice}\n\n{known}".strip())
+
     def _set(self, alias: str, *, expected: str, to: str) -> bool:
         if self.version_of(alias) != expected:
             return False
@@ -90,8 +116,8 @@ class Registry:
         return self.version_of(alias) == to
 
 
-def version_before(entries: Sequence[Entry], *, model: str, alias: str) -> Entry | None:
-    """The promotion that was in force before the newest one by the record, None where there was none."""
+def versions_before(entries: Sequence[Entry], *, model: str, alias: str) -> list[Entry]:
+    """The promotions that were in force before the newest one by the record, the last of them first."""
     stack: list[Entry] = []
     for entry in entries:
         if entry.text("model") != model or entry.text("alias") != alias:
@@ -100,7 +126,28 @@ def version_before(entries: Sequence[Entry], *, model: str, alias: str) -> Entry
             stack.append(entry)
         elif entry.kind == ROLLED_BACK and stack:
             stack.pop()
-    return stack[-2] if len(stack) > 1 else None
+            # a rollback goes further than one step where versions between were withdrawn
+            while stack and stack[-1].text("to") != entry.text("to"):
+                stack.pop()
+    return stack[-2::-1]
+
+
+def versions_of(home: Home, *, adapter_id: str, weights: str, run_id: str) -> list[tuple[Registry, str]]:
+    """Where an adapter is registered: registered models and versions, the newest first; weights is a digest.
+
+    The store is that of its run. Raises MachineError when it cannot be used.
+    """
+    journal = RunLayout(home.runs / run_id).journal
+    server = server_of(parse(journal.read_bytes())) if journal.is_file() else None
+    if server is None and not home.tracking_database.is_file():
+        return []
+    place = ServerStore(server, hint=SERVER_HINT) if server else HomeStore(home)
+    client = place.client()
+    with place.errors():
+        found = client.search_model_versions(f"tags.adapter_id = '{adapter_id}'")
+    fitting = [one for one in found if one.tags.get("weights_digest") == weights[:12]]
+    newest = sorted(fitting, key=lambda one: int(one.version), reverse=True)
+    return [(Registry(place, client, str(one.name)), str(one.version)) for one in newest]
 
 
 def _is_step(entry: Entry, model: str) -> bool:

@@ -16,6 +16,8 @@ CLIENT_SWITCHES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
+    # stdout is for the result of a command, and with --json for one document
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 START_WAIT_SECONDS = 5.0
@@ -23,10 +25,11 @@ LEAST_WAIT_SECONDS = 0.2
 
 
 class ServerStore:
-    """The StorePlace of a server; address is such as http://127.0.0.1:5000."""
+    """The StorePlace of a server; address is such as http://127.0.0.1:5000, hint what to do when it does not answer."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, hint: str = HINT) -> None:
         self.server: str | None = address.rstrip("/")
+        self._hint = hint
         _keep_from_proxies()
 
     def client(self) -> Any:
@@ -45,12 +48,12 @@ class ServerStore:
                 return
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise MachineError(f"MLflow's server at {self.server} does not answer: {reason}.", HINT) from error
+            raise MachineError(f"MLflow's server at {self.server} does not answer: {reason}.", self._hint) from error
 
     @contextmanager
     def errors(self) -> Iterator[None]:
         """As StorePlace says."""
-        with store_errors(f"at {self.server}", HINT):
+        with store_errors(f"at {self.server}", self._hint):
             yield
 
     def artifact_location(self, experiment: str) -> str | None:

@@ -14,6 +14,7 @@ from finetune.contracts.adapter import (
 )
 from finetune.contracts.adapter_files import HINT, check_base, read_adapter
 from finetune.contracts.errors import AdapterError
+from finetune.contracts.withdrawal import check_not_withdrawn
 from serving.engines.base import EngineDescription
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
@@ -75,8 +76,8 @@ class AdapterStore:
     def check(self, folder: Path, description: EngineDescription) -> AdapterManifest:
         """The manifest, after every file, the configuration and the tensors' shapes were found to be what it says.
 
-        Raises AdapterError for a damaged or unsupported adapter, AdapterConflictError for one of another base. The
-        messages name no folder of this machine.
+        Raises AdapterError for a damaged, unsupported or withdrawn adapter, AdapterConflictError for one of another
+        base. The messages name no folder of this machine.
         """
         try:
             _check_entries(folder)
@@ -84,6 +85,7 @@ class AdapterStore:
             self._check_rank(manifest)
             _check_config(folder / ADAPTER_CONFIG_NAME, manifest)
             _check_tensors(folder / ADAPTER_WEIGHTS_NAME, manifest)
+            check_not_withdrawn(self._root, manifest)
         except AdapterError as error:
             raise without_folder(error, folder) from error
         except OSError as error:

@@ -1,13 +1,11 @@
 """A pytest plugin for the jail: says which functions of the tree each test enters.
 
-Runs under the repository's own Python (3.8 and newer), started by PYTEST_PLUGINS. Lines go to the runner's own report,
-which tests do not see, behind a word of this run.
+Runs under the repository's own Python (3.8 and newer), started by PYTEST_PLUGINS, and speaks through the runner's own
+report, which tests do not see. Says at the end which modules from outside the tree were imported.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import threading
 from typing import Any
@@ -15,8 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = "/repo/"
-WORD = os.environ.pop("FINETUNE_CALLS_WORD")
-REPORT = sys.modules["__main__"].REPORT
+say = sys.modules["__main__"].REPORT.say
 entered: dict[int, Any] = {}
 numbers: dict[tuple[str, int], int] = {}
 
@@ -25,10 +22,6 @@ def trace(frame: Any, event: str, argument: Any) -> None:
     """Keep the function that is entered; None: its lines are not traced."""
     code = frame.f_code
     entered[id(code)] = code
-
-
-def say(**entry: Any) -> None:
-    REPORT.write(WORD + " " + json.dumps(entry) + "\n")
 
 
 def number(code: Any) -> int:
@@ -49,3 +42,9 @@ def pytest_runtest_protocol(item: Any, nextitem: Any) -> Any:
     threading.settrace(None)
     codes = [code for code in list(entered.values()) if code.co_filename.startswith(ROOT)]
     say(test=item.nodeid, calls=sorted({number(code) for code in codes}))
+
+
+def pytest_sessionfinish() -> None:
+    """Names in the order of their import."""
+    places = [(name, str(getattr(module, "__file__", None) or ROOT)) for name, module in list(sys.modules.items())]
+    say(modules=[name for name, place in places if not place.startswith((ROOT, "/tmp/"))])  # noqa: S108

@@ -8,7 +8,7 @@ from typing import Literal
 
 from finetune.contracts.edit_blocks import Block, apply_blocks, read_blocks, write_blocks
 from finetune.contracts.executed import ExecutedTask, FileText
-from finetune.evaluate.executed.cut import cut_body
+from finetune.evaluate.executed.cut import cut_body, syntax_of
 
 # infill: the rest of the body behind its first line's indentation; body: its lines; blocks: search/replace blocks
 Form = Literal["infill", "body", "blocks"]
@@ -43,7 +43,7 @@ def files_of(answer: str, task: ExecutedTask, *, form: Form, before: Mapping[str
     if form == "blocks":
         return _edited(answer, before=before)
     hole = hole_of(before[task.path], task)
-    text = answer if form == "infill" else _as_infill(without_fence(answer), hole.indent)
+    text = answer if form == "infill" else _as_infill(without_fence(answer), hole.indent, language=task.language)
     # the indentation of the first line is there already
     body = cut_body(text.lstrip(" \t"), language=task.language, indent=hole.indent)
     if not body:
@@ -77,9 +77,11 @@ def without_fence(answer: str) -> str:
     return answer
 
 
-def _as_infill(answer: str, indent: str) -> str:
-    """Lines of a body, indented as they stand in the file whatever the model's margin was."""
+def _as_infill(answer: str, indent: str, *, language: str) -> str:
+    """Lines of a body, indented as they stand in the file whatever the model's margin was, where that has a meaning."""
     text = answer.strip("\n")
+    if not syntax_of(language).indented:
+        return text  # lines of a string at the margin stay there
     margin = text[: len(text) - len(text.lstrip(" \t"))]
     return text if margin == indent else textwrap.indent(textwrap.dedent(text), indent)
 

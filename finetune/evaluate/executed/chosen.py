@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finetune.contracts.dataset import ReasonCount
 from finetune.contracts.errors import BaseModelError, DatasetError
-from finetune.contracts.executed import TREES_NAME, ExecutedTask, Toolchain
+from finetune.contracts.executed import TREES_NAME, ExecutedSuite, ExecutedTask, Toolchain
 from finetune.contracts.executed_files import HINT, read_suite, toolchain_of
 from finetune.contracts.io import digest_text
 from finetune.evaluate.executed.answer import gold_answer
@@ -18,6 +18,9 @@ from finetune.recipe.schema import EvaluateSection
 from finetune.render.rows import Renderer
 
 STAGE = "evaluate"
+UNKNOWN = "unknown"
+UNLABELLED = "task counted as unseen, though mining was not told what training saw (data tasks --dataset)"
+FOREIGN = "task counted as unseen: its label is of another dataset than the adapter was trained on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,8 @@ class ChosenTask:
 
     @property
     def knew(self) -> str:
-        """What training knew of it: seen, novel or evolving; "" where mining was not told."""
-        return "seen" if self.task.seen else self.task.slice or ""
+        """What training knew of it: seen, novel or evolving; unknown where mining was not told of this dataset."""
+        return "seen" if self.task.seen else self.task.slice or UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,17 @@ class ChosenTasks:
     digests: tuple[str, ...]
 
 
-def choose_tasks(folders: Sequence[Path], renderer: Renderer, section: EvaluateSection) -> ChosenTasks:
+def choose_tasks(
+    folders: Sequence[Path], renderer: Renderer, section: EvaluateSection, *, trained_on: str = ""
+) -> ChosenTasks:
     """At most executed_tasks of the tasks in folders, in an order that ids and seed alone decide.
 
+    trained_on is the digest of the adapter's dataset: labels of other datasets are not taken over; "" takes all.
     Raises DatasetError naming a folder or file that is damaged.
     """
     found = [read_suite(folder) for folder in folders]
     places = [
-        (task, folder / TREES_NAME / task.tree, toolchain_of(suite, task))
+        (_known(task, suite, trained_on), folder / TREES_NAME / task.tree, toolchain_of(suite, task))
         for folder, (suite, tasks) in zip(folders, found, strict=True)
         for task in tasks
     ]
@@ -71,8 +77,19 @@ def choose_tasks(folders: Sequence[Path], renderer: Renderer, section: EvaluateS
     cropped = sum(one.prompt.cropped for one in chosen.values())
     if cropped:
         reasons["body task kept, its file cropped far from the hole"] = cropped
+    labelled = {task.id for suite, tasks in found if suite.labels_of for task in tasks}
+    for one in chosen.values():
+        if one.knew == UNKNOWN:
+            reasons[FOREIGN if one.task.id in labelled else UNLABELLED] += 1
     counts = tuple(ReasonCount(stage=STAGE, reason=name, count=reasons[name]) for name in sorted(reasons))
     return ChosenTasks(tuple(chosen.values()), counts, tuple(suite.digest for suite, _ in found))
+
+
+def _known(task: ExecutedTask, suite: ExecutedSuite, trained_on: str) -> ExecutedTask:
+    """The task without a label that says nothing of this adapter."""
+    if not (suite.labels_of and trained_on) or suite.labels_of == trained_on:
+        return task
+    return task.model_copy(update={"seen": False, "slice": None})
 
 
 class _PassedOver(Exception):

@@ -1,12 +1,14 @@
 """Where a function's body ends in an answer that goes on: by brackets, strings and indentation, without a parser."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 OPENERS, CLOSERS = "([{", ")]}"
 # where a value may begin, a slash opens a regular expression; elsewhere it divides
 BEFORE_REGEX = ("", *"(,=:[!&|?{};\n>+")
+BEFORE_REGEX_WORD = re.compile(r"(?<![\w$.])(?:return|typeof|case|in|of|do|else|void|delete|throw|new|await|yield)\s*$")
+LONGEST_WORD = 24
 REGEX = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/")
 
 
@@ -16,7 +18,7 @@ class Syntax:
 
     quotes: string delimiters, longer ones first; those in multiline may hold line breaks. comment runs to the end of
     its line, block_comment from its first to its second text. raw quotes know no escapes. regexes: a slash may open a
-    regular expression. indented: less indentation ends a body, else an
+    regular expression. templates are quotes in which ${ begins code. indented: less indentation ends a body, else an
     unmatched closing bracket does.
     """
 
@@ -27,21 +29,33 @@ class Syntax:
     block_comment: tuple[str, str] | None = None
     raw: tuple[str, ...] = ()
     regexes: bool = False
+    templates: tuple[str, ...] = ()
 
 
 PYTHON = Syntax("#", ('"""', "'''", '"', "'"), ('"""', "'''"), indented=True)
-JAVASCRIPT = Syntax("//", ('"', "'", "`"), ("`",), block_comment=("/*", "*/"), regexes=True)
+JAVASCRIPT = Syntax("//", ('"', "'", "`"), ("`",), block_comment=("/*", "*/"), regexes=True, templates=("`",))
 GO = Syntax("//", ('"', "'", "`"), ("`",), block_comment=("/*", "*/"), raw=("`",))
 JAVA = Syntax("//", ('"""', '"', "'"), ('"""',), block_comment=("/*", "*/"))
-SYNTAXES = {"python": PYTHON, "javascript": JAVASCRIPT, "typescript": JAVASCRIPT, "go": GO, "java": JAVA}
+SYNTAXES: Mapping[str, Syntax] = {
+    "python": PYTHON,
+    "javascript": JAVASCRIPT,
+    "typescript": JAVASCRIPT,
+    "go": GO,
+    "java": JAVA,
+}
+
+
+def syntax_of(language: str) -> Syntax:
+    """The syntax of a language; one that is not known is taken for Python."""
+    return SYNTAXES.get(language, PYTHON)
 
 
 def cut_body(text: str, *, language: str, indent: str) -> str:
     """The part of text that can be the rest of a body whose first line stands behind indent; all of it if unsure.
 
-    Empty lines at its end are dropped. A language that is not known is cut as Python is: by indentation.
+    Empty lines at its end are dropped.
     """
-    syntax = SYNTAXES.get(language, PYTHON)
+    syntax = syntax_of(language)
     code = _code(text, syntax)
     end = _dedent(text, code, width=_width(indent)) if syntax.indented else _unmatched(text, code)
     return text[:end].rstrip()
@@ -74,7 +88,7 @@ def _literal_end(text: str, place: int, syntax: Syntax, *, before: str) -> int:
     quote = next((quote for quote in syntax.quotes if text.startswith(quote, place)), "")
     if quote:
         return _string_end(text, place + len(quote), quote, syntax)
-    if syntax.regexes and text[place] == "/" and before in BEFORE_REGEX:
+    if syntax.regexes and text[place] == "/" and (before in BEFORE_REGEX or _behind_word(text, place)):
         found = REGEX.match(text, place)
         return found.end() if found else 0
     return 0
@@ -89,9 +103,17 @@ def _string_end(text: str, place: int, quote: str, syntax: Syntax) -> int:
             return place + len(quote)
         elif text[place] == "\n" and quote not in syntax.multiline:
             return place
+        elif quote in syntax.templates and text.startswith("${", place):
+            inner = text[place + 2 :]
+            place += 2 + _unmatched(inner, _code(inner, syntax)) + 1
         else:
             place += 1
     return len(text)
+
+
+def _behind_word(text: str, place: int) -> bool:
+    """Whether a value follows, because of the word before."""
+    return BEFORE_REGEX_WORD.search(text[max(0, place - LONGEST_WORD) : place]) is not None
 
 
 def _until(text: str, mark: str, place: int) -> int:

@@ -22,7 +22,7 @@ def _metric(name: str, kind: Kind, *by: Part) -> Metric:
     return Metric(SuiteName.EXECUTED, name, unit="share", direction="higher is better", kind=kind, by=by)
 
 
-# of tasks that training has not seen
+# of tasks of which it is not known that training has seen them
 PASSED = _metric("pass@1", "pass or fail", "group", "slice", "repo")
 SHARE = _metric("tests made to pass", "mean")
 IN_FORM = _metric("answers in the asked form", "pass or fail")
@@ -41,15 +41,17 @@ def executed_suite(
     *,
     cache: Path,
     answering: Answering | None = None,
+    trained_on: str = "",
 ) -> "ExecutedTasks":
     """The suite of the tasks in folders. cache keeps grades; answering None asks the model under measurement.
+    trained_on is the digest of the adapter's dataset, by which labels of tasks are taken over; "" takes all.
 
     Raises DatasetError for a damaged folder, InputError where no task can be asked, MachineError where there is no jail
     or where the tests do not do here what they did when the tasks were mined.
     """
     from finetune.execution.jail import Jail
 
-    chosen = choose_tasks(folders, renderer, section)
+    chosen = choose_tasks(folders, renderer, section, trained_on=trained_on)
     if not chosen.tasks:
         told = "; ".join(f"{count.count:,} x {count.reason}" for count in chosen.left_out)
         raise InputError(
@@ -78,7 +80,7 @@ class ExecutedTasks:
             [
                 VERSION,
                 *chosen.digests,
-                *[digest_json([one.task.id, one.prompt.form, *one.prompt.token_ids]) for one in chosen.tasks],
+                *[digest_json([one.task.id, one.knew, one.prompt.form, *one.prompt.token_ids]) for one in chosen.tasks],
                 [section.executed_new_tokens, section.executed_samples, section.executed_k],
                 [section.executed_temperature, TOP_P, section.seed, section.batch_rows],
             ]

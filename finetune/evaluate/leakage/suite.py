@@ -27,8 +27,8 @@ SPARE = 4
 """Rows drawn for each that is asked for: some are too short."""
 NO_SCAN = "Not measured: no scanner was at hand. Evaluate with `finetune evaluate RUN`."
 NO_KEY = (
-    "Not told: the key of this dataset's placeholders is not in this home, so a value cannot be known again. Evaluate "
-    "in the home that built it: finetune evaluate RUN --home DIR"
+    "Not measured: the key of this dataset's placeholders is not here, so a value cannot be known again. Evaluate "
+    "in the home that built it, or name the redact.key_file of its pipeline file: finetune evaluate RUN --key-file PATH"
 )
 
 

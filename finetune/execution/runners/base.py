@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,10 +12,14 @@ from finetune.contracts.executed import Toolchain
 from finetune.execution.jail import Jail, JailResult, Limits
 
 TestOutcome = Literal["passed", "failed", "error", "skipped"]
+# what counts of a test that is told more than once
+WORST_FIRST: tuple[TestOutcome, ...] = ("failed", "error", "skipped", "passed")
 OUTCOMES: frozenset[str] = frozenset({"passed", "failed", "error", "skipped"})
 # where the runner's own files lie in the tree; test tools do not look into hidden folders
 FOLDER = ".finetune"
 LOG_CHARACTERS = 20_000
+# keys of the runner's own lines
+OURS = frozenset({"started", "id", "finished"})
 # stands for all tests, with outcome "error", when a run that named none ended before its end
 WHOLE_RUN = "(the whole run)"
 
@@ -27,6 +31,7 @@ class TestRun:
     outcomes has every test that was asked for: one that does not exist, was not reached, or whose process died is an
     "error"; with stop_at_first_failure those that came after are left out. broken: "" or why the infrastructure, not
     the code, kept the tests from running; outcomes is empty then and says nothing. seconds: wall time in the jail.
+    told is what a plugin of ours said through the report.
     """
 
     __test__ = False
@@ -35,6 +40,7 @@ class TestRun:
     broken: str
     seconds: float
     log: str
+    told: tuple[Mapping[str, object], ...] = ()
 
     def passed(self, tests: Sequence[str]) -> bool:
         """Whether these all passed; False for a broken run as well, so ask broken first."""
@@ -78,7 +84,7 @@ def new_word() -> str:
     return secrets.token_hex(8)
 
 
-def reported(stdout: str, word: str) -> Iterator[dict[str, str]]:
+def reported(stdout: str, word: str) -> Iterator[Mapping[str, object]]:
     """The report lines, in order; a line that was cut off is left out."""
     for line in stdout.splitlines():
         if line.startswith(word + " "):
@@ -86,7 +92,7 @@ def reported(stdout: str, word: str) -> Iterator[dict[str, str]]:
                 entry = json.loads(line[len(word) :])
             except ValueError:
                 continue
-            yield {str(key): str(value) for key, value in entry.items()}
+            yield entry
 
 
 def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool) -> TestRun:
@@ -96,7 +102,13 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     Without "started" the tool itself did not run: broken. After it, whatever went wrong was the tree's doing, be it a
     file that cannot be imported or a process that died, and tests that were not heard of are errors.
     """
-    entries = list(reported(result.stdout, word))
+    return told_run(result, list(reported(result.stdout, word)), tests=tests, stops=stops)
+
+
+def told_run(
+    result: JailResult, entries: Sequence[Mapping[str, object]], *, tests: Sequence[str], stops: bool
+) -> TestRun:
+    """As test_run, of a report that a tool wrote in words of its own and that its runner put into these."""
     log = result.stderr[-LOG_CHARACTERS:]
     if result.note:
         log = f"{log}\n[{result.outcome}: {result.note}]"
@@ -106,7 +118,7 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     outcomes: dict[str, TestOutcome] = {}
     for entry in entries:
         if entry.get("outcome") in OUTCOMES:
-            outcomes[entry["id"]] = entry["outcome"]  # type: ignore[assignment]
+            outcomes[str(entry["id"])] = entry["outcome"]  # type: ignore[assignment]
     failed = any(outcome in ("failed", "error") for outcome in outcomes.values())
     finished = any("finished" in entry for entry in entries)
     if not finished:
@@ -115,10 +127,29 @@ def test_run(result: JailResult, word: str, *, tests: Sequence[str], stops: bool
     elif not (stops and failed):
         silent = [test for test in tests if not any(covers(test, known) for known in outcomes)]
         outcomes.update(dict.fromkeys(silent, "error"))
-    return TestRun(outcomes, "", result.seconds, log)
+    told = tuple(entry for entry in entries if not OURS & entry.keys())
+    return TestRun(outcomes, "", result.seconds, log, told)
 
 
 test_run.__test__ = False  # type: ignore[attr-defined]
+
+
+def only_asked(done: TestRun, tests: Sequence[str]) -> TestRun:
+    """done without what nobody asked for, where a tool runs more than that."""
+    if not tests:
+        return done
+    known = {name: outcome for name, outcome in done.outcomes.items() if any(covers(test, name) for test in tests)}
+    return replace(done, outcomes=known)
+
+
+def roomier(limits: Limits, *, open_files: int, processes: int, disk_bytes: int) -> Limits:
+    """limits with at least so much of what a tool needs for itself before it runs a test."""
+    return replace(
+        limits,
+        max_open_files=max(limits.max_open_files, open_files),
+        max_processes=max(limits.max_processes, processes),
+        disk_bytes=max(limits.disk_bytes, disk_bytes),
+    )
 
 
 def covers(asked: str, known: str) -> bool:

@@ -9,7 +9,7 @@ from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.executed import Toolchain
 from finetune.execution.host import SYSTEM_PATH
 from finetune.execution.jail import TREE, Jail, Limits
-from finetune.execution.runners.base import FOLDER, TestRun, covers, inside_file, new_word, test_run, with_version
+from finetune.execution.runners.base import FOLDER, TestRun, inside_file, new_word, only_asked, test_run, with_version
 
 OLDEST = 20
 
@@ -76,13 +76,7 @@ class JavaScriptRunner:
             environment=dict(toolchain.environment),
             limits=limits,
         )
-        done = test_run(result, word, tests=tests, stops=False)
-        asked = {
-            known: outcome
-            for known, outcome in done.outcomes.items()
-            if not tests or any(covers(test, known) for test in tests)
-        }
-        return TestRun(asked, done.broken, done.seconds, done.log)
+        return only_asked(test_run(result, word, tests=tests, stops=False), tests)
 
 
 def _exists(tree: Path, overlay: Mapping[str, bytes | None], name: str) -> bool:

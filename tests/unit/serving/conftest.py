@@ -9,10 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from finetune.contracts.adapter import (
-    AdapterDigests,
-    AdapterManifest,
     BaseIdentity,
-    FamilyFacts,
     Quantization,
     ReferenceProbe,
 )
@@ -34,6 +31,7 @@ from serving.engines.base import (
 )
 from serving.errors import BusyError, EngineError, RequestError
 from serving.settings import ServerSettings
+from tests.unit.manifests import build_manifest
 
 BASE = BaseIdentity(
     name="base", digest=digest_text("base"), model_type="qwen3_5_text", num_hidden_layers=4, hidden_size=64
@@ -157,32 +155,18 @@ def save_bare_adapter(folder: Path, *, rank: int = 8, **changes: object) -> Path
     save_weights(folder, header, place)
     save_config(folder, rank=rank)
     weights = digest_file(folder / "adapter_model.safetensors")
-    manifest = AdapterManifest(
-        adapter_id=f"shop-{weights[:12]}",
-        run_id="run",
+    manifest = build_manifest(
+        f"shop-{weights[:12]}",
         created_at=1_700_000_000,
         base=BASE,
-        family=FamilyFacts(
-            family="qwen3_5",
-            fim_prefix=None,
-            fim_suffix=None,
-            fim_middle=None,
-            infill_stops=(),
-            chat_stops=(),
-            thinking=False,
-        ),
         rank=rank,
         alpha=16.0,
-        targets=("q_proj",),
-        layer_kinds=("full_attention",),
         quantization=Quantization.NF4,
-        digests=AdapterDigests(
-            weights=weights,
-            chat_template=digest_text("template"),
-            tokenizer=digest_text("tokenizer"),
-            dataset="d",
-            recipe="r",
-        ),
+        digests={
+            "weights": weights,
+            "chat_template": digest_text("template"),
+            "tokenizer": digest_text("tokenizer"),
+        },
         probe=ReferenceProbe(
             token_ids=(1, 2),
             continuation_ids=(3, 4),

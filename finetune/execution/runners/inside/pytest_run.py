@@ -11,9 +11,21 @@ import os
 import sys
 from typing import Any
 
+
+class Report:
+    """Says JSON lines behind the word of this run."""
+
+    def __init__(self, stream: Any, word: str) -> None:
+        self.stream = stream
+        self.word = word
+
+    def say(self, **entry: Any) -> None:
+        self.stream.write(self.word + " " + json.dumps(entry) + "\n")
+
+
 sys.path.pop(0)
-# the report has the true stdout; what pytest and the tests print is the log
-REPORT = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+# the report has the true stdout; what pytest and the tests print is the log. Its word comes with the request
+REPORT = Report(os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8"), "")
 os.dup2(2, 1)
 
 
@@ -26,14 +38,11 @@ def read_request(path: str) -> dict[str, Any]:
 class Reporter:
     """A pytest plugin: keeps the tests that were asked for, says how each ended."""
 
-    def __init__(self, word: str, tests: list[str]) -> None:
-        self.word = word
+    def __init__(self, report: Report, tests: list[str]) -> None:
+        self.say = report.say
         self.tests = tests
         self.names = frozenset(tests)
         self.ended: dict[str, str] = {}
-
-    def say(self, **entry: str) -> None:
-        REPORT.write(self.word + " " + json.dumps(entry) + "\n")
 
     def wanted(self, name: str) -> bool:
         if not self.tests or name in self.names:
@@ -69,7 +78,7 @@ def installed(name: str) -> bool:
 
 
 def arguments(request: dict[str, Any]) -> tuple[list[str], bool]:
-    words = ["-q", "--tb=short", "--rootdir=/repo", "--continue-on-collection-errors", "-o", "cache_dir=/tmp/cache"]
+    words = ["-q", "--tb=line", "--rootdir=/repo", "--continue-on-collection-errors", "-o", "cache_dir=/tmp/cache"]
     words += ["-n", "0"] if installed("xdist") else []
     words += ["--no-cov"] if installed("pytest_cov") else []
     words += ["-p", "no:randomly"]
@@ -78,14 +87,14 @@ def arguments(request: dict[str, Any]) -> tuple[list[str], bool]:
     return words + [name for name in files if os.path.exists(name)], bool(files)
 
 
-def main() -> int:
-    request = read_request(sys.argv[1])
+def run(request: dict[str, Any], report: Report) -> int:
+    """Run what request asks for in this process, and tell report."""
     import pytest
 
-    reporter = Reporter(request["word"], request["tests"])
+    reporter = Reporter(report, request["tests"])
     version = f"Python {sys.version.split()[0]}, pytest {pytest.__version__}"
     words, named = arguments(request)
-    reporter.say(started=version)
+    report.say(started=version)
     if named and not any(os.path.exists(test.split("::")[0]) for test in request["tests"]):
         code = 4
     else:
@@ -93,8 +102,19 @@ def main() -> int:
         os.environ["PYTHONPATH"] = os.pathsep.join(request["paths"])
         sys.argv[:] = ["pytest"]
         code = pytest.main(words, plugins=[reporter])
-    reporter.say(finished=str(int(code)))
+    report.say(finished=str(int(code)), processor_seconds=processor_seconds())
     return int(code)
+
+
+def processor_seconds() -> float:
+    """Of this process and of those it waited for, in which benchmarks are interested."""
+    return sum(os.times()[:4])
+
+
+def main() -> int:
+    request = read_request(sys.argv[1])
+    REPORT.word = request["word"]
+    return run(request, REPORT)
 
 
 if __name__ == "__main__":

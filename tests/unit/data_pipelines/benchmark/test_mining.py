@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.benchmark.mining import choose, enough, mine_tasks
+from data_pipelines.benchmark.mining import choose, mine_tasks
 from data_pipelines.benchmark.screen import Screened
+from data_pipelines.benchmark.screening import enough
 from data_pipelines.sources.git import open_repository
 from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.executed_files import read_suite

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.cli import app
 from data_pipelines.config import PipelineConfig
 from data_pipelines.engine.store import Result, Store, key_of, text_digest
 from data_pipelines.engine.work import locked, work_of
@@ -18,6 +17,7 @@ from data_pipelines.lineage.removal import forget, plan_removal, subject_of
 from data_pipelines.lineage.trace import Filter, trace
 from data_pipelines.questions.answers import FileAnswers
 from data_pipelines.sinks.target import is_whole, read_manifest
+from finetune.cli.data import app
 from finetune.cli.errors import run_guarded
 from finetune.contracts.errors import DatasetError, MachineError, UsageError
 from finetune.contracts.io import digest_text

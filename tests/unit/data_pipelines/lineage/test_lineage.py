@@ -6,18 +6,11 @@ from data_pipelines.engine.work import work_of
 from data_pipelines.lineage.lineage import places_of
 from data_pipelines.lineage.lineage_text import trained_text
 from data_pipelines.lineage.seen import datasets_of, trained_on
-from finetune.contracts.adapter import (
-    AdapterDigests,
-    AdapterManifest,
-    BaseIdentity,
-    FamilyFacts,
-    Quantization,
-    ReferenceProbe,
-)
 from finetune.contracts.chain import Chain
-from finetune.contracts.io import write_json
+from finetune.contracts.io import digest_text, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
 from tests.unit.data_pipelines.building import build, data_folder
+from tests.unit.manifests import build_manifest
 
 NOW, BEFORE, OTHER = "a" * 64, "b" * 64, "c" * 64
 
@@ -43,30 +36,8 @@ def save_run(home, name, *, digest, dataset):
 
 
 def save_adapter(folder, name, *, digest, run):
-    manifest = AdapterManifest(
-        adapter_id=name,
-        run_id=run,
-        created_at=0,
-        base=BaseIdentity(name="base", digest="0", model_type="t", num_hidden_layers=1, hidden_size=1),
-        family=FamilyFacts(
-            family="f",
-            fim_prefix=None,
-            fim_suffix=None,
-            fim_middle=None,
-            infill_stops=(),
-            chat_stops=(),
-            thinking=False,
-        ),
-        rank=1,
-        alpha=1.0,
-        targets=("q_proj",),
-        layer_kinds=(),
-        quantization=Quantization.NONE,
-        digests=AdapterDigests(weights="0", chat_template="0", tokenizer="0", dataset=digest, recipe="0"),
-        probe=ReferenceProbe(token_ids=(), continuation_ids=(), base_log_probs=(), adapter_log_probs=()),
-        files=(),
-    )
-    write_json(folder / "manifest.json", manifest)
+    digests = {"weights": digest_text(name), "dataset": digest}
+    write_json(folder / "manifest.json", build_manifest(name, run_id=run, digests=digests))
 
 
 def names(found):

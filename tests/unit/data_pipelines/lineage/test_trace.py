@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from data_pipelines.cli import app
 from data_pipelines.config import PipelineConfig
 from data_pipelines.lineage.lineage import author_of, find_key
 from data_pipelines.lineage.trace import Filter, find_example, take_stock, trace
+from finetune.cli.data import app
 from finetune.cli.errors import run_guarded
 from finetune.contracts.dataset import Task
 from finetune.contracts.errors import DatasetError, InputError, UsageError

@@ -4,17 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from finetune.contracts.adapter import (
-    AdapterDigests,
-    AdapterManifest,
-    BaseIdentity,
-    FamilyFacts,
-    Quantization,
-    ReferenceProbe,
-)
+from finetune.contracts.adapter import BaseIdentity
 from finetune.contracts.adapter_files import check_base, list_files, read_adapter, write_manifest
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import write_json
+from tests.unit.manifests import build_manifest
 
 BASE = BaseIdentity(name="tiny", digest="b" * 64, model_type="qwen3_5_text", num_hidden_layers=4, hidden_size=64)
 
@@ -23,29 +17,7 @@ BASE = BaseIdentity(name="tiny", digest="b" * 64, model_type="qwen3_5_text", num
 def folder(tmp_path) -> Path:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights" * 100)
     (tmp_path / "adapter_config.json").write_text("{}")
-    manifest = AdapterManifest(
-        adapter_id="tiny-0123",
-        run_id="run",
-        created_at=0,
-        base=BASE,
-        family=FamilyFacts(
-            family="qwen3_5",
-            fim_prefix=None,
-            fim_suffix=None,
-            fim_middle=None,
-            infill_stops=(),
-            chat_stops=(),
-            thinking=False,
-        ),
-        rank=8,
-        alpha=16,
-        targets=("q_proj",),
-        layer_kinds=("full_attention",),
-        quantization=Quantization.NF4,
-        digests=AdapterDigests(weights="w", chat_template="c", tokenizer="t", dataset="d", recipe="r"),
-        probe=ReferenceProbe(token_ids=(1,), continuation_ids=(2,), base_log_probs=(-1.0,), adapter_log_probs=(-0.5,)),
-        files=list_files(tmp_path),
-    )
+    manifest = build_manifest("tiny-0123", base=BASE, files=list_files(tmp_path))
     write_json(tmp_path / "manifest.json", manifest)
     return tmp_path
 

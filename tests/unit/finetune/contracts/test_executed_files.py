@@ -1,6 +1,7 @@
 """A folder of executed tasks is used only if it is the one that its digest names."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +116,13 @@ def test_tasks_are_counted_and_their_lines_checked(tmp_path: Path) -> None:
     write_json(folder / "suite.json", {**suite, "digest": suite_digest(folder), "num_tasks": 2})
     with pytest.raises(DatasetError, match="line 2, is no task"):
         read_suite(folder)
+
+
+def test_trees_that_share_a_file_have_the_digest_of_trees_that_hold_copies(tmp_path: Path) -> None:
+    linked, copied = (save(tmp_path / name, TASK) for name in ("linked", "copied"))
+    (linked / "trees" / "two").mkdir()
+    os.link(linked / "trees" / "one" / "cart.py", linked / "trees" / "two" / "cart.py")
+    write_text(copied / "trees" / "two" / "cart.py", "def add():\n    return 1\n")
+    assert suite_digest(linked) == suite_digest(copied)
+    write_text(copied / "trees" / "two" / "cart.py", "def add():\n    return 2\n")
+    assert suite_digest(linked) != suite_digest(copied)

@@ -143,7 +143,7 @@ def test_metric_names_are_grouped_and_name_who(evaluation: Evaluation) -> None:
     assert {
         "eval/bits_per_byte_base",
         "eval/bits_per_byte_adapter",
-        "eval/interval/bits_per_byte_difference_low",
+        "eval_interval/bits_per_byte_difference_low",
     } <= names
     assert "eval/infill_exact_match_adapter" in names
     assert all(name.startswith("eval/") for name in names)

@@ -317,3 +317,16 @@ def test_a_machine_without_bubblewrap_is_told_what_to_install(monkeypatch):
     monkeypatch.setattr(Jail, "_opened", None)
     with pytest.raises(MachineError, match="bwrap.*apt-get install -y bubblewrap"):
         Jail.open()
+
+
+def test_a_file_that_may_be_rewritten_is_a_copy_and_the_others_are_not(shell, tree):
+    script = "echo VALUE = 2 > package/module.py && cat package/module.py; echo new > script.sh || echo kept"
+    result = shell(script, writable=["package/module.py"])
+    assert result.stdout == "VALUE = 2\nkept\n"
+    assert (tree / "package" / "module.py").read_text() == "VALUE = 1\n"
+    assert shell("echo x > package/module.py || echo kept").stdout == "kept\n"
+
+
+def test_a_file_outside_the_tree_cannot_be_made_writable(shell):
+    with pytest.raises(InputError, match="not a path inside a tree"):
+        shell("true", writable=["../outside"])

@@ -47,7 +47,9 @@ def test_the_probe_finds_a_guard_that_is_gone(monkeypatch, changes, attack):
     places = {old.format(stage=stage): new.format(stage=stage) for old, new in changes.items()}
     whole = mounts.bwrap_arguments
     monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
-    monkeypatch.setattr(jail_module, "bwrap_arguments", lambda *words: changed(whole(*words), places))
+    monkeypatch.setattr(
+        jail_module, "bwrap_arguments", lambda *words, **options: changed(whole(*words, **options), places)
+    )
     with pytest.raises(MachineError) as told:
         probe(Jail(find_host()))
     assert attack in str(told.value)

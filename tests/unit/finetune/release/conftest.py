@@ -9,12 +9,8 @@ import pytest
 from finetune.contracts.adapter import (
     ADAPTER_CONFIG_NAME,
     ADAPTER_WEIGHTS_NAME,
-    AdapterDigests,
     AdapterManifest,
-    BaseIdentity,
-    FamilyFacts,
     Quantization,
-    ReferenceProbe,
     Score,
 )
 from finetune.contracts.adapter_files import list_files, write_manifest
@@ -25,8 +21,8 @@ from finetune.contracts.run import Home, RunLayout
 from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.release.promote import chain_of
 from finetune.tracking.home_store import open_client
+from tests.unit.manifests import BASE, build_manifest
 
-BASE = BaseIdentity(name="tiny", digest="b" * 64, model_type="qwen3", num_hidden_layers=1, hidden_size=4)
 MODEL = "shop"
 
 
@@ -41,27 +37,11 @@ def save_adapter(home: Home, value: float) -> AdapterManifest:
     weights = digest_file(folder / ADAPTER_WEIGHTS_NAME)
     manifest = write_manifest(
         folder,
-        AdapterManifest(
-            adapter_id=f"shop-{weights[:12]}",
+        build_manifest(
+            f"shop-{weights[:12]}",
             run_id=f"run-{value:g}",
             created_at=1,
-            base=BASE,
-            family=FamilyFacts(
-                family="qwen3",
-                fim_prefix=None,
-                fim_suffix=None,
-                fim_middle=None,
-                infill_stops=(),
-                chat_stops=(),
-                thinking=False,
-            ),
-            rank=2,
-            alpha=4,
-            targets=("q_proj",),
-            layer_kinds=("attention",),
-            quantization=Quantization.NONE,
-            digests=AdapterDigests(weights=weights, chat_template="", tokenizer="", dataset="d", recipe=""),
-            probe=ReferenceProbe(token_ids=(), continuation_ids=(), base_log_probs=(), adapter_log_probs=()),
+            digests={"weights": weights},
             files=list_files(folder),
         ),
     )

@@ -56,6 +56,16 @@ def test_an_answer_that_indents_its_first_line_again_is_taken(task: ExecutedTask
     assert filled(task, "        self.items.append(price)\n        return self\n") == CART
 
 
+GO = "package shop\n\nfunc Text() string {\n\tx := `a\n}\nb`\n\treturn x\n}\n"
+
+
+@pytest.mark.parametrize("answer", ["x := `a\n}\nb`\n\treturn x\n}\n", "```go\n\tx := `a\n}\nb`\n\treturn x\n```"])
+def test_a_string_of_several_lines_is_not_moved_where_indentation_means_nothing(body: Make, answer: str) -> None:
+    task = body(first_line=4, last_line=7, path="a.go", language="go", gold=(FileText(path="a.go", text=""),))
+    (file,) = files_of(answer, task, form="body", before={"a.go": GO})
+    assert file.text == GO
+
+
 @pytest.mark.parametrize(
     "answer",
     [

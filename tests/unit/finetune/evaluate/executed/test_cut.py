@@ -39,13 +39,20 @@ def test_what_is_less_indented_is_no_part_of_a_python_body(body: str, more: str)
 
 
 JAVASCRIPT_BODY = "if (/[\"'{/]/.test(a / b)) { return `}${'}'}`; }\n  // }\n  /* } */ return '}' + \"}\" + '\\'}';"
+JAVASCRIPT_NESTED = "const a = `x ${list.map((y) => `}${y}`).join('`}')} }`;\n  return /}/.test(a) && typeof /[{]/g;"
 GO_BODY = "x := `}\n}`\nagain:\n\tfor {\n\t\tif x == \"}\" || y == '}' {\n\t\t\tbreak again\n\t\t}\n\t}\n\treturn x"
 JAVA_BODY = 'String x = """\n  }\n  """;\n    char c = \'}\';\n    return x + "}"; /* } */'
 
 
 @pytest.mark.parametrize(
     ("language", "body"),
-    [("javascript", JAVASCRIPT_BODY), ("typescript", JAVASCRIPT_BODY), ("go", GO_BODY), ("java", JAVA_BODY)],
+    [
+        ("javascript", JAVASCRIPT_BODY),
+        ("javascript", JAVASCRIPT_NESTED),
+        ("typescript", JAVASCRIPT_BODY),
+        ("go", GO_BODY),
+        ("java", JAVA_BODY),
+    ],
 )
 @pytest.mark.parametrize("more", ["", "\n}", "\n}\n\nfunction next() { return 1; }\n", " }"])
 def test_a_bracket_that_was_not_opened_ends_a_body(language: str, body: str, more: str) -> None:

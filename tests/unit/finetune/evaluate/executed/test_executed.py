@@ -8,10 +8,11 @@ import pytest
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.errors import DatasetError, InputError, MachineError
-from finetune.contracts.executed import ExecutedTask, FileText
+from finetune.contracts.executed import SUITE_NAME, ExecutedSuite, ExecutedTask, FileText
+from finetune.contracts.io import write_json
 from finetune.evaluate.executed.answer import Form
 from finetune.evaluate.executed.answering import Answering, Request
-from finetune.evaluate.executed.chosen import choose_tasks
+from finetune.evaluate.executed.chosen import FOREIGN, UNLABELLED, choose_tasks
 from finetune.evaluate.executed.grade import Grader, check_grading
 from finetune.evaluate.executed.passing import pass_at_k
 from finetune.evaluate.executed.scripted import AlwaysWrong, Oracle
@@ -92,7 +93,25 @@ def test_groups_and_slices_say_what_training_knew(
     assert {(task.id, task.group, task.slice) for task in suite.tasks} == {
         ("add", "body", "novel"),
         ("seen", "body", "seen"),
-        ("rounds", "commit", ""),
+        ("rounds", "commit", "unknown"),
+    }
+
+
+def test_a_label_of_another_dataset_and_none_at_all_are_said_to_be_unknown(
+    make_suite: Callable[..., Path], body: Make, renderer: Renderer
+) -> None:
+    folder = make_suite(body(id="seen", seen=True, slice=None), body(id="untold", slice=None))
+    chosen = choose_tasks([folder], renderer, SECTION, trained_on="this")
+    assert {one.task.id: one.knew for one in chosen.tasks} == {"seen": "seen", "untold": "unknown"}
+    assert [(count.reason, count.count) for count in chosen.left_out] == [(UNLABELLED, 1)]
+    suite = ExecutedSuite.model_validate_json((folder / SUITE_NAME).read_text())
+    write_json(folder / SUITE_NAME, suite.model_copy(update={"labels_of": "other"}))
+    chosen = choose_tasks([folder], renderer, SECTION, trained_on="this")
+    assert {one.knew for one in chosen.tasks} == {"unknown"}
+    assert [(count.reason, count.count) for count in chosen.left_out] == [(FOREIGN, 2)]
+    assert {one.knew for one in choose_tasks([folder], renderer, SECTION, trained_on="other").tasks} == {
+        "seen",
+        "unknown",
     }
 
 

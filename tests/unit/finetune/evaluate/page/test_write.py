@@ -14,11 +14,13 @@ import pytest
 
 from finetune.contracts.errors import RunError
 from finetune.contracts.evaluation import ROWS_NAME, Answer, EvaluationReport, SuiteName, SuiteReport
+from finetune.evaluate.control import ACROSS, BOTH
 from finetune.evaluate.page.page import Gate, render
 from finetune.evaluate.page.write import write_page
 from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.evaluate.text import report_text
-from finetune.evaluate.tracked import tracked_metrics
+from finetune.evaluate.tracked import evaluation_tags, tracked_metrics
+from finetune.evaluate.wording import against
 
 MakeEvaluation = Callable[..., Evaluation]
 VOID = {"meta", "rect", "line", "path", "circle", "br"}
@@ -135,6 +137,17 @@ def test_a_limit_that_is_passed_speaks_against_the_adapter(make_evaluation: Make
     assert "But: Canaries found" in report_text(found.report)
 
 
+def test_what_retrieval_gives_the_base_does_not_speak_against_the_adapter(
+    make_evaluation: MakeEvaluation, make_report: Callable[..., EvaluationReport]
+) -> None:
+    primary = make_evaluation((SuiteName.HELDOUT,)).report.suites[0]
+    worse = primary.scores[0].model_copy(update={"verdict": "worse"})
+    alone, both = (worse.model_copy(update={"name": metric.name}) for metric in (ACROSS, BOTH))
+    report = make_report((primary, SuiteReport(suite=SuiteName.CONTROL, scores=(alone, both))))
+    (said,) = against(report)
+    assert said.startswith("Edit similarity, context for both is worse"), "both models had the same prompts"
+
+
 def test_what_was_not_measured_says_why_or_how(make_report: Callable[..., EvaluationReport]) -> None:
     report = make_report((SuiteReport(suite=SuiteName.EXECUTED, reason="There is no jail."),))
     text = Reader(render(report, (), ())).text
@@ -148,12 +161,24 @@ def test_metrics_keep_their_names_and_have_groups(make_evaluation: MakeEvaluatio
     names = set(tracked_metrics(make_evaluation().report))
     assert {
         "eval/bits_per_byte_base",
-        "eval/interval/bits_per_byte_difference_low",
+        "eval_interval/bits_per_byte_difference_low",
         "eval/infill_exact_match_adapter",
         "eval/executed/executed_pass_1_difference",
-        "eval/by_part/bits_per_byte_novel_base",
+        "eval_parts/bits_per_byte_novel_base",
         "eval/leakage/secrets_written_out",
+        "eval/leakage/canaries_found_planted_16_times",
     } <= names
+
+
+def test_tags_tell_whether_two_evaluations_asked_the_same(make_report: Callable[..., EvaluationReport]) -> None:
+    suites = (
+        SuiteReport(suite=SuiteName.HELDOUT, tasks_digest="a" * 64, num_tasks=1200),
+        SuiteReport(suite=SuiteName.EXECUTED, reason="There is no jail."),
+    )
+    tags = evaluation_tags(make_report(suites))
+    assert tags["evaluation.tasks.heldout"] == "1,200 tasks, digest aaaaaaaaaaaa"
+    assert tags["evaluation.tasks.executed"] == "not measured: There is no jail."
+    assert tags["evaluation.dataset"] == "d" * 12
 
 
 @pytest.mark.slow
