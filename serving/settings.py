@@ -12,8 +12,9 @@ class ServerSettings(BaseModel):
 
     max_context_tokens bounds prompt and answer together, below the base's own limit; max_requests is how many may be
     running or waiting before the next one is told to come back later; max_batch how many of them are answered at a
-    time, and max_batch_tokens how many tokens these may hold together, prompts and answers at their longest; max_rank
-    and max_adapters bound what adapters take of the memory.
+    time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
+    its prompt and answer, to which the others are padded; max_rank and max_adapters bound what adapters take of the
+    memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -32,7 +32,10 @@ def read_linear_factors(folder: Path, manifest: AdapterManifest, slots: AdapterS
         size_in, size_out = slots.size_of(name)
         if (a.shape, b.shape) != ((manifest.rank, size_in), (size_out, manifest.rank)):
             raise AdapterError(f"The adapter's factors of {name} have not the size that the base has.", HINT)
-        found[name] = LinearFactors(a, b.T * scale)
+        scaled = b.T * scale
+        # 0 times an infinity is NaN, so it would reach the rows of others
+        _check_finite(scaled, f"{PREFIX}{name}.lora_B.weight, scaled,")
+        found[name] = LinearFactors(a, scaled)
     if state or not found:
         what = min(state).removeprefix(PREFIX) if state else "any tensor"
         raise AdapterError(f"The base has no place for {what} of the adapter.", HINT)
@@ -43,11 +46,15 @@ def _factor(state: dict[str, torch.Tensor], key: str) -> torch.Tensor:
     tensor = state.pop(key, None)
     if tensor is None:
         raise AdapterError(f"The adapter lacks {key}.", HINT)
+    _check_finite(tensor, key)
+    return tensor.float()
+
+
+def _check_finite(tensor: torch.Tensor, what: str) -> None:
     if not torch.isfinite(tensor).all():
         raise AdapterError(
-            f"The adapter's {key} holds what is no number.", "Train it again with a lower learning rate."
+            f"The adapter's {what} holds what is no number.", "Train it again with a lower learning rate."
         )
-    return tensor.float()
 
 
 def _scale(folder: Path, manifest: AdapterManifest) -> float:

@@ -25,11 +25,16 @@ PIECE_TOKENS = 512
 # Share of the newest duration in the running mean that Retry-After is taken from
 NEWEST_SHARE = 0.2
 NO_MEMORY = EngineError("The device ran out of memory.", "Shorten the prompt or lower max_tokens.")
+NO_ADAPTER = EngineError("The adapter was unloaded before the answer began.", "GET /v1/models lists what is served.")
+FAILED = EngineError("The engine failed on this request.", "The server's log says why.")
 
 
 @dataclass(eq=False)
 class QueuedRequest:
-    """A request on its way. max_tokens bounds prompt and answer together; next_token was chosen last."""
+    """A request on its way. max_tokens bounds prompt and answer together; next_token was chosen last.
+
+    ended says that its place was given back.
+    """
 
     answer: StreamedAnswer
     writer: AnswerWriter
@@ -37,14 +42,12 @@ class QueuedRequest:
     slot: str | None
     max_tokens: int
     next_token: int = -1
+    ended: bool = False
     began: float = field(default_factory=time.monotonic)
 
 
 class Scheduler:
-    """The work of the model's thread: one prompt is read at a time, and all answers that are begun grow together.
-
-    Requests of an adapter that goes are not its concern: an adapter is freed when nobody holds it.
-    """
+    """The work of the model's thread: one prompt is read at a time, and all answers that are begun grow together."""
 
     def __init__(
         self, model: Any, slots: AdapterSlots, *, device: str, num_tokens: int, settings: ServerSettings
@@ -60,13 +63,14 @@ class Scheduler:
         self._waiting: deque[QueuedRequest] = deque()
         self._reading: tuple[QueuedRequest, PromptReader] | None = None
         self._num_open = 0
+        self._leaving: set[str] = set()
         self._mean_seconds = 1.0
         self.healthy = True
 
     @property
     def busy(self) -> bool:
         """Whether a step would do something."""
-        return bool(self._waiting or self._reading or self._batch.rows)
+        return bool(self._waiting or self._reading or self._batch.rows or self._leaving)
 
     def check_room(self) -> None:
         """Raise BusyError when a request would be refused now."""
@@ -90,8 +94,8 @@ class Scheduler:
     @torch.inference_mode()
     def advance(self) -> None:
         """Drop what nobody waits for, read a piece of a prompt, and let each row of the batch take a step."""
-        self._drop_cancelled()
         try:
+            self._drop_cancelled()
             self._read()
             if self._batch.rows:
                 self._step()
@@ -102,24 +106,42 @@ class Scheduler:
             LOGGER.exception("the device failed")
             self.healthy = False
             self.abandon(EngineError("The device failed.", "Start the server again."))
+        self._free_left()
 
     def abandon(self, error: PlatformError) -> None:
         """End every request with error."""
         with self._changed:
             waiting, self._waiting = list(self._waiting), deque()
-        reading = [self._reading[0]] if self._reading else []
-        rows = list(self._batch.rows)
+        begun = self._begun()
         self._reading = None
         self._batch.keep([])
-        for request in [*waiting, *reading, *rows]:
+        for request in [*begun, *waiting]:
             self._end(request, error)
+        self._free_left()
+
+    def release(self, slot: str) -> None:
+        """Free an adapter's slot, on the model's thread, as soon as no request that was accepted needs it."""
+        self._leaving.add(slot)
+        self._free_left()
+
+    def _free_left(self) -> None:
+        if not self._leaving:
+            return
+        with self._changed:
+            needed = {request.slot for request in [*self._waiting, *self._begun()]}
+        for slot in self._leaving - needed:
+            self._leaving.remove(slot)
+            self._slots.free(slot)
+
+    def _begun(self) -> list[QueuedRequest]:
+        return [*self._batch.rows, *([self._reading[0]] if self._reading else [])]
 
     def _drop_cancelled(self) -> None:
-        going = [place for place, row in enumerate(self._batch.rows) if not row.answer.cancelled]
-        for row in self._batch.rows:
-            if row.answer.cancelled:
-                self._end(row, None)
-        self._batch.keep(going)
+        # a client may leave between two looks: one look decides
+        left = {place for place, row in enumerate(self._batch.rows) if row.answer.cancelled}
+        for place in left:
+            self._end(self._batch.rows[place], None)
+        self._batch.keep([place for place in range(len(self._batch.rows)) if place not in left])
         if self._reading and self._reading[0].answer.cancelled:
             self._end(self._reading[0], None)
             self._reading = None
@@ -128,6 +150,9 @@ class Scheduler:
         if self._reading is None:
             request = self._next()
             if request is None:
+                return
+            if request.slot is not None and request.slot not in self._slots:
+                self._end(request, NO_ADAPTER)
                 return
             self._reading = request, PromptReader(self._model, request.token_ids, device=self._device)
         request, reader = self._reading
@@ -141,17 +166,22 @@ class Scheduler:
             return
         if logits is None:
             return
-        self._reading = None
+        # it is being read until the batch has it: what fails in between must find it
         if self._write(request, logits):
             self._batch.join(request, reader.cache, num_tokens=len(request.token_ids))
+        self._reading = None
 
     def _next(self) -> QueuedRequest | None:
-        """The request that came first, if the batch has a row and the memory for it."""
+        """The request that came first, if the batch has a row and the memory for it. None overtakes it.
+
+        Rows are padded to the longest, so a batch holds as many tokens as its longest row in each of them.
+        """
         with self._changed:
-            if not self._waiting or len(self._batch.rows) >= self._settings.max_batch:
+            rows = self._batch.rows
+            if not self._waiting or len(rows) >= self._settings.max_batch:
                 return None
-            held = sum(row.max_tokens for row in self._batch.rows)
-            if self._batch.rows and held + self._waiting[0].max_tokens > self._settings.max_batch_tokens:
+            longest = max(row.max_tokens for row in [*rows, self._waiting[0]])
+            if rows and longest * (len(rows) + 1) > self._settings.max_batch_tokens:
                 return None
             return self._waiting.popleft()
 
@@ -165,8 +195,14 @@ class Scheduler:
         try:
             # Bases pad their vocabulary beyond the tokenizer's: those rows mean nothing
             request.next_token, delta = request.writer.write(logits[: self._num_tokens].float())
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
         except PlatformError as error:
             self._end(request, error)
+            return False
+        except Exception:
+            LOGGER.exception("a request failed")
+            self._end(request, FAILED)
             return False
         if delta.finish_reason:
             # before the client knows, who may ask again at once
@@ -175,6 +211,10 @@ class Scheduler:
         return not delta.finish_reason
 
     def _end(self, request: QueuedRequest, error: PlatformError | None) -> None:
+        """Give its place back, once, whoever finds that it ended."""
+        if request.ended:
+            return
+        request.ended = True
         with self._changed:
             self._num_open -= 1
             self._mean_seconds += NEWEST_SHARE * (time.monotonic() - request.began - self._mean_seconds)

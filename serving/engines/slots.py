@@ -2,8 +2,8 @@
 
 PEFT's mixed batch is not safe across threads, its hotswap zeroes adapters whose names are alike, and its load wraps
 every module again, which takes twenty times as long as the copy. Here the factors of all adapters lie side by side
-along the rank: the output of a linear map gains (x A^T * chosen) B, where chosen is 1 at the ranks of the row's adapter
-and 0 at all others. An adapter comes by a copy into its ranks and goes by giving them back.
+along the rank: the output of a linear map gains (x A^T) B, where x A^T is set to 0 at the ranks that are not of the
+row's adapter. An adapter comes by a copy into its ranks and goes by giving them back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,11 +47,13 @@ class _Stack:
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """The ranks that act in the next pass. chosen is (rows, 1, ranks), None where each row takes all of them."""
+    """The ranks that act in the next pass. others is (rows, 1, ranks), true where a rank is not of the row's adapter,
+    None where each row takes all of them.
+    """
 
     ranks: Ranks
     num_rows: int
-    chosen: torch.Tensor | None
+    others: torch.Tensor | None
 
 
 class AdapterSlots:
@@ -63,6 +65,7 @@ class AdapterSlots:
         self._hooks: list[Any] = []
         self._ranks: dict[str, Ranks] = {}
         self._selection: _Selection | None = None
+        self._selected: tuple[str | None, ...] | None = None
         self._device = next(model.parameters()).device
 
     @property
@@ -90,11 +93,13 @@ class AdapterSlots:
         assert slot not in self._ranks and factors
         ranks = self._free_ranks(len(next(iter(factors.values())).a))
         held = slice(ranks.start, ranks.end)
+        num_ranks = max(self.num_ranks, -(-ranks.end // RANKS_AT_A_TIME) * RANKS_AT_A_TIME)
         try:
+            for stack in self._stacks.values():
+                stack.grow(num_ranks)
             for name in factors.keys() - self._stacks.keys():
-                self._new_stack(name)
+                self._new_stack(name, num_ranks)
             for name, stack in self._stacks.items():
-                stack.grow(-(-ranks.end // RANKS_AT_A_TIME) * RANKS_AT_A_TIME)
                 if name in factors:
                     stack.a[held].copy_(factors[name].a)
                     stack.b[held].copy_(factors[name].b)
@@ -105,10 +110,12 @@ class AdapterSlots:
             self._leave_if_empty()
             raise
         self._ranks[slot] = ranks
+        self._selected = None
 
     def free(self, slot: str) -> None:
         """Give a slot's ranks back; with the last one the model is as it was before the first."""
         del self._ranks[slot]
+        self._selected = None
         self._leave_if_empty()
 
     def _leave_if_empty(self) -> None:
@@ -119,19 +126,24 @@ class AdapterSlots:
 
     def select(self, slots: Sequence[str | None]) -> None:
         """Let each row of the next passes have the adapter of its slot, or none."""
+        # rows change seldom, and steps are many
+        if self._selected == tuple(slots):
+            return
+        self._selection, self._selected = self._selection_of(slots), tuple(slots)
+
+    def _selection_of(self, slots: Sequence[str | None]) -> _Selection | None:
         held = [self._ranks[slot] for slot in dict.fromkeys(slots) if slot is not None]
         if not held:
-            self._selection = None
-            return
+            return None
         whole = Ranks(min(one.start for one in held), max(one.end for one in held))
-        chosen = None
+        others = None
         if len(held) > 1 or None in slots:
-            rows = torch.zeros(len(slots), 1, whole.end - whole.start)
+            rows = torch.ones(len(slots), 1, whole.end - whole.start, dtype=torch.bool)
             for row, slot in enumerate(slots):
                 if slot is not None:
-                    rows[row, :, self._ranks[slot].start - whole.start : self._ranks[slot].end - whole.start] = 1
-            chosen = rows.to(self._device)
-        self._selection = _Selection(whole, len(slots), chosen)
+                    rows[row, :, self._ranks[slot].start - whole.start : self._ranks[slot].end - whole.start] = False
+            others = rows.to(self._device)
+        return _Selection(whole, len(slots), others)
 
     def _free_ranks(self, rank: int) -> Ranks:
         """The first stretch of that many ranks between those that are held."""
@@ -142,9 +154,11 @@ class AdapterSlots:
             start = held.end
         return Ranks(start, start + rank)
 
-    def _new_stack(self, name: str) -> None:
+    def _new_stack(self, name: str, num_ranks: int) -> None:
         part = self._maps[name]
-        a, b = (torch.zeros(0, size, device=part.weight.device) for size in (part.in_features, part.out_features))
+        a, b = (
+            torch.zeros(num_ranks, size, device=part.weight.device) for size in (part.in_features, part.out_features)
+        )
         self._stacks[name] = stack = _Stack(a, b)
         self._hooks.append(part.register_forward_hook(lambda _, given, output: self._add(stack, given[0], output)))
 
@@ -155,11 +169,11 @@ class AdapterSlots:
             return output
         ranks = slice(selection.ranks.start, selection.ranks.end)
         low = torch.nn.functional.linear(x.to(stack.a.dtype), stack.a[ranks])
-        if selection.chosen is not None:
-            if low.ndim == selection.chosen.ndim:
-                low = low * selection.chosen
-            else:
-                low = low * selection.chosen[:, 0].repeat_interleave(len(low) // selection.num_rows, dim=0)
+        if (others := selection.others) is not None:
+            if low.ndim != others.ndim:
+                others = others[:, 0].repeat_interleave(len(low) // selection.num_rows, dim=0)
+            # not a product: another adapter's factors may carry this row beyond what a float holds, and inf * 0 is NaN
+            low = low.masked_fill(others, 0)
         # summed in float32 as training did, then rounded once
         return (output + low @ stack.b[ranks]).to(output.dtype)
 

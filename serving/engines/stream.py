@@ -102,7 +102,8 @@ class StreamedAnswer:
             while True:
                 item = await self._items.get()
                 if isinstance(item, PlatformError):
-                    raise item
+                    # one error may go to many, and each raise would add to what it holds
+                    raise item.with_traceback(None)
                 yield item
                 if item.finish_reason:
                     return

@@ -1,6 +1,7 @@
 """The engine in this process: one base owned by one thread, which answers many requests together."""
 
 import asyncio
+import copy
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,9 @@ class TransformersEngine:
     def __init__(self, base: LoadedBase, settings: ServerSettings) -> None:
         self._base = base
         self._settings = settings
-        # The tokenizer keeps state while it encodes: it is used by the event loop's threads and by the model's
+        # The tokenizer keeps state while it encodes, which a long prompt makes it do for long: no answer waits for it
         self._tokenizing = threading.Lock()
+        self._decoder = copy.deepcopy(base.tokenizer)
         self._num_tokens = min(len(base.tokenizer), base.model.config.get_text_config().vocab_size)
         self.description = describe(base, settings)
         self._warm_up()
@@ -72,7 +74,7 @@ class TransformersEngine:
 
     async def detach(self, slot: str) -> None:
         """Take an adapter off between two steps; see Engine."""
-        await self._thread.call(lambda: self._slots.free(slot))
+        await self._thread.call(lambda: self._scheduler.release(slot))
 
     def close(self) -> None:
         """End the thread; see Engine."""
@@ -110,10 +112,7 @@ class TransformersEngine:
         return queued
 
     def _text(self, token_ids: Sequence[int]) -> str:
-        with self._tokenizing:
-            return self._base.tokenizer.decode(
-                list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+        return self._decoder.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _check_probe(self, probe: ReferenceProbe) -> None:
         ids = [*probe.token_ids, *probe.continuation_ids]

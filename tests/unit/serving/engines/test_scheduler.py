@@ -193,3 +193,36 @@ def test_memory_that_runs_out_ends_what_runs_and_not_the_server(base, monkeypatc
             assert engine.ready and await ask(engine) == await ask(engine)
 
     asyncio.run(scene())
+
+
+def test_a_long_prompt_that_is_rendered_holds_nobody_up(base):
+    async def scene():
+        async with running(base) as engine:
+            alone = await ask(engine)
+            generation = await engine.generate(GenerationRequest(TextPrompt("def f("), GREEDY))
+            with engine._tokenizing:
+                texts = await asyncio.wait_for(collect(generation), 10)
+            assert "".join(texts) == alone
+
+    async def collect(generation):
+        return [delta.text async for delta in generation]
+
+    asyncio.run(scene())
+
+
+def test_an_adapter_that_is_taken_off_early_serves_its_requests_to_the_end(base, good_adapter):
+    long = replace(GREEDY, max_tokens=40)
+
+    async def scene():
+        async with running(base) as engine:
+            await attach(engine, good_adapter, "slot0")
+            asked = [("abc", slot) for slot in ("slot0", None)]
+            alone = [await ask(engine, *one, sampling=long) for one in asked]
+            streams = [await engine.generate(GenerationRequest(TextPrompt(text), long, slot)) for text, slot in asked]
+            await engine.detach("slot0")
+            assert ["".join([delta.text async for delta in stream]) for stream in streams] == alone
+            with pytest.raises(EngineError, match="unloaded"):
+                await ask(engine, "abc", "slot0")
+            assert engine._slots.num_ranks == 0
+
+    asyncio.run(scene())

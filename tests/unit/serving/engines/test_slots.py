@@ -1,5 +1,8 @@
 """Adapters side by side: what PEFT computes for each, whatever came and went before, and no trace at the end."""
 
+import itertools
+import shutil
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import read_model
 from finetune.model.loading import load_base
 from finetune.model.lora import attach_saved, detach
+from serving.engines import slots as slots_module
 from serving.engines.saved import read_linear_factors
 from serving.engines.slots import AdapterSlots, LinearFactors
 
@@ -122,3 +126,80 @@ def test_a_load_that_fails_leaves_the_model_as_it_was(base):
     with pytest.raises(RuntimeError):
         slots.load("one", wrong)
     assert "one" not in slots and not any(part._forward_hooks for part in base.model.modules())
+
+
+def test_a_load_that_fails_half_way_lets_the_others_go_on(base, monkeypatch):
+    """As when memory runs out at a map that no adapter before reached."""
+    slots = AdapterSlots(base.model)
+    for number in range(2):
+        slots.load(f"s{number}", random_factors(slots, ("q_proj",), rank=40, seed=number))
+    slots.select(["s0", None, "s1"])
+    expected = logits(base.model, IDS.expand(3, -1))
+    grow = slots_module._with_rows
+    monkeypatch.setattr(slots_module, "_with_rows", fails_at(30, grow))
+    monkeypatch.setattr(torch, "zeros", fails_at(3, torch.zeros))
+    with pytest.raises(torch.OutOfMemoryError):
+        slots.load("s2", random_factors(slots, ("q_proj", "up_proj", "down_proj"), rank=60, seed=2))
+    monkeypatch.undo()
+    slots.select(["s1", "s0", None])
+    slots.select(["s0", None, "s1"])
+    assert torch.equal(logits(base.model, IDS.expand(3, -1)), expected)
+    slots.free("s0")
+    slots.free("s1")
+
+
+def fails_at(number: int, function):
+    calls = itertools.count(1)
+
+    def called(*args, **options):
+        if next(calls) == number:
+            raise torch.OutOfMemoryError("no memory")
+        return function(*args, **options)
+
+    return called
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("freed", [False, True])
+def test_factors_beyond_all_bounds_do_not_reach_the_rows_of_others(freed):
+    part = torch.nn.Linear(6, 5)
+    slots = AdapterSlots(torch.nn.Sequential(part))
+    for slot, size in (("one", 1.0), ("wild", 3e38), ("two", 1.0)):
+        slots.load(slot, {"0": LinearFactors(torch.full((2, 6), size), torch.ones(2, 5))})
+    if freed:
+        slots.free("wild")
+    x = torch.full((3, 4, 6), 2.0)
+    slots.select(["one", None, "two"])
+    plain = torch.nn.functional.linear(x, part.weight, part.bias)
+    assert torch.allclose(part(x) - plain, torch.tensor([24.0, 0.0, 24.0])[:, None, None].expand(3, 4, 5), atol=1e-4)
+
+
+def test_a_scale_that_makes_infinities_is_refused(base, good_adapter, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(good_adapter, tmp_path / "large")
+    path = folder / "adapter_model.safetensors"
+    state = load_file(path)
+    name = next(key for key in state if "lora_B" in key)
+    state[name] = torch.full_like(state[name], torch.finfo(state[name].dtype).max)
+    save_file(state, path)
+    manifest = read_model(folder / "manifest.json", AdapterManifest, error=AdapterError, hint="")
+    manifest = manifest.model_copy(update={"alpha": manifest.rank * 4})
+    with pytest.raises(AdapterError, match="no number"):
+        read_linear_factors(folder, manifest, AdapterSlots(base.model))
+
+
+def test_a_selection_is_made_again_when_a_slot_changes_its_place(base):
+    slots = AdapterSlots(base.model)
+    first, second = (random_factors(slots, ("q_proj",), rank=rank, seed=rank) for rank in (4, 6))
+    slots.load("kept", first)
+    slots.load("one", second)
+    slots.select(["one", "kept"])
+    expected = logits(base.model, IDS.expand(2, -1))
+    slots.free("one")
+    slots.load("other", random_factors(slots, ("q_proj",), rank=4, seed=3))
+    slots.load("one", second)
+    slots.select(["one", "kept"])
+    assert torch.allclose(logits(base.model, IDS.expand(2, -1)), expected, atol=1e-6)
+    for slot in ("kept", "other", "one"):
+        slots.free(slot)
