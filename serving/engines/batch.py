@@ -78,10 +78,11 @@ class Batch(Generic[RowT]):
     def step(self) -> torch.Tensor:
         """Read each row's next token; logits (rows, vocabulary) of the tokens behind."""
         self._slots.select([row.slot for row in self.rows])
+        lengths = torch.tensor(self._lengths, device=self._device)[:, None]
         output = self._model(
             input_ids=torch.tensor([[row.next_token] for row in self.rows], device=self._device),
-            attention_mask=self._mask(),
-            position_ids=torch.tensor(self._lengths, device=self._device)[:, None],
+            attention_mask=self._mask(lengths),
+            position_ids=lengths,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
@@ -91,11 +92,10 @@ class Batch(Generic[RowT]):
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def _mask(self) -> torch.Tensor | None:
-        """(rows, tokens) with 0 where a row is padded; None where none is."""
+    def _mask(self, lengths: torch.Tensor) -> torch.Tensor | None:
+        """(rows, tokens) from lengths (rows, 1), with 0 where a row is padded; None where none is."""
         longest = max(self._lengths)
         if min(self._lengths) == longest:
             return None
-        lengths = torch.tensor(self._lengths, device=self._device)[:, None]
         columns = torch.arange(longest + 1, device=self._device)[None]
         return (columns >= longest - lengths).long()

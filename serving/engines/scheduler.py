@@ -100,7 +100,7 @@ class Scheduler:
             if self._batch.rows:
                 self._step()
         except torch.OutOfMemoryError:
-            self.abandon(NO_MEMORY)
+            self._abandon_begun(NO_MEMORY)
             torch.cuda.empty_cache()
         except torch.AcceleratorError:
             LOGGER.exception("the device failed")
@@ -112,12 +112,16 @@ class Scheduler:
         """End every request with error."""
         with self._changed:
             waiting, self._waiting = list(self._waiting), deque()
-        begun = self._begun()
-        self._reading = None
-        self._batch.keep([])
-        for request in [*begun, *waiting]:
+        self._abandon_begun(error)
+        for request in waiting:
             self._end(request, error)
         self._free_left()
+
+    def _abandon_begun(self, error: PlatformError) -> None:
+        begun, self._reading = self._begun(), None
+        self._batch.keep([])
+        for request in begun:
+            self._end(request, error)
 
     def release(self, slot: str) -> None:
         """Free an adapter's slot, on the model's thread, as soon as no request that was accepted needs it."""

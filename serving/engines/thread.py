@@ -9,7 +9,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 from finetune.contracts.errors import PlatformError
 from serving.errors import EngineError
@@ -57,12 +58,20 @@ class ModelThread:
     async def call(self, function: Callable[[], ResultT]) -> ResultT:
         """Run function on the thread between two steps, and return its result to the event loop."""
         call = _Call(function)
+        self._append(call)
+        return await call.future
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Run function as call does, for nobody. Nothing happens after close."""
+        with suppress(EngineError):
+            self._append(_Call(function))
+
+    def _append(self, call: "_Call[Any]") -> None:
         with self._changed:
             if not self.alive:
                 raise STOPPING
             self._calls.append(call)
             self._changed.notify()
-        return await call.future
 
     def close(self) -> None:
         """Abandon the work and all calls, and wait for the thread to end."""

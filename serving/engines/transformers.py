@@ -28,6 +28,9 @@ from serving.engines.thread import ModelThread
 from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
 
+# All answers wait while a probe is read; those that an export writes are far shorter
+MAX_PROBE_TOKENS = 1024
+
 
 class TransformersEngine:
     """One base and its adapters. Requests of any adapters take their steps together, each with its own."""
@@ -70,7 +73,12 @@ class TransformersEngine:
         """Read and check an adapter aside, then load and measure it between two steps; see Engine."""
         self._check_probe(probe)
         factors = await asyncio.to_thread(self._read, folder)
-        return await self._thread.call(lambda: self._load(slot, factors, probe=probe))
+        try:
+            return await self._thread.call(lambda: self._load(slot, factors, probe=probe))
+        except asyncio.CancelledError:
+            # nobody knows that it was loaded
+            self._thread.post(lambda: self._discard(slot))
+            raise
 
     async def detach(self, slot: str) -> None:
         """Take an adapter off between two steps; see Engine."""
@@ -118,6 +126,8 @@ class TransformersEngine:
         ids = [*probe.token_ids, *probe.continuation_ids]
         if not probe.token_ids or not probe.continuation_ids or not all(0 <= one < self._num_tokens for one in ids):
             raise AdapterError("The adapter's reference probe does not fit the tokenizer.", HINT)
+        if len(ids) > MAX_PROBE_TOKENS:
+            raise AdapterError(f"The adapter's reference probe has more than {MAX_PROBE_TOKENS} tokens.", HINT)
 
     def _read(self, folder: Path) -> Mapping[str, LinearFactors]:
         base, manifest = self._base, read_adapter(folder)
@@ -127,15 +137,19 @@ class TransformersEngine:
     def _load(self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe) -> ProbeReading:
         try:
             self._slots.load(slot, factors)
+            try:
+                before, after = (self._measure(one, probe) for one in (None, slot))
+            except Exception:
+                self._slots.free(slot)
+                raise
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
-        try:
-            before, after = (self._measure(one, probe) for one in (None, slot))
-        except Exception:
-            self._slots.free(slot)
-            raise
         return ProbeReading(before, after)
+
+    def _discard(self, slot: str) -> None:
+        if slot in self._slots:
+            self._slots.free(slot)
 
     def _measure(self, slot: str | None, probe: ReferenceProbe) -> tuple[float, ...]:
         self._slots.select([slot])

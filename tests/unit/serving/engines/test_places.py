@@ -113,6 +113,24 @@ def test_a_step_that_fails_after_one_row_came_to_its_end(work, monkeypatch):
     check_two_places(work)
 
 
+def test_memory_that_runs_out_leaves_those_alone_that_wait(model, slots, monkeypatch):
+    settings = ServerSettings(max_batch=1)
+    work = Scheduler(model, slots, device="cpu", num_tokens=256, settings=settings)
+    running, waiting = queued(), queued(2)
+    begin(work, running, waiting)
+
+    def fail(batch):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler.Batch, "step", fail)
+        work.advance()
+    assert "out of memory" in running.answer.error
+    while work.busy:
+        work.advance()
+    assert waiting.answer.items[-1].finish_reason == "length"
+
+
 def test_an_error_that_nobody_foresaw_ends_one_row_alone(work, monkeypatch, caplog):
     bystander, broken = queued(8), queued()
     begin(work, bystander, broken)
