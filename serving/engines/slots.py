@@ -47,13 +47,23 @@ class _Stack:
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """The ranks that act in the next pass. others is (rows, 1, ranks), true where a rank is not of the row's adapter,
-    None where each row takes all of them.
+    """The ranks that act in the next pass. others is (rows, ranks), true where a rank is not of the row's adapter, None
+    where each row takes all of them.
     """
 
     ranks: Ranks
-    num_rows: int
     others: torch.Tensor | None
+
+    def keep_own(self, low: torch.Tensor) -> torch.Tensor:
+        """low (rows, ..., ranks), or (rows x tokens, ranks), with 0 at the ranks that are of other adapters."""
+        if (others := self.others) is None:
+            return low
+        if low.ndim == 2:
+            others = others.repeat_interleave(len(low) // len(others), dim=0)
+        else:
+            others = others.view(len(others), *(1,) * (low.ndim - 2), -1)
+        # not a product: another adapter's factors may carry this row beyond what a float holds, and inf * 0 is NaN
+        return low.masked_fill(others, 0)
 
 
 class AdapterSlots:
@@ -138,12 +148,12 @@ class AdapterSlots:
         whole = Ranks(min(one.start for one in held), max(one.end for one in held))
         others = None
         if len(held) > 1 or None in slots:
-            rows = torch.ones(len(slots), 1, whole.end - whole.start, dtype=torch.bool)
+            rows = torch.ones(len(slots), whole.end - whole.start, dtype=torch.bool)
             for row, slot in enumerate(slots):
                 if slot is not None:
-                    rows[row, :, self._ranks[slot].start - whole.start : self._ranks[slot].end - whole.start] = False
+                    rows[row, self._ranks[slot].start - whole.start : self._ranks[slot].end - whole.start] = False
             others = rows.to(self._device)
-        return _Selection(whole, len(slots), others)
+        return _Selection(whole, others)
 
     def _free_ranks(self, rank: int) -> Ranks:
         """The first stretch of that many ranks between those that are held."""
@@ -163,19 +173,16 @@ class AdapterSlots:
         self._hooks.append(part.register_forward_hook(lambda _, given, output: self._add(stack, given[0], output)))
 
     def _add(self, stack: _Stack, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """output (rows, tokens, out), or (rows x tokens, out) as mixtures have it, with what the adapters add."""
+        """output with what the adapters add: (rows, tokens, out), (rows x tokens, out) as mixtures have it, or with an
+        axis more between rows and tokens, as latent attention has it.
+        """
         selection = self._selection
         if selection is None:
             return output
         ranks = slice(selection.ranks.start, selection.ranks.end)
         low = torch.nn.functional.linear(x.to(stack.a.dtype), stack.a[ranks])
-        if (others := selection.others) is not None:
-            if low.ndim != others.ndim:
-                others = others[:, 0].repeat_interleave(len(low) // selection.num_rows, dim=0)
-            # not a product: another adapter's factors may carry this row beyond what a float holds, and inf * 0 is NaN
-            low = low.masked_fill(others, 0)
         # summed in float32 as training did, then rounded once
-        return (output + low @ stack.b[ranks]).to(output.dtype)
+        return (output + selection.keep_own(low) @ stack.b[ranks]).to(output.dtype)
 
 
 def _with_rows(part: torch.Tensor, num_rows: int) -> torch.Tensor:

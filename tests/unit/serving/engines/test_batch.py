@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serving.engines.batch import Batch, PromptReader
-from serving.engines.slots import AdapterSlots
+from serving.engines.slots import AdapterSlots, LinearFactors
 
 CONFIGS = Path(__file__).parents[3] / "assets" / "families"
 # hybrid, full attention, latent attention, experts, and one whose layers look back 8 tokens
@@ -93,3 +93,35 @@ def test_an_empty_batch_begins_anew(model):
         step(batch)
         batch.keep([])
         assert not batch.rows and row.tokens == alone(model, prompt, 1)
+
+
+@torch.inference_mode()
+def test_each_map_that_a_family_has_knows_whose_rows_it_sees(model):
+    """Experts, shared experts and latent attention hand rows to their maps in shapes of their own."""
+    slots = AdapterSlots(model)
+    drawn = torch.Generator().manual_seed(0)
+    names = slots.names([name.rpartition(".")[2] for name, _ in model.named_modules()])
+    for slot, rank in (("one", 3), ("two", 5)):
+        sizes = {name: slots.size_of(name) for name in names if name != "lm_head"}
+        slots.load(
+            slot,
+            {
+                name: LinearFactors(*(torch.randn(rank, size, generator=drawn) * 0.1 for size in pair))
+                for name, pair in sizes.items()
+            },
+        )
+    batch = Batch(model, slots, device="cpu")
+    rows = []
+    for prompt, slot in zip(PROMPTS, ("one", None, "two"), strict=True):
+        slots.select([slot])
+        row, cache = read(model, prompt)
+        row.slot = slot
+        batch.join(row, cache, num_tokens=len(prompt))
+        rows.append(row)
+    for _ in range(3):
+        step(batch)
+    for row, prompt in zip(rows, PROMPTS, strict=True):
+        slots.select([row.slot])
+        assert row.tokens == alone(model, prompt, 3)
+    for slot in ("one", "two"):
+        slots.free(slot)

@@ -116,6 +116,8 @@ def test_maps_that_see_rows_and_tokens_as_one_are_reached(base):
     x = torch.randn(3, 4, 6)
     slots.select(["one", None, "two"])
     assert torch.allclose(part(x.reshape(12, 6)).view(3, 4, 5), part(x), atol=1e-6)
+    # as latent attention hands over what it keeps: an axis more
+    assert torch.allclose(part(x[:, None])[:, 0], part(x), atol=1e-6)
 
 
 def test_a_load_that_fails_leaves_the_model_as_it_was(base):
