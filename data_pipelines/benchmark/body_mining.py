@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_pipelines.benchmark.bodies import find_bodies
 from data_pipelines.benchmark.body_task import body_task, label_functions, label_name
@@ -43,7 +44,7 @@ class MinedBodies:
     kept_from_before: int
     minutes: float
 
-    def document(self, out: Path) -> dict[str, object]:
+    def document(self, out: Path) -> dict[str, Any]:
         """What a program reads of it."""
         return {
             "path": str(out),

@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from finetune.contracts.errors import UsageError
 from finetune.terminal.options import Json
+
+if TYPE_CHECKING:
+    from data_pipelines.sources.git import Repository
+
+Told = tuple[dict[str, Any], str]
 
 EXAMPLES = (
     "Examples: `finetune data tasks ../api --python ../api/.venv/bin/python --dataset "
@@ -42,6 +47,14 @@ class TestedLanguage(StrEnum):
     JAVASCRIPT = "javascript"
     GO = "go"
     JAVA = "java"
+
+
+class Miner(Protocol):
+    """Mines tasks into out, and returns what a program and what a person reads of it."""
+
+    def __call__(
+        self, repository: "Repository", out: Path, *, limit: int | None, jobs: int, dataset: Path | None
+    ) -> Told: ...
 
 
 def tasks(
@@ -81,40 +94,50 @@ def tasks(
     --test), Go's, or JUnit's under Maven. They run in a jail without network, with what is installed. The same command
     again goes on where a killed one was.
     """
+    from data_pipelines.sources.git import open_repository
+    from finetune.terminal.output import emit
+    from finetune.terminal.signals import interrupted_by_signals
+
+    mine = _miner(kind, language, toolchain)
+    with interrupted_by_signals():
+        resolved = repo.resolve()
+        with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
+            document, text = mine(repository, out, limit=limit, jobs=jobs, dataset=dataset)
+    emit(document, as_json=json, text=text)
+
+
+def _miner(kind: Kind, language: TestedLanguage, toolchain: Path | None) -> Miner:
+    """What mines tasks of that kind; it returns what a program and what a person reads. Raises UsageError."""
     from data_pipelines.benchmark.body_mining import mine_bodies
     from data_pipelines.benchmark.commit_mining import mine_commits
     from data_pipelines.benchmark.languages.registry import LANGUAGES
     from data_pipelines.benchmark.mining import mine_tasks
     from data_pipelines.benchmark.told import commits_document, commits_text, mined_document, mined_text
-    from data_pipelines.sources.git import open_repository
-    from finetune.terminal.output import emit
-    from finetune.terminal.signals import interrupted_by_signals
 
-    if language is not TestedLanguage.PYTHON and kind is Kind.COMMIT:
-        raise UsageError(
-            f"Commits are mined in Python alone, not in {language.value}.", "Leave --kind out, or --language."
-        )
-    if language is TestedLanguage.PYTHON and toolchain is None:
+    def of_bodies(repository: "Repository", out: Path, **options: Any) -> Told:
+        bodies = mine_bodies(repository, LANGUAGES[language.value], out, program=toolchain, **options)
+        return bodies.document(out), bodies.text(out)
+
+    if language is not TestedLanguage.PYTHON:
+        if kind is Kind.COMMIT:
+            raise UsageError(
+                f"Commits are mined in Python alone, not in {language.value}.", "Leave --kind out, or --language."
+            )
+        return of_bodies
+    if toolchain is None:
         raise UsageError(
             "Python tests need the interpreter of an environment that has pytest and what they import.",
             "Name it: --python VENV/bin/python",
         )
-    with interrupted_by_signals():
-        resolved = repo.resolve()
-        with open_repository(repo, name=name or resolved.name.removesuffix(".git")) as repository:
-            if toolchain is None or language is not TestedLanguage.PYTHON:
-                spoken = LANGUAGES[language.value]
-                bodies = mine_bodies(
-                    repository, spoken, out, program=toolchain, limit=limit, jobs=jobs, dataset=dataset
-                )
-                document, text = bodies.document(out), bodies.text(out)
-            elif kind is Kind.COMMIT:
-                commits = mine_commits(repository, toolchain, out, limit=limit, jobs=jobs, dataset=dataset)
-                document, text = commits_document(out, commits), commits_text(out, commits)
-            else:
-                mined = mine_tasks(repository, toolchain, out, limit=limit, jobs=jobs, dataset=dataset)
-                document, text = mined_document(out, mined), mined_text(out, mined)
-    emit(document, as_json=json, text=text)
+
+    def of_python(repository: "Repository", out: Path, **options: Any) -> Told:
+        if kind is Kind.COMMIT:
+            commits = mine_commits(repository, toolchain, out, **options)
+            return commits_document(out, commits), commits_text(out, commits)
+        mined = mine_tasks(repository, toolchain, out, **options)
+        return mined_document(out, mined), mined_text(out, mined)
+
+    return of_python
 
 
 def tasks_export(

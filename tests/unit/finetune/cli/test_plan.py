@@ -22,7 +22,7 @@ STATIC = {
     "embedding": 2.37,
     "head": 2.37,
     "dequantised matrices": 0.33,
-    "CUDA context and libraries": 0.70,
+    "CUDA context and libraries": 2.80,
 }
 ADAPTER = ("adapter weights", "adapter gradients", "optimiser states")
 PLAIN = ("--set", "base.embedding_on_host=false", "--set", "train.activation_offload=false")
@@ -60,7 +60,7 @@ def test_the_table_of_a_27b(
     assert sum(found[name] for name in ADAPTER) == pytest.approx(1.01, rel=0.05)
     assert found["base, kept in 16 bit"] == pytest.approx(0.06, abs=0.015)
     static = sum(gib for name, gib in found.items() if not name.startswith(("layer checkpoints", "live layer")))
-    assert static == pytest.approx(18.53, rel=0.05)
+    assert static == pytest.approx(20.63, rel=0.05)
     assert found["layer checkpoints"] == pytest.approx(checkpoints, rel=0.05)
     assert found["live layer in backward, or loss tiles"] == pytest.approx(live, rel=0.05)
     _, document = planned(*length, "--set", "base.embedding_on_host=false", capsys=capsys)
@@ -99,7 +99,7 @@ def test_text_names_phases_changes_and_the_next_command(capsys: pytest.CaptureFi
     assert "Every figure is calculated" in printed.out
     assert f"Type: finetune plan {RECIPE} --card 4090 --set train.activation_offload=true" in printed.out
     assert "tokens/s at 35 to 50 % of the card's peak" in printed.out
-    assert "needs 27.1" in printed.err
+    assert "needs 29.2" in printed.err
 
 
 def test_an_unknown_card_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,7 +146,7 @@ def test_metric_names_are_grouped_and_name_who(evaluation: Evaluation) -> None:
         "eval_interval/bits_per_byte_difference_low",
     } <= names
     assert "eval/infill_exact_match_adapter" in names
-    assert all(name.startswith("eval/") for name in names)
+    assert all(name.startswith(("eval/", "eval_interval/", "eval_parts/")) for name in names)
 
 
 def test_an_adapter_of_another_run_keeps_its_manifest(evaluation: Evaluation, home: Home, layout: RunLayout) -> None:

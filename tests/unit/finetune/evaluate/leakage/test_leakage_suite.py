@@ -129,7 +129,7 @@ def test_without_the_key_a_value_is_not_told(dataset: OpenDataset, renderer: Ren
     suite = leakage_suite(dataset, renderer, SECTION, pad_token=0, scan=scan)
     found = {finding.name: finding for finding in suite.findings((), ())}
     assert found["flagged secrets written out"].ok is None
-    assert "finetune evaluate RUN --home DIR" in found["flagged secrets written out"].text
+    assert "finetune evaluate RUN --key-file PATH" in found["flagged secrets written out"].text
 
 
 def test_a_secret_that_nothing_took_out_is_asked_for_too(make_example: Callable[..., Example]) -> None:
