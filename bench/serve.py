@@ -138,6 +138,10 @@ def main():
     def peft_over(count):
         return generate(wrapped, STREAMS, args.tokens, adapter_names=[f"a{n % count}" for n in range(STREAMS)])
 
+    def generated(count):
+        slots.select([])
+        return generate(model, count, args.tokens)
+
     cases = {
         "base alone, 8 streams": lambda: decode(model, slots, [None] * STREAMS, args.tokens),
         "1 adapter": lambda: over(1),
@@ -145,8 +149,8 @@ def main():
         "8 adapters": lambda: over(8),
         "PEFT's mixed batch, 4 adapters": lambda: peft_over(4),
         "PEFT's mixed batch, 8 adapters": lambda: peft_over(8),
-        "generate, 8 streams": lambda: generate(model, STREAMS, args.tokens),
-        "generate, 1 stream": lambda: generate(model, 1, args.tokens),
+        "generate, 8 streams": lambda: generated(STREAMS),
+        "generate, 1 stream": lambda: generated(1),
         "base alone, 1 stream": lambda: decode(model, slots, [None], args.tokens),
     }
     found = {name: [] for name in cases}
