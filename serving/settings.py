@@ -11,8 +11,10 @@ class ServerSettings(BaseModel):
     """port 0 takes any free port. max_tokens is what one answer may have and what an unlimited chat request gets.
 
     max_context_tokens bounds prompt and answer together, below the base's own limit; max_requests is how many may be
-    running or waiting before the next one is told to come back later; max_rank and max_adapters bound what adapters
-    take of the memory.
+    running or waiting before the next one is told to come back later; max_batch how many of them are answered at a
+    time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
+    its prompt and answer, to which the others are padded; max_rank and max_adapters bound what adapters take of the
+    memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +25,8 @@ class ServerSettings(BaseModel):
     max_context_tokens: int = Field(default=16384, ge=2)
     max_body_bytes: int = Field(default=4 << 20, ge=1024)
     max_requests: int = Field(default=32, ge=1)
+    max_batch: int = Field(default=16, ge=1)
+    max_batch_tokens: int = Field(default=65536, ge=2)
     max_adapters: int = Field(default=16, ge=1)
     max_rank: int = Field(default=256, ge=1)
     shutdown_seconds: int = Field(default=5, ge=0)

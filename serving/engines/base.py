@@ -148,7 +148,7 @@ class Engine(Protocol):
         ...
 
     async def detach(self, slot: str) -> None:
-        """Take the adapter off, after the requests that were accepted before."""
+        """Take the adapter off once the requests that were accepted before have ended; it does not wait for them."""
         ...
 
     def close(self) -> None:

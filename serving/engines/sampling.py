@@ -1,5 +1,6 @@
 """Choose the next token from logits, and say how likely it was."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,12 +25,14 @@ def make_generator(sampling: Sampling, device: str) -> torch.Generator:
 
 def pick(logits: torch.Tensor, sampling: Sampling, *, generator: torch.Generator) -> int:
     """The next token's id from logits (vocabulary), float32. Raises EngineError when they are not numbers."""
-    if torch.isnan(logits).any():
+    highest, likeliest = logits.max(dim=-1)
+    # It is NaN if one of them is. Past an infinity all draws are of NaN, of which CUDA gives up the whole device
+    if not math.isfinite(highest):
         raise EngineError("The model computed no number for the next token.", "Unload the adapter if one is in use.")
     if sampling.temperature < GREEDY_BELOW:
-        return int(logits.argmax())
+        return int(likeliest)
     # Subtracting first keeps a small temperature from making infinities
-    probabilities = torch.softmax((logits - logits.max()) / sampling.temperature, dim=-1)
+    probabilities = torch.softmax((logits - highest) / sampling.temperature, dim=-1)
     if sampling.top_p < 1:
         probabilities = _nucleus(probabilities, sampling.top_p)
     return int(torch.multinomial(probabilities, 1, generator=generator))

@@ -1,11 +1,11 @@
 """From tokens to an answer's text: incremental decoding, stop texts, and the way to the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from finetune.contracts.errors import PlatformError
 from serving.engines.base import Delta
-from serving.engines.thread import ModelThread, post
+from serving.engines.thread import post
 
 # UTF-8 has at most 4 bytes a character: when as many tokens end in no whole character, they are none
 MAX_INCOMPLETE_TOKENS = 4
@@ -76,53 +76,36 @@ def _overlap(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
-class QueuedGeneration:
-    """A request in the queue of the model's thread, whose deltas come out on the event loop."""
+class StreamedAnswer:
+    """An accepted request whose deltas go from the model's thread to the event loop that asked."""
 
-    limited = True
-
-    def __init__(self, thread: ModelThread, produce: Callable[[], Iterator[Delta]], *, num_prompt_tokens: int) -> None:
+    def __init__(self, *, num_prompt_tokens: int, withdraw: Callable[[], None]) -> None:
+        """withdraw is called when nobody waits for the answer any more."""
         self.num_prompt_tokens = num_prompt_tokens
-        self._thread = thread
-        self._produce = produce
+        self.cancelled = False
+        self._withdraw = withdraw
         self._loop = asyncio.get_running_loop()
-        self._items: asyncio.Queue[Delta | PlatformError | None] = asyncio.Queue()
-        self._cancelled = False
+        self._items: asyncio.Queue[Delta | PlatformError] = asyncio.Queue()
 
-    def run(self) -> None:
-        """On the model's thread: produce until the end or until somebody cancels."""
-        if self._is_cancelled():
-            return
-        try:
-            for delta in self._produce():
-                self._post(delta)
-                if self._is_cancelled():
-                    return
-        except PlatformError as error:
-            self._post(error)
-        self._post(None)
-
-    def abandon(self, error: PlatformError) -> None:
-        """End with error, from any thread."""
-        self._cancelled = True
-        self._post(error)
+    def send(self, item: Delta | PlatformError) -> None:
+        """From any thread; a delta with a finish reason and an error are the last."""
+        post(self._loop, self._items.put_nowait, item)
 
     def cancel(self) -> None:
         """End without an error; the model's thread notices after the step it is in."""
-        self._cancelled = True
-        self._thread.discard(self)
+        if not self.cancelled:
+            self.cancelled = True
+            self._withdraw()
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         try:
-            while (item := await self._items.get()) is not None:
+            while True:
+                item = await self._items.get()
                 if isinstance(item, PlatformError):
-                    raise item
+                    # one error may go to many, and each raise would add to what it holds
+                    raise item.with_traceback(None)
                 yield item
+                if item.finish_reason:
+                    return
         finally:
             self.cancel()
-
-    def _is_cancelled(self) -> bool:
-        return self._cancelled
-
-    def _post(self, item: Delta | PlatformError | None) -> None:
-        post(self._loop, self._items.put_nowait, item)

@@ -1,123 +1,110 @@
-"""The one thread that owns the model: jobs run in the order in which they came.
+"""The one thread that owns the model: it takes steps while there is work, and runs what is asked of it in between.
 
-PEFT's switches are not safe across threads: two threads generating with different adapters on one model answer with
-each other's adapter, without an exception. So everything that touches the model is a job here.
+PEFT's switches are not safe across threads, and neither are a batch's: two threads on one model answer with each
+other's adapter, without an exception. So everything that touches the model happens here.
 """
 
 import asyncio
 import logging
-import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 from finetune.contracts.errors import PlatformError
-from serving.errors import BusyError, EngineError
+from serving.errors import EngineError
 
 ResultT = TypeVar("ResultT")
 LOGGER = logging.getLogger("serving")
 STOPPING = EngineError("The server is stopping.", "Start it again with `finetune serve start`.")
-# Share of the newest duration in the running mean that Retry-After is taken from
-NEWEST_SHARE = 0.2
+FAILED = EngineError("The engine failed.", "The server's log says why.")
 
 
-class Job(Protocol):
-    """run does the work; abandon ends it without, or ends it early when it runs. limited jobs count as requests."""
+class Work(Protocol):
+    """What the thread goes on with. advance and abandon are called on the thread, busy on any."""
 
-    limited: bool
+    @property
+    def busy(self) -> bool: ...
 
-    def run(self) -> None: ...
+    def advance(self) -> None: ...
 
     def abandon(self, error: PlatformError) -> None: ...
 
 
 class ModelThread:
-    """A first-in first-out queue with one worker. At most max_requests limited jobs may run or wait."""
+    """Takes a step of the work, then runs the calls that came meanwhile, and sleeps while there is neither."""
 
-    def __init__(self, *, max_requests: int) -> None:
-        self._max_requests = max_requests
+    def __init__(self, work: Work) -> None:
+        self._work = work
         self._changed = threading.Condition()
-        self._jobs: deque[Job] = deque()
-        self._running: Job | None = None
+        self._calls: deque[_Call] = deque()
         self._closing = False
-        self._mean_seconds = 1.0
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether jobs are still taken."""
+        """Whether calls are still taken."""
         return self._thread.is_alive() and not self._closing
 
-    def submit(self, job: Job) -> None:
-        """Queue a job. Raises BusyError when it is limited and there is no place, EngineError after close."""
+    def wake(self) -> None:
+        """Say that there may be work again. Raises EngineError after close."""
         with self._changed:
             if not self.alive:
                 raise STOPPING
-            if job.limited:
-                self._check_room()
-            self._jobs.append(job)
             self._changed.notify()
-
-    def check_room(self) -> None:
-        """Raise BusyError when a limited job would be refused now."""
-        with self._changed:
-            self._check_room()
-
-    def discard(self, job: Job) -> None:
-        """Take a job out of the queue if it still waits."""
-        with self._changed:
-            if job in self._jobs:
-                self._jobs.remove(job)
 
     async def call(self, function: Callable[[], ResultT]) -> ResultT:
-        """Run function on the thread, unlimited, and return its result to the event loop."""
-        job = _Call(function)
-        self.submit(job)
-        return await job.future
+        """Run function on the thread between two steps, and return its result to the event loop."""
+        call = _Call(function)
+        self._append(call)
+        return await call.future
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Run function as call does, for nobody. Nothing happens after close."""
+        with suppress(EngineError):
+            self._append(_Call(function))
+
+    def _append(self, call: "_Call[Any]") -> None:
+        with self._changed:
+            if not self.alive:
+                raise STOPPING
+            self._calls.append(call)
+            self._changed.notify()
 
     def close(self) -> None:
-        """Abandon every job and wait for the thread to end."""
+        """Abandon the work and all calls, and wait for the thread to end."""
         with self._changed:
             self._closing = True
-            waiting, self._jobs = list(self._jobs), deque()
-            running = self._running
             self._changed.notify()
-        for job in [*waiting, *([running] if running else [])]:
-            job.abandon(STOPPING)
         self._thread.join()
 
-    def _check_room(self) -> None:
-        num = sum(job.limited for job in self._jobs) + (self._running is not None and self._running.limited)
-        if num >= self._max_requests:
-            raise BusyError(num_waiting=num, retry_after_seconds=max(1, math.ceil(self._mean_seconds)))
-
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            started = time.monotonic()
-            try:
-                job.run()
-            except Exception:
-                LOGGER.exception("a job of the model thread failed")
-                job.abandon(EngineError("The engine failed.", "The server's log says why."))
+    def _run(self) -> None:
+        while not self._closing:
             with self._changed:
-                self._running = None
-                if job.limited:
-                    self._mean_seconds += NEWEST_SHARE * (time.monotonic() - started - self._mean_seconds)
-
-    def _next(self) -> Job | None:
+                self._changed.wait_for(lambda: self._calls or self._closing or self._work.busy)
+                call = self._calls.popleft() if self._calls else None
+            if call:
+                call.run()
+            elif not self._closing:
+                self._step()
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closing)
-            self._running = None if self._closing else self._jobs.popleft()
-            return self._running
+            waiting, self._calls = self._calls, deque()
+        for call in waiting:
+            call.abandon(STOPPING)
+        self._work.abandon(STOPPING)
+
+    def _step(self) -> None:
+        try:
+            self._work.advance()
+        except Exception:
+            LOGGER.exception("a step of the model thread failed")
+            self._work.abandon(FAILED)
 
 
 class _Call(Generic[ResultT]):
     """One function whose result goes to a future of the event loop that asked."""
-
-    limited = False
 
     def __init__(self, function: Callable[[], ResultT]) -> None:
         self._function = function
@@ -129,6 +116,9 @@ class _Call(Generic[ResultT]):
             result = self._function()
         except PlatformError as error:
             self.abandon(error)
+        except Exception:
+            LOGGER.exception("a call of the model thread failed")
+            self.abandon(FAILED)
         else:
             post(self._loop, self._settle, result)
 

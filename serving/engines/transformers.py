@@ -1,74 +1,88 @@
-"""The engine in this process: one base, owned by one thread that switches adapters between requests."""
+"""The engine in this process: one base owned by one thread, which answers many requests together."""
 
 import asyncio
-import logging
+import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from finetune.contracts.adapter import Quantization, ReferenceProbe
+from finetune.contracts.adapter_files import check_base, read_adapter
 from finetune.contracts.errors import AdapterError
 from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
-from finetune.model.lora import attach_saved, detach
 from finetune.model.probe import continuation_log_probs
 from finetune.model.quiet import quiet_libraries
-from serving.engines.base import Delta, EngineDescription, GenerationRequest, ProbeReading, Sampling, TokenScore
+from serving.engines.answer import AnswerWriter
+from serving.engines.base import EngineDescription, GenerationRequest, ProbeReading
+from serving.engines.batch import PromptReader
+from serving.engines.cache import check_layers
 from serving.engines.prompts import RenderedPrompt, render
-from serving.engines.sampling import make_generator, pick, score
-from serving.engines.stream import QueuedGeneration, StopTexts, StreamDecoder
+from serving.engines.saved import HINT, read_linear_factors
+from serving.engines.scheduler import QueuedRequest, Scheduler
+from serving.engines.slots import AdapterSlots, LinearFactors
+from serving.engines.stream import StreamedAnswer
 from serving.engines.thread import ModelThread
 from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
 
-LOGGER = logging.getLogger("serving")
-ADAPTER_HINT = "Load it over the base it was trained on, with the library versions of requirements.lock."
+# All answers wait while a probe is read; those that an export writes are far shorter
+MAX_PROBE_TOKENS = 1024
 
 
 class TransformersEngine:
-    """One base and its adapters; requests are answered one after the other, in the order of their coming."""
+    """One base and its adapters. Requests of any adapters take their steps together, each with its own."""
 
     def __init__(self, base: LoadedBase, settings: ServerSettings) -> None:
         self._base = base
         self._settings = settings
-        self._model: Any = base.model
-        self._slots: set[str] = set()
-        # The tokenizer keeps state while it encodes: it is used by the event loop's threads and by the model's
+        # The tokenizer keeps state while it encodes, which a long prompt makes it do for long: no answer waits for it
         self._tokenizing = threading.Lock()
+        self._decoder = copy.deepcopy(base.tokenizer)
         self._num_tokens = min(len(base.tokenizer), base.model.config.get_text_config().vocab_size)
-        self._healthy = True
         self.description = describe(base, settings)
         self._warm_up()
-        self._thread = ModelThread(max_requests=settings.max_requests)
+        self._slots = AdapterSlots(base.model)
+        self._scheduler = Scheduler(
+            base.model, self._slots, device=base.device, num_tokens=self._num_tokens, settings=settings
+        )
+        self._thread = ModelThread(self._scheduler)
 
     @property
     def ready(self) -> bool:
         """False once the engine was closed, or the device failed in a way that only a restart cures."""
-        return self._healthy and self._thread.alive
+        return self._scheduler.healthy and self._thread.alive
 
-    async def generate(self, request: GenerationRequest) -> QueuedGeneration:
+    async def generate(self, request: GenerationRequest) -> StreamedAnswer:
         """Accept a request; see Engine."""
-        self._thread.check_room()
+        self._scheduler.check_room()
         prompt = await asyncio.to_thread(self._render, request)
         limit = self._max_new_tokens(len(prompt.token_ids), request.sampling.max_tokens)
-        generation = QueuedGeneration(
-            self._thread,
-            lambda: self._produce(request, prompt, limit=limit),
-            num_prompt_tokens=len(prompt.token_ids),
-        )
-        self._thread.submit(generation)
-        return generation
+        queued = self._queued(request, prompt, max_new_tokens=limit)
+        self._scheduler.submit(queued)
+        try:
+            self._thread.wake()
+        except EngineError:
+            self._scheduler.withdraw(queued)
+            raise
+        return queued.answer
 
     async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
-        """Load and measure an adapter between two requests; see Engine."""
-        return await self._thread.call(lambda: self._attach(slot, folder, probe=probe))
+        """Read and check an adapter aside, then load and measure it between two steps; see Engine."""
+        self._check_probe(probe)
+        factors = await asyncio.to_thread(self._read, folder)
+        try:
+            return await self._thread.call(lambda: self._load(slot, factors, probe=probe))
+        except asyncio.CancelledError:
+            # nobody knows that it was loaded
+            self._thread.post(lambda: self._discard(slot))
+            raise
 
     async def detach(self, slot: str) -> None:
-        """Take an adapter off between two requests; see Engine."""
-        await self._thread.call(lambda: self._detach(slot))
+        """Take an adapter off between two steps; see Engine."""
+        await self._thread.call(lambda: self._scheduler.release(slot))
 
     def close(self) -> None:
         """End the thread; see Engine."""
@@ -90,127 +104,65 @@ class TransformersEngine:
             )
         return min(room, wanted or self._settings.max_tokens)
 
-    def _produce(self, request: GenerationRequest, prompt: RenderedPrompt, *, limit: int) -> Iterator[Delta]:
-        try:
-            self._select(request.slot)
-            yield from self._decode(self._choose(prompt, request.sampling), prompt, request.sampling, limit=limit)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise EngineError("The device ran out of memory.", "Shorten the prompt or lower max_tokens.") from error
-        except torch.AcceleratorError as error:
-            self._healthy = False
-            raise EngineError("The device failed.", "Start the server again.") from error
-
-    def _choose(self, prompt: RenderedPrompt, sampling: Sampling) -> Iterator[tuple[int, torch.Tensor]]:
-        """Each next token with the logits (vocabulary) it was chosen from, without end."""
-        generator = make_generator(sampling, self._base.device)
-        ids, cache = prompt.token_ids, None
-        while True:
-            logits, cache = self._step(ids, cache)
-            token = pick(logits, sampling, generator=generator)
-            yield token, logits
-            ids = [token]
-
-    def _decode(
-        self, chosen: Iterator[tuple[int, torch.Tensor]], prompt: RenderedPrompt, sampling: Sampling, *, limit: int
-    ) -> Iterator[Delta]:
-        decoder, stops = StreamDecoder(self._text), StopTexts(sampling.stop)
-        for count, (token, logits) in enumerate(chosen, start=1):
-            if token in prompt.stop_ids:
-                rest, _ = stops.push(decoder.flush())
-                yield Delta(rest + stops.flush(), num_tokens=1, finish_reason="stop")
-                return
-            text, met = stops.push(decoder.push(token))
-            scores: tuple[TokenScore, ...] = ()
-            if sampling.num_top_log_probs is not None:
-                scores = (score(logits, token, num_top=sampling.num_top_log_probs, decode=self._text),)
-            if not met and count == limit:
-                rest, met = stops.push(decoder.flush())
-                text += rest if met else rest + stops.flush()
-                yield Delta(text, num_tokens=1, finish_reason="stop" if met else "length", scores=scores)
-                return
-            yield Delta(text, num_tokens=1, finish_reason="stop" if met else None, scores=scores)
-            if met:
-                return
-
-    @torch.inference_mode()
-    def _step(self, token_ids: Sequence[int], cache: Any) -> tuple[torch.Tensor, Any]:
-        """Logits of the next token (vocabulary, float32) after token_ids, which follow what cache holds already."""
-        inputs = torch.tensor([list(token_ids)], device=self._base.device)
-        output = self._model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        # Bases pad their vocabulary beyond the tokenizer's: those rows mean nothing
-        return output.logits[0, -1, : self._num_tokens].float(), output.past_key_values
+    def _queued(self, request: GenerationRequest, prompt: RenderedPrompt, *, max_new_tokens: int) -> QueuedRequest:
+        writer = AnswerWriter(
+            request.sampling,
+            stop_ids=prompt.stop_ids,
+            max_new_tokens=max_new_tokens,
+            decode=self._text,
+            device=self._base.device,
+        )
+        num_prompt_tokens = len(prompt.token_ids)
+        answer = StreamedAnswer(num_prompt_tokens=num_prompt_tokens, withdraw=lambda: self._scheduler.withdraw(queued))
+        queued = QueuedRequest(
+            answer, writer, prompt.token_ids, slot=request.slot, max_tokens=num_prompt_tokens + max_new_tokens
+        )
+        return queued
 
     def _text(self, token_ids: Sequence[int]) -> str:
-        with self._tokenizing:
-            return self._base.tokenizer.decode(
-                list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+        return self._decoder.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _select(self, slot: str | None) -> None:
-        """Make slot the one adapter that acts; None silences all of them."""
-        if not self._slots:
-            assert slot is None, slot
-            return
-        if slot is None:
-            self._model.base_model.disable_adapter_layers()
-        else:
-            self._model.base_model.enable_adapter_layers()
-            self._model.set_adapter(slot, inference_mode=True)
-
-    def _attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
+    def _check_probe(self, probe: ReferenceProbe) -> None:
         ids = [*probe.token_ids, *probe.continuation_ids]
         if not probe.token_ids or not probe.continuation_ids or not all(0 <= one < self._num_tokens for one in ids):
-            raise AdapterError("The adapter's reference probe does not fit the tokenizer.", ADAPTER_HINT)
+            raise AdapterError("The adapter's reference probe does not fit the tokenizer.", HINT)
+        if len(ids) > MAX_PROBE_TOKENS:
+            raise AdapterError(f"The adapter's reference probe has more than {MAX_PROBE_TOKENS} tokens.", HINT)
+
+    def _read(self, folder: Path) -> Mapping[str, LinearFactors]:
+        base, manifest = self._base, read_adapter(folder)
+        check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
+        return read_linear_factors(folder, manifest, self._slots)
+
+    def _load(self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe) -> ProbeReading:
         try:
-            self._model = attach_saved(self._base, folder, slot, onto=self._model if self._slots else None)
-            self._slots.add(slot)
-            return self._measure(slot, probe)
-        except Exception as error:
-            self._clear(slot)
-            if isinstance(error, AdapterError):
+            self._slots.load(slot, factors)
+            try:
+                before, after = (self._measure(one, probe) for one in (None, slot))
+            except Exception:
+                self._slots.free(slot)
                 raise
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
-                raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
-            LOGGER.warning("the adapter in %s was refused: %r", folder, error)
-            raise AdapterError(
-                f"The adapter's tensors do not fit the base ({type(error).__name__}).", ADAPTER_HINT
-            ) from error
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
+        return ProbeReading(before, after)
 
-    def _measure(self, slot: str, probe: ReferenceProbe) -> ProbeReading:
-        self._select(None)
-        before = continuation_log_probs(self._model, probe.token_ids, probe.continuation_ids)
-        self._select(slot)
-        return ProbeReading(before, continuation_log_probs(self._model, probe.token_ids, probe.continuation_ids))
-
-    def _detach(self, slot: str) -> None:
-        self._slots.discard(slot)
-        self._leave(slot)
-        self._model = detach(self._model, slot)
-
-    def _clear(self, slot: str) -> None:
-        """Take off what a load that failed half-way has left."""
+    def _discard(self, slot: str) -> None:
         if slot in self._slots:
-            self._detach(slot)
-        elif self._slots:
-            if slot in self._model.peft_config:
-                self._leave(slot)
-                self._model.delete_adapter(slot)
-        else:
-            strip_adapters(self._base.model)
+            self._slots.free(slot)
 
-    def _leave(self, slot: str) -> None:
-        """Let another adapter be the active one: PEFT complains when the active one is deleted."""
-        others = sorted(self._slots - {slot})
-        if others:
-            self._select(others[0])
+    def _measure(self, slot: str | None, probe: ReferenceProbe) -> tuple[float, ...]:
+        self._slots.select([slot])
+        return continuation_log_probs(self._base.model, probe.token_ids, probe.continuation_ids)
 
+    @torch.inference_mode()
     def _warm_up(self) -> None:
         """Two steps before the first request: libraries say once what they miss, and compile what they need."""
         with quiet_libraries():
-            _, cache = self._step([0, 0], None)
-            self._step([0], cache)
+            reader = PromptReader(self._base.model, [0, 0, 0], device=self._base.device)
+            reader.read(2)
+            reader.read(1)
+        check_layers(reader.cache)
 
 
 def load_engine(
@@ -245,14 +197,3 @@ def describe(base: LoadedBase, settings: ServerSettings) -> EngineDescription:
         max_context_tokens=min(own_limit, settings.max_context_tokens),
         device=base.device,
     )
-
-
-def strip_adapters(model: torch.nn.Module) -> None:
-    """Put the plain linear modules back where a failed load had wrapped them."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module.get_base_layer())
-    model.__dict__.pop("peft_config", None)

@@ -28,6 +28,12 @@ def good_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> P
     return E2E.save_adapter(tmp_path_factory.mktemp("adapters") / "good", tiny_base, scale=0.6)
 
 
+@pytest.fixture(scope="session")
+def other_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """Read-only: another one."""
+    return E2E.save_adapter(tmp_path_factory.mktemp("adapters") / "other", tiny_base, scale=0.6, seed=1)
+
+
 @pytest.fixture
 def change_manifest() -> Callable[..., None]:
     return E2E.change_manifest

@@ -44,9 +44,13 @@ def test_a_tiny_temperature_makes_no_infinity():
     assert set(draw(20, temperature=1e-300)) == {0}
 
 
-def test_logits_that_are_no_numbers_are_refused():
+@pytest.mark.parametrize("logits", [(0.0, math.nan), (0.0, math.inf), (-math.inf, -math.inf)])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_refused(logits, temperature):
+    """Drawing from them would end a CUDA device for the whole process."""
+    sampling = Sampling(temperature=temperature)
     with pytest.raises(EngineError, match="no number"):
-        pick(torch.tensor([0.0, float("nan")]), Sampling(), generator=make_generator(Sampling(), "cpu"))
+        pick(torch.tensor(logits), sampling, generator=make_generator(sampling, "cpu"))
 
 
 def test_a_score_is_before_temperature():

@@ -1,4 +1,4 @@
-"""The model's thread: order, places, cancelling, closing."""
+"""The model's thread: calls between steps, failures that end nothing else, closing."""
 
 import asyncio
 import threading
@@ -6,96 +6,69 @@ import threading
 import pytest
 
 from finetune.contracts.errors import AdapterError
-from serving.engines.base import Delta
-from serving.engines.stream import QueuedGeneration
 from serving.engines.thread import ModelThread
-from serving.errors import BusyError, EngineError
+from serving.errors import EngineError
+
+
+class Steps:
+    """Work of so many steps, each of which waits at the gate."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.seen: list[str] = []
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+        self.failing = False
+        self.abandoned: list[str] = []
+
+    @property
+    def busy(self) -> bool:
+        return self.left > 0
+
+    def advance(self) -> None:
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.left -= 1
+        self.seen.append(threading.current_thread().name)
+        if self.failing:
+            raise ZeroDivisionError
+
+    def abandon(self, error) -> None:
+        self.left = 0
+        self.abandoned.append(str(error))
 
 
 @pytest.fixture
-def thread():
-    one = ModelThread(max_requests=2)
+def steps():
+    return Steps()
+
+
+@pytest.fixture
+def thread(steps):
+    one = ModelThread(steps)
     yield one
     one.close()
 
 
-def letters(text: str, gate: threading.Event | None = None, made: list[str] | None = None):
-    """A producer of one delta a letter, which waits at gate after the first."""
-
-    def produce():
-        for place, letter in enumerate(text):
-            if made is not None:
-                made.append(letter)
-            if place and gate:
-                assert gate.wait(10)
-            yield Delta(letter, num_tokens=1)
-
-    return produce
-
-
-async def read(generation) -> str:
-    return "".join([delta.text async for delta in generation])
-
-
-def test_jobs_run_in_their_order_on_one_thread(thread):
+def test_a_call_runs_between_two_steps(thread, steps):
     async def scene():
-        names = await asyncio.gather(*(thread.call(lambda: threading.current_thread().name) for _ in range(3)))
-        assert set(names) == {"model"}
-        first, second = (QueuedGeneration(thread, letters(text), num_prompt_tokens=1) for text in ("ab", "cd"))
-        thread.submit(first)
-        thread.submit(second)
-        assert await asyncio.gather(read(second), read(first)) == ["cd", "ab"]
-
-    asyncio.run(scene())
-
-
-def test_a_request_too_many_is_told_when_to_come_back(thread):
-    async def scene():
-        gate = threading.Event()
-        jobs = [QueuedGeneration(thread, letters("ab", gate), num_prompt_tokens=1) for _ in range(3)]
-        thread.submit(jobs[0])
-        thread.submit(jobs[1])
-        with pytest.raises(BusyError) as caught:
-            thread.submit(jobs[2])
-        assert caught.value.retry_after_seconds >= 1
-        loading = asyncio.create_task(thread.call(lambda: "loaded"))
+        steps.gate.clear()
+        steps.left = 1000
+        thread.wake()
+        called = [asyncio.create_task(thread.call(lambda: (threading.current_thread().name, steps.left)))]
         await asyncio.sleep(0.01)
-        gate.set()
-        assert await loading == "loaded"
-        assert await read(jobs[1]) == "ab"
-        thread.check_room()
+        steps.gate.set()
+        name, left = await called[0]
+        assert name == "model" and left > 900
+        while steps.busy:
+            await asyncio.sleep(0.001)
+        assert set(steps.seen) == {"model"} and len(steps.seen) == 1000
 
     asyncio.run(scene())
 
 
-def test_a_cancelled_request_stops_and_frees_its_place(thread):
-    async def scene():
-        gate, made = threading.Event(), []
-        running = QueuedGeneration(thread, letters("abcdef", gate, made), num_prompt_tokens=1)
-        waiting = QueuedGeneration(thread, letters("x", made=made), num_prompt_tokens=1)
-        thread.submit(running)
-        thread.submit(waiting)
-        async for _ in running:
-            break
-        with pytest.raises(BusyError):
-            thread.check_room()
-        waiting.cancel()
-        thread.check_room()
-        running.cancel()
-        gate.set()
-        await thread.call(lambda: None)
-        assert made in (["a"], ["a", "b"])
-        thread.check_room()
-
-    asyncio.run(scene())
-
-
-def test_a_job_that_fails_leaves_the_thread_at_work(thread, caplog):
+def test_a_call_or_a_step_that_fails_leaves_the_thread_at_work(thread, steps, caplog):
     def fail():
-        raise ZeroDivisionError
-
-    def produce():
-        yield Delta("a", num_tokens=1)
         raise ZeroDivisionError
 
     def refuse():
@@ -106,41 +79,52 @@ def test_a_job_that_fails_leaves_the_thread_at_work(thread, caplog):
             await thread.call(fail)
         with pytest.raises(AdapterError):
             await thread.call(refuse)
-        broken = QueuedGeneration(thread, produce, num_prompt_tokens=1)
-        thread.submit(broken)
-        with pytest.raises(EngineError):
-            await read(broken)
+        steps.failing, steps.left = True, 3
+        thread.wake()
+        while not steps.abandoned:
+            await asyncio.sleep(0.001)
         assert await thread.call(lambda: 5) == 5
 
     asyncio.run(scene())
-    assert "ZeroDivisionError" in caplog.text
+    assert len(caplog.records) == 2 and "ZeroDivisionError" in caplog.text and "The engine failed" in steps.abandoned[0]
 
 
-def test_closing_ends_what_runs_and_what_waits():
+def test_closing_ends_the_work_and_what_waits(steps):
     async def scene():
-        thread, gate = ModelThread(max_requests=4), threading.Event()
-        running, waiting = (QueuedGeneration(thread, letters("abc", gate), num_prompt_tokens=1) for _ in range(2))
-        thread.submit(running)
-        thread.submit(waiting)
+        thread = ModelThread(steps)
+        steps.gate.clear()
+        steps.left = 5
+        thread.wake()
+        assert await asyncio.to_thread(steps.entered.wait, 10)
+        waiting = asyncio.create_task(thread.call(lambda: None))
         closing = asyncio.create_task(asyncio.to_thread(thread.close))
-        await asyncio.sleep(0.05)
-        gate.set()
-        for one in (running, waiting):
-            with pytest.raises(EngineError, match="stopping"):
-                await read(one)
+        while thread.alive:
+            await asyncio.sleep(0.001)
+        steps.gate.set()
         await closing
-        assert not thread.alive
+        with pytest.raises(EngineError, match="stopping"):
+            await waiting
+        assert not thread.alive and len(steps.seen) == 1 and "stopping" in steps.abandoned[0]
         with pytest.raises(EngineError):
             await thread.call(lambda: None)
+        with pytest.raises(EngineError):
+            thread.wake()
         thread.close()
 
     asyncio.run(scene())
 
 
 def test_an_answer_for_a_closed_loop_is_dropped(thread):
-    async def ask():
-        job = QueuedGeneration(thread, letters("a"), num_prompt_tokens=1)
-        thread.submit(job)
+    gate = threading.Event()
 
-    asyncio.run(ask())
-    assert asyncio.run(thread.call(lambda: 1)) == 1
+    async def scene():
+        asyncio.get_running_loop().create_task(thread.call(lambda: gate.wait(10)))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+    gate.set()
+
+    async def again():
+        assert await thread.call(lambda: 1) == 1
+
+    asyncio.run(again())

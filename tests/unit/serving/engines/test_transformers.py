@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -12,9 +13,10 @@ from finetune.contracts.adapter_files import list_files
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_file, read_model
 from finetune.model.loading import load_base
+from serving.engines import transformers
 from serving.engines.base import GenerationRequest, Sampling, TextPrompt, TokenPrompt
 from serving.engines.transformers import TransformersEngine
-from serving.errors import RequestError
+from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
 
 PROMPT = TokenPrompt((65, 66, 67))
@@ -171,10 +173,40 @@ def test_a_load_that_fails_half_way_leaves_no_trace(engine, base, good_adapter, 
     asyncio.run(scene())
 
 
-def test_a_probe_that_does_not_fit_the_tokenizer_is_refused(engine, good_adapter):
-    probe = manifest_of(good_adapter).probe.model_copy(update={"token_ids": (10**6,)})
+@pytest.mark.parametrize("token_ids", [(10**6,), (1,) * 2000])
+def test_a_probe_that_does_not_fit_is_refused(engine, good_adapter, token_ids):
+    probe = manifest_of(good_adapter).probe.model_copy(update={"token_ids": token_ids})
     with pytest.raises(AdapterError, match="reference probe"):
         asyncio.run(engine.attach("slot000000", good_adapter, probe=probe))
+
+
+def test_a_load_that_nobody_waits_for_any_more_leaves_no_trace(engine, good_adapter):
+    async def scene():
+        entered, gate = threading.Event(), threading.Event()
+        engine._thread.post(lambda: (entered.set(), gate.wait(10)))
+        entered.wait(10)
+        loading = asyncio.create_task(attach(engine, good_adapter))
+        while not engine._thread._calls:
+            await asyncio.sleep(0.001)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        gate.set()
+        await attach(engine, good_adapter, "slot000001")
+        assert "slot000000" not in engine._slots and "slot000001" in engine._slots
+        await engine.detach("slot000001")
+
+    asyncio.run(scene())
+
+
+def test_memory_that_a_probe_lacks_is_said_and_leaves_no_trace(engine, good_adapter, monkeypatch):
+    def fail(*args):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(transformers, "continuation_log_probs", fail)
+    with pytest.raises(EngineError, match="no memory for the adapter"):
+        asyncio.run(attach(engine, good_adapter))
+    assert engine._slots.num_ranks == 0
 
 
 def test_a_closed_engine_is_not_ready(base):
