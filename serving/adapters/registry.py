@@ -114,12 +114,13 @@ class AdapterRegistry:
         """
         self._check_name(name)
         async with self._changing:
-            alias = self._aliases.get(name)
-            if alias and not move:
+            if name in self._aliases and not move:
                 raise AdapterConflictError(
                     f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
                 )
             version = await self._version(folder)
+            # only now: the name may have been unloaded meanwhile
+            alias = self._aliases.get(name)
             if alias is None:
                 alias = self._aliases[name] = Alias(name, version)
             elif alias.current is version:
@@ -137,13 +138,15 @@ class AdapterRegistry:
         Raises AdapterConflictError when it stood for nothing else, AdapterError when that was withdrawn since.
         """
         async with self._changing:
-            alias = self._named(name)
-            if alias.previous is None:
+            before = self._named(name).previous
+            if before is None:
                 raise AdapterConflictError(
                     f"{name!r} has stood for nothing else since it was loaded.", "Load another adapter under it."
                 )
-            await asyncio.to_thread(self._store.check_not_withdrawn, alias.previous.manifest)
-            alias.current, alias.previous = alias.previous, alias.current
+            await asyncio.to_thread(self._store.check_not_withdrawn, before.manifest)
+            # only now: the name may have been unloaded meanwhile
+            alias = self._named(name)
+            alias.current, alias.previous = before, alias.current
             self._note(alias)
             return alias
 

@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import AdapterError, PlatformError
@@ -122,11 +123,16 @@ class Versions:
                 del self._held[version.slot]
         return version
 
-    async def retire(self, version: Version) -> None:
-        """Take a version off when nobody uses it any more, or when drain_seconds have passed."""
-        if version.state is VersionState.DRAINING:
-            return
+    def retire(self, version: Version) -> Coroutine[Any, Any, None]:
+        """Give a resident version to no new request from now on; awaiting takes it off.
+
+        That is when nobody uses it any more, or when drain_seconds have passed.
+        """
+        # before the first await: a load that comes in between must not find it
         version.state = VersionState.DRAINING
+        return self._drain(version)
+
+    async def _drain(self, version: Version) -> None:
         try:
             await asyncio.wait_for(version.idle.wait(), self._drain_seconds)
         except TimeoutError:

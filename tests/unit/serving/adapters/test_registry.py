@@ -225,3 +225,27 @@ def test_another_content_at_the_place_of_an_adapter_is_not_served_in_its_name(en
     shutil.copytree(root / "shop-2", root / "shop-1")
     (problem,) = asyncio.run(anew().restore())
     assert "no longer where it was loaded from" in problem
+
+
+def test_a_name_that_is_unloaded_while_it_moves_is_served_anew(registry, engine, three):
+    async def scene():
+        await move(registry, 1)
+        moving = asyncio.create_task(move(registry, 2))
+        await asyncio.sleep(0)
+        await registry.unload("shop")
+        alias = await moving
+        assert registry.served == (alias,) and alias.previous is None
+        assert registry.lease("shop").slot == "slot000001" and engine.detached == ["slot000000"]
+
+    asyncio.run(scene())
+
+
+def test_what_is_about_to_go_is_not_given_to_a_new_name(registry, engine):
+    async def scene():
+        await registry.load("a", "shop-1")
+        unloading = asyncio.create_task(registry.unload("a"))
+        loading = asyncio.create_task(registry.load("b", "shop-1"))
+        await asyncio.gather(unloading, loading)
+        assert registry.lease("b").slot in engine.slots
+
+    asyncio.run(scene())
