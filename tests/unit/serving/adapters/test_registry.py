@@ -227,12 +227,21 @@ def test_another_content_at_the_place_of_an_adapter_is_not_served_in_its_name(en
     assert "no longer where it was loaded from" in problem
 
 
-def test_a_name_that_is_unloaded_while_it_moves_is_served_anew(registry, engine, three):
+def test_a_name_that_is_unloaded_while_it_moves_is_served_anew(registry, engine, three, monkeypatch):
+    entered, gate, attach = asyncio.Event(), asyncio.Event(), engine.attach
+
+    async def slow(slot, folder, *, probe):
+        entered.set()
+        await gate.wait()
+        return await attach(slot, folder, probe=probe)
+
     async def scene():
         await move(registry, 1)
+        monkeypatch.setattr(engine, "attach", slow)
         moving = asyncio.create_task(move(registry, 2))
-        await asyncio.sleep(0)
+        await entered.wait()
         await registry.unload("shop")
+        gate.set()
         alias = await moving
         assert registry.served == (alias,) and alias.previous is None
         assert registry.lease("shop").slot == "slot000001" and engine.detached == ["slot000000"]
