@@ -19,7 +19,9 @@ def create_app(
     engine: Engine, store: AdapterStore, *, settings: ServerSettings, registry: AdapterRegistry | None = None
 ) -> FastAPI:
     """The application. It closes the engine when it stops. registry None begins with no adapter served."""
-    registry = registry or AdapterRegistry(engine, store, max_adapters=settings.max_adapters)
+    registry = registry or AdapterRegistry(
+        engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
+    )
     service = Service(engine, registry, settings)
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """finetune serve: the endpoint, and the adapters on it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,7 +50,10 @@ def start(
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Serve on 127.0.0.1 until Ctrl-C. With --json the document is printed once the server is ready."""
+    """Serve on 127.0.0.1 until Ctrl-C. With --json the document is printed once the server is ready.
+
+    Adapters that were served at this port over this base before are served again, unless the port is 0.
+    """
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
     from serving.settings import ServerSettings
@@ -73,6 +76,7 @@ def start(
         served=served,
         embedding_on_host=embedding_on_host,
         copies=place.bases if base_cache else None,
+        states=place.served,
     )
     with prepare as prepared:
         text = (
@@ -94,15 +98,31 @@ def load(
     url: Url = DEFAULT_URL,
     json: Json = False,
 ) -> None:
-    """Load an adapter into the running server: verified, probed, and only then served."""
+    """Serve an adapter of the running server under a name: verified, probed, and only then served.
+
+    A name that stands for another adapter moves to this one between two requests; `finetune serve rollback` goes back.
+    """
     from finetune.terminal.output import emit
     from serving.client import call
 
     # The server has a working folder of its own, so a path goes there in full
     path = str(Path(adapter).resolve()) if Path(adapter).is_dir() else adapter
-    answer = call(url, "/v1/load_lora_adapter", expects="adapter", body={"lora_name": name, "lora_path": path})
-    card = answer["adapter"]
-    emit(answer, as_json=json, text=f"{card['adapter_id']} is served as {name} over {card['base']} at {url}/v1.")
+    answer = call(url, "/v1/adapters/alias", expects="adapter", body={"alias": name, "adapter": path})
+    emit(answer, as_json=json, text=_served_text(answer["adapter"], url))
+
+
+@app.command(
+    "rollback",
+    epilog="Examples: `finetune serve rollback shop`, "
+    "`finetune serve rollback shop --url http://127.0.0.1:8080 --json`.",
+)
+def rollback(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> None:
+    """Let a name stand for the adapter that it stood for before, at once; twice comes back."""
+    from finetune.terminal.output import emit
+    from serving.client import call
+
+    answer = call(url, "/v1/adapters/rollback", expects="adapter", body={"alias": name})
+    emit(answer, as_json=json, text=_served_text(answer["adapter"], url))
 
 
 @app.command(
@@ -134,10 +154,19 @@ def list_served(url: Url = DEFAULT_URL, json: Json = False) -> None:
     rows = [(row["id"], row["root"], row["parent"] or "") for row in models]
     text = table(rows, header=("model", "is", "over"))
     served = {row["root"] for row in models}
-    waiting = [name for name in adapters["available"] if name not in served]
+    kept = [row for row in adapters["versions"] if row["adapter_id"] not in served]
+    if kept:
+        text += "\n\nHeld beside them: " + ", ".join(f"{row['adapter_id']} ({row['state']})" for row in kept)
+    held = {row["adapter_id"] for row in adapters["versions"]}
+    waiting = [name for name in adapters["available"] if name not in held]
     if waiting:
         text += "\n\nNot served, in the adapters folder: " + ", ".join(waiting)
     emit({"url": url, "models": models, **adapters}, as_json=json, text=text)
+
+
+def _served_text(card: dict[str, Any], url: str) -> str:
+    before = f" Before it was {card['previous']}." if card["previous"] else ""
+    return f"{card['adapter_id']} is served as {card['name']} over {card['base']} at {url}/v1.{before}"
 
 
 def _quantization(text: str) -> "Quantization":

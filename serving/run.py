@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.errors import MachineError
+from finetune.terminal.output import note
 from serving.settings import ServerSettings
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
 
 START_SECONDS = 30.0
@@ -78,10 +80,12 @@ def prepared_server(
     served: Sequence[tuple[str, Path]] = (),
     embedding_on_host: bool = False,
     copies: Path | None = None,
+    states: Path | None = None,
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
+    states is the folder where what is served is kept for the next start at this port over this base; None, and port 0,
+    begin anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
     The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
     for an adapter that is refused.
     """
@@ -98,7 +102,13 @@ def prepared_server(
         )
         with contextlib.closing(engine):
             store = AdapterStore(adapters, max_rank=settings.max_rank)
-            registry = AdapterRegistry(engine, store, max_adapters=settings.max_adapters)
+            registry = AdapterRegistry(
+                engine,
+                store,
+                max_adapters=settings.max_adapters,
+                drain_seconds=settings.drain_seconds,
+                state=_state_file(states, settings.port, engine.description.identity.digest),
+            )
             asyncio.run(_load_all(registry, served))
             app = create_app(engine, store, settings=settings, registry=registry)
             config = uvicorn.Config(
@@ -138,8 +148,19 @@ def listen(settings: ServerSettings) -> socket.socket:
 
 
 async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Path]]) -> None:
+    for problem in await registry.restore():
+        note(f"Not served as before: {problem}")
     for name, folder in served:
-        await registry.load_folder(name, folder)
+        await registry.load_folder(name, folder, move=True)
+
+
+def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile | None":
+    from serving.adapters.desired import StateFile
+
+    if folder is None or port == 0:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return StateFile(folder / f"{port}-{base_digest[:12]}.json")
 
 
 def _url(listener: socket.socket) -> str:

@@ -36,6 +36,11 @@ class Home:
         return self.root / "bases"
 
     @property
+    def served(self) -> Path:
+        """What servers of this home served last, a file for each port and base: see serving/adapters/desired.py."""
+        return self.root / "served"
+
+    @property
     def tasks(self) -> Path:
         """Folders of tasks that tests grade, one for each repository: see contracts/executed.py."""
         return self.root / "tasks"

@@ -1,74 +1,86 @@
-"""Which adapter is served under which name: a name keeps its content for as long as it is served.
+"""Which adapter version a client's name stands for now: names move between versions, and versions never change.
 
-A request holds a lease on what its model's name meant when it came. Unloading takes the name away at once and the
-weights only when the last lease is given back, so a running answer never changes its adapter.
+A request holds a lease on what its name meant when it came, so a running answer keeps its adapter, whatever the name
+comes to mean. The version before is kept for going back.
 """
 
 import asyncio
-import itertools
 import time
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from finetune.contracts.adapter import AdapterManifest
-from finetune.contracts.errors import AdapterError
-from serving.adapters.probe import judge
-from serving.adapters.store import NAME, AdapterStore, without_folder
+from finetune.contracts.errors import PlatformError
+from serving.adapters.desired import DesiredAlias, DesiredMove, DesiredVersion, StateFile
+from serving.adapters.store import NAME, AdapterStore
+from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
+# Moves of one name that are remembered
+MAX_HISTORY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A name came to stand for an adapter; at is in seconds since 1970."""
+
+    adapter_id: str
+    at: int
+
 
 @dataclass
-class ServedAdapter:
-    """slot is the engine's own name for it, never used twice; num_active counts the leases."""
+class Alias:
+    """A name that clients use. previous is what it stood for before, kept for going back; None: nothing is."""
 
     name: str
-    slot: str
-    manifest: AdapterManifest
-    loaded_at: int
-    num_active: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    current: Version
+    previous: Version | None = None
+    history: list[Move] = field(default_factory=list)
 
-
-class Lease:
-    """The right to use a slot until release; slot None is the base. version tells the client exactly what answered."""
-
-    def __init__(self, adapter: ServedAdapter | None, *, version: str) -> None:
-        self._adapter = adapter
-        self._held = True
-        self.slot = adapter.slot if adapter else None
-        self.version = version
-        if adapter:
-            adapter.num_active += 1
-            adapter.idle.clear()
-
-    def release(self) -> None:
-        """Give the lease back; calling it again does nothing."""
-        if not self._held:
-            return
-        self._held = False
-        if self._adapter:
-            self._adapter.num_active -= 1
-            if self._adapter.num_active == 0:
-                self._adapter.idle.set()
+    def versions(self) -> Iterator[Version]:
+        """Those that must stay while the alias does."""
+        yield self.current
+        if self.previous:
+            yield self.previous
 
 
 class AdapterRegistry:
-    """Names of one engine's base and adapters. Every method runs on one event loop at a time."""
+    """Names of one engine's base and adapters. Every method runs on one event loop at a time.
 
-    def __init__(self, engine: Engine, store: AdapterStore, *, max_adapters: int) -> None:
+    Loads, moves and unloads follow one another; requests never wait for them. state None: a restart begins anew.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: AdapterStore,
+        *,
+        max_adapters: int,
+        drain_seconds: float = 300.0,
+        state: StateFile | None = None,
+    ) -> None:
         self._engine = engine
         self._store = store
         self._max_adapters = max_adapters
-        self._served: dict[str, ServedAdapter] = {}
+        self._versions = Versions(engine, store, drain_seconds=drain_seconds)
+        self._aliases: dict[str, Alias] = {}
         self._changing = asyncio.Lock()
-        self._numbers = itertools.count()
+        self._state = state
+        self._unserved: dict[str, DesiredAlias] = {}
+        self._draining: set[asyncio.Task[None]] = set()
         self.base_name = engine.description.identity.name
 
     @property
-    def served(self) -> tuple[ServedAdapter, ...]:
-        """What is served now, in the order of loading."""
-        return tuple(self._served.values())
+    def served(self) -> tuple[Alias, ...]:
+        """The names that are served now, in the order of their first load."""
+        return tuple(self._aliases.values())
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """What the engine holds, with what is kept for going back and what drains."""
+        return self._versions.held
 
     def available(self) -> list[str]:
         """Ids in the adapters folder."""
@@ -77,9 +89,9 @@ class AdapterRegistry:
     def lease(self, model: str) -> Lease:
         """Resolve the name in a request. Raises RequestError, status 404, when nothing is served under it."""
         if model == self.base_name:
-            return Lease(None, version=f"base-{self._engine.description.identity.digest[:12]}")
-        adapter = self._served.get(model)
-        if adapter is None:
+            return Lease(None, name=f"base-{self._engine.description.identity.digest[:12]}")
+        alias = self._aliases.get(model)
+        if alias is None:
             raise RequestError(
                 f"The model {model!r} is not served here.",
                 "GET /v1/models lists what is.",
@@ -87,43 +99,152 @@ class AdapterRegistry:
                 code="model_not_found",
                 status=404,
             )
-        return Lease(adapter, version=adapter.manifest.adapter_id)
+        return Lease(alias.current, name=alias.current.adapter_id)
 
-    async def load(self, name: str, reference: str) -> ServedAdapter:
-        """Verify, attach, probe and serve the adapter with an id or path inside the adapters folder, under name."""
+    async def load(self, name: str, reference: str, *, move: bool = False) -> Alias:
+        """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
         self._check_name(name)
-        return await self.load_folder(name, await asyncio.to_thread(self._store.find, reference))
+        return await self.load_folder(name, await asyncio.to_thread(self._store.find, reference), move=move)
 
-    async def load_folder(self, name: str, folder: Path) -> ServedAdapter:
-        """load for a folder that the operator of the server named. Each refusal leaves what is served as it was."""
+    async def load_folder(self, name: str, folder: Path, *, move: bool = False) -> Alias:
+        """Verify, attach and probe the adapter in folder, and let name stand for it.
+
+        The folder is one that the operator of the server named. move: a name that stands for another adapter is moved
+        to this one; without, that is a conflict. Each refusal leaves what is served as it was.
+        """
         self._check_name(name)
         async with self._changing:
-            self._check_free(name)
-            manifest = await asyncio.to_thread(self._store.check, folder, self._engine.description)
-            adapter = ServedAdapter(name, f"slot{next(self._numbers):06d}", manifest, loaded_at=int(time.time()))
-            adapter.idle.set()
-            try:
-                await self._attach(adapter, folder)
-            except AdapterError as error:
-                raise without_folder(error, folder) from error
-            self._served[name] = adapter
-            return adapter
+            if name in self._aliases and not move:
+                raise AdapterConflictError(
+                    f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
+                )
+            version = await self._version(folder)
+            # only now: the name may have been unloaded meanwhile
+            alias = self._aliases.get(name)
+            if alias is None:
+                alias = self._aliases[name] = Alias(name, version)
+            elif alias.current is version:
+                return alias
+            else:
+                dropped, alias.previous, alias.current = alias.previous, alias.current, version
+                self._retire(dropped)
+            self._unserved.pop(name, None)
+            self._note(alias)
+            return alias
+
+    async def rollback(self, name: str) -> Alias:
+        """Let name stand for what it stood for before; doing it twice comes back.
+
+        Raises AdapterConflictError when it stood for nothing else, AdapterError when that was withdrawn since.
+        """
+        async with self._changing:
+            before = self._named(name).previous
+            if before is None:
+                raise AdapterConflictError(
+                    f"{name!r} has stood for nothing else since it was loaded.", "Load another adapter under it."
+                )
+            await asyncio.to_thread(self._store.check_not_withdrawn, before.manifest)
+            # only now: the name may have been unloaded meanwhile
+            alias = self._named(name)
+            alias.current, alias.previous = before, alias.current
+            self._note(alias)
+            return alias
+
+    def history(self, name: str) -> tuple[Move, ...]:
+        """What name has stood for, the newest last. Raises AdapterMissingError."""
+        return tuple(self._named(name).history)
 
     async def unload(self, name: str) -> None:
         """Stop serving name now; the weights go when the requests that came before have ended."""
-        adapter = self._served.pop(name, None)
-        if adapter is None:
-            raise AdapterMissingError(f"No adapter is served as {name!r}.", "GET /v1/adapters lists those that are.")
-        await adapter.idle.wait()
-        await self._engine.detach(adapter.slot)
+        if self._unserved.pop(name, None):
+            self._save()
+            return
+        alias = self._named(name)
+        del self._aliases[name]
+        self._save()
+        unused = [version for version in alias.versions() if not self._is_used(version)]
+        await asyncio.gather(*(self._versions.retire(version) for version in unused))
 
-    async def _attach(self, adapter: ServedAdapter, folder: Path) -> None:
-        reading = await self._engine.attach(adapter.slot, folder, probe=adapter.manifest.probe)
-        try:
-            judge(reading, adapter.manifest.probe)
-        except AdapterError:
-            await self._engine.detach(adapter.slot)
-            raise
+    async def restore(self) -> list[str]:
+        """Serve what was served when the state was last written; what went wrong with each name that is not.
+
+        Names that cannot be served stay in the state for the next start. Raises AdapterError for a damaged file.
+        """
+        problems = []
+        self._unserved = dict(self._state.read()) if self._state else {}
+        for name, wanted in tuple(self._unserved.items()):
+            try:
+                await self._restore(name, wanted)
+            except PlatformError as error:
+                problems.append(f"{name}: {error.message}")
+        return problems
+
+    async def _restore(self, name: str, wanted: DesiredAlias) -> None:
+        async with self._changing:
+            current = await self._version(Path(wanted.current.folder), wanted.current.adapter_id)
+            alias = Alias(name, current, history=[Move(one.adapter_id, one.at) for one in wanted.history])
+            self._aliases[name] = alias
+            del self._unserved[name]
+            if wanted.previous:
+                try:
+                    alias.previous = await self._version(Path(wanted.previous.folder), wanted.previous.adapter_id)
+                except PlatformError:
+                    # there is nothing to go back to, which rollback says
+                    alias.previous = None
+
+    async def _version(self, folder: Path, adapter_id: str | None = None) -> Version:
+        """The adapter in folder as a resident version. adapter_id: the content that must be there, None for any."""
+        manifest = await self._versions.check(folder)
+        if adapter_id not in (None, manifest.adapter_id):
+            raise AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+        found = self._versions.find(manifest)
+        if found:
+            return found
+        await self._make_room()
+        return await self._versions.load(folder, manifest)
+
+    async def _make_room(self) -> None:
+        """Let the oldest go that is only kept for going back. Raises AdapterConflictError when all are needed."""
+        resident = self._versions.resident
+        if len(resident) < self._max_adapters:
+            return
+        current = {id(alias.current) for alias in self._aliases.values()}
+        spare = next((one for one in resident if id(one) not in current and not one.num_active), None)
+        if spare is None:
+            raise AdapterConflictError(
+                f"{self._max_adapters} adapters are served, which is the limit.", "Unload one first."
+            )
+        for alias in self._aliases.values():
+            if alias.previous is spare:
+                alias.previous = None
+        await self._versions.retire(spare)
+
+    def _retire(self, version: Version | None) -> None:
+        if version and not self._is_used(version):
+            self._later(self._versions.retire(version))
+
+    def _is_used(self, version: Version) -> bool:
+        return any(version is one for alias in self._aliases.values() for one in alias.versions())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    def _note(self, alias: Alias) -> None:
+        alias.history = [*alias.history, Move(alias.current.adapter_id, int(time.time()))][-MAX_HISTORY:]
+        self._save()
+
+    def _save(self) -> None:
+        if self._state:
+            served = {alias.name: _desired(alias) for alias in self._aliases.values()}
+            self._state.write({**self._unserved, **served})
+
+    def _named(self, name: str) -> Alias:
+        alias = self._aliases.get(name)
+        if alias is None:
+            raise AdapterMissingError(f"No adapter is served as {name!r}.", "GET /v1/adapters lists those that are.")
+        return alias
 
     def _check_name(self, name: str) -> None:
         if not NAME.fullmatch(name):
@@ -133,13 +254,16 @@ class AdapterRegistry:
                 param="lora_name",
                 code="adapter_name_invalid",
             )
+        if name == self.base_name:
+            raise AdapterConflictError(f"The name {name!r} is the base's.", "Load the adapter under another name.")
 
-    def _check_free(self, name: str) -> None:
-        if name == self.base_name or name in self._served:
-            raise AdapterConflictError(
-                f"The name {name!r} is in use.", "Unload it first, or load the adapter under another name."
-            )
-        if len(self._served) >= self._max_adapters:
-            raise AdapterConflictError(
-                f"{self._max_adapters} adapters are served, which is the limit.", "Unload one first."
-            )
+
+def _desired(alias: Alias) -> DesiredAlias:
+    def told(version: Version) -> DesiredVersion:
+        return DesiredVersion(adapter_id=version.adapter_id, folder=str(version.folder.resolve()))
+
+    return DesiredAlias(
+        current=told(alias.current),
+        previous=told(alias.previous) if alias.previous else None,
+        history=tuple(DesiredMove(adapter_id=move.adapter_id, at=move.at) for move in alias.history),
+    )

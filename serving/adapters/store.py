@@ -101,6 +101,10 @@ class AdapterStore:
             raise AdapterConflictError(error.message, error.hint) from error
         return manifest
 
+    def check_not_withdrawn(self, manifest: AdapterManifest) -> None:
+        """Raise AdapterError when the adapter was withdrawn since it was loaded."""
+        check_not_withdrawn(self._root, manifest)
+
     def _check_rank(self, manifest: AdapterManifest) -> None:
         if manifest.rank > self._max_rank:
             raise AdapterError(

@@ -79,7 +79,7 @@ def _head(body: ChatRequest, answer: OpenAnswer, *, kind: str) -> dict[str, Any]
         "object": kind,
         "created": int(time.time()),
         "model": body.model,
-        "system_fingerprint": answer.lease.version,
+        "system_fingerprint": answer.lease.name,
     }
 
 

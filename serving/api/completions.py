@@ -82,7 +82,7 @@ def _head(body: CompletionRequest, answer: OpenAnswer) -> dict[str, Any]:
         "object": "text_completion",
         "created": int(time.time()),
         "model": body.model,
-        "system_fingerprint": answer.lease.version,
+        "system_fingerprint": answer.lease.name,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from serving.adapters.registry import ServedAdapter
+from serving.adapters.registry import Alias
 from serving.api.service import Service
 from serving.api.wire import ModelCard
 from serving.errors import RequestError
@@ -18,14 +18,14 @@ def routes(service: Service) -> APIRouter:
     context = service.engine.description.max_context_tokens
     started = int(time.time())
 
-    def card(adapter: ServedAdapter) -> ModelCard:
+    def card(alias: Alias) -> ModelCard:
         return ModelCard(
-            id=adapter.name,
+            id=alias.name,
             object="model",
-            created=adapter.loaded_at,
+            created=alias.current.loaded_at,
             owned_by="finetune",
             parent=base,
-            root=adapter.manifest.adapter_id,
+            root=alias.current.adapter_id,
             max_model_len=context,
         )
 
@@ -33,7 +33,7 @@ def routes(service: Service) -> APIRouter:
         own = ModelCard(
             id=base, object="model", created=started, owned_by="finetune", parent=None, root=base, max_model_len=context
         )
-        return [own, *(card(adapter) for adapter in service.registry.served)]
+        return [own, *(card(alias) for alias in service.registry.served)]
 
     @router.get("/v1/models")
     async def list_models() -> dict[str, Any]:

@@ -13,7 +13,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from finetune.contracts.errors import PlatformError
-from serving.adapters.registry import AdapterRegistry, Lease
+from serving.adapters.registry import AdapterRegistry
+from serving.adapters.versions import Lease
 from serving.api.errors import error_document
 from serving.api.wire import Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
@@ -41,6 +42,7 @@ class Service:
                 param="max_tokens",
             )
         answer = OpenAnswer(self.registry.lease(model))
+        answer.lease.when_ended(answer.fail)
         try:
             for prompt in prompts:
                 request = GenerationRequest(prompt, sampling, answer.lease.slot)
@@ -81,6 +83,11 @@ class OpenAnswer:
             completion_tokens=self.num_completion_tokens,
             total_tokens=prompt + self.num_completion_tokens,
         )
+
+    def fail(self, error: PlatformError) -> None:
+        """End what still runs with error."""
+        for generation in self.generations:
+            generation.fail(error)
 
     def close(self) -> None:
         """Cancel what still runs and give the adapter back; calling it again does nothing."""

@@ -149,6 +149,19 @@ class LoadAdapterRequest(Received):
     load_inplace: Literal[False] = False
 
 
+class AliasRequest(Received):
+    """POST /v1/adapters/alias: let alias stand for an adapter, by id or path inside the adapters folder."""
+
+    alias: Text = Field(max_length=MAX_NAME)
+    adapter: Text = Field(min_length=1, max_length=4096)
+
+
+class RollbackRequest(Received):
+    """POST /v1/adapters/rollback."""
+
+    alias: Text = Field(max_length=MAX_NAME)
+
+
 class UnloadAdapterRequest(Received):
     """POST /v1/unload_lora_adapter."""
 
@@ -184,16 +197,26 @@ class ModelCard(Sent):
 
 
 class AdapterCard(Sent):
-    """An adapter that is served. num_active counts the requests that use it now."""
+    """A name and what it stands for. previous is what rolling back leads to; num_active counts requests right now."""
 
     name: str
     adapter_id: str
+    previous: str | None
     base: str
     rank: int
     targets: list[str]
     trained_on: str
     served_on: str
     weights_digest: str
+    loaded_at: int
+    num_active: int
+
+
+class VersionCard(Sent):
+    """An adapter that the engine holds: validating, resident or draining."""
+
+    adapter_id: str
+    state: str
     loaded_at: int
     num_active: int
 

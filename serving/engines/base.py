@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from finetune.contracts.adapter import BaseIdentity, Quantization, ReferenceProbe
+from finetune.contracts.errors import PlatformError
 
 FinishReason = Literal["stop", "length"]
 
@@ -106,6 +107,10 @@ class Generation(Protocol):
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
     def cancel(self) -> None: ...
+
+    def fail(self, error: PlatformError) -> None:
+        """End it with error, if it has not ended."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,12 @@ class StreamedAnswer:
             self.cancelled = True
             self._withdraw()
 
+    def fail(self, error: PlatformError) -> None:
+        """End with error, on the event loop, if it has not ended."""
+        if not self.cancelled:
+            self.send(error)
+            self.cancel()
+
     async def __aiter__(self) -> AsyncIterator[Delta]:
         try:
             while True:

@@ -1,8 +1,13 @@
 """The real server on loopback, a tiny random base, real adapters, and the official client."""
 
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
@@ -138,3 +143,94 @@ def test_a_client_that_hangs_up_frees_the_model(client):
     started = time.monotonic()
     client.completions.create(model="tiny", prompt="a", max_tokens=1)
     assert time.monotonic() - started < 2
+
+
+def point(url: str, adapter: str) -> None:
+    call(url, "/v1/adapters/alias", body={"alias": "team", "adapter": adapter})
+
+
+@pytest.fixture
+def team(url: str) -> Iterator[str]:
+    """A name that moves, on the good adapter."""
+    point(url, "good")
+    yield "team"
+    call(url, "/v1/unload_lora_adapter", body={"lora_name": "team"})
+
+
+def test_a_stream_goes_on_as_it_began_when_its_name_moves(client, url, team):
+    alone = ask(client, "team", max_tokens=60)
+    chunks = client.chat.completions.create(model="team", messages=QUESTION, max_tokens=60, temperature=0, stream=True)
+    first = next(chunks)
+    point(url, "other")
+    rest = list(chunks)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in [first, *rest]) == alone
+    after = client.chat.completions.create(model="team", messages=QUESTION, max_tokens=60, temperature=0)
+    assert after.choices[0].message.content != alone
+    assert after.system_fingerprint != first.system_fingerprint == rest[-1].system_fingerprint
+    call(url, "/v1/adapters/rollback", body={"alias": "team"})
+    assert ask(client, "team", max_tokens=60) == alone
+
+
+def test_no_request_is_lost_while_a_name_moves(client, url, team):
+    """4 clients, 10 moves: each answer is whole and of one version."""
+    moving = True
+
+    def keep_asking(number: int) -> list[str | None]:
+        found = []
+        while moving:
+            answer = client.chat.completions.create(
+                model="team", messages=QUESTION, max_tokens=4 + number, temperature=0
+            )
+            assert answer.choices[0].finish_reason in ("stop", "length")
+            found.append(answer.system_fingerprint)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(keep_asking, number) for number in range(4)]
+        try:
+            for number in range(10):
+                point(url, ("other", "good")[number % 2])
+                time.sleep(0.1)
+        finally:
+            moving = False
+        names = {name for future in answers for name in future.result()}
+    assert len(names) == 2 and all(name.startswith("tiny-") for name in names)
+
+
+def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, adapters, tmp_path):
+    """kill -9, then the same command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path / "home"
+    shutil.copytree(adapters, home / "adapters")
+    command = [sys.executable, "-m", "finetune", "serve", "start", str(tiny_base), "--port", str(port)]
+    command += ["--home", str(home), "--json"]
+    address = f"http://127.0.0.1:{port}"
+
+    def fingerprint() -> str | None:
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120) as client:
+            answer = client.chat.completions.create(model="team", messages=QUESTION, max_tokens=2)
+        return answer.system_fingerprint
+
+    with started(command):
+        point(address, "good")
+        point(address, "other")
+        before = fingerprint()
+    with started(command):
+        assert fingerprint() == before
+        call(address, "/v1/adapters/rollback", body={"alias": "team"})
+        assert fingerprint() != before
+    with started([*command, "--adapter", "team=other"]):
+        assert fingerprint() == before
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[None]:
+    """A server that has said that it is ready, killed at the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout and "{" in process.stdout.readline()
+            yield
+        finally:
+            process.kill()

@@ -14,7 +14,7 @@ from finetune.contracts.adapter import (
     ReferenceProbe,
 )
 from finetune.contracts.adapter_files import list_files
-from finetune.contracts.errors import AdapterError
+from finetune.contracts.errors import AdapterError, PlatformError
 from finetune.contracts.io import digest_file, digest_text, write_json
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
@@ -45,6 +45,7 @@ class FakeGeneration:
     def __init__(self, deltas: list[Delta], *, num_prompt_tokens: int, hang: bool, fail: bool) -> None:
         self.num_prompt_tokens = num_prompt_tokens
         self.cancelled = False
+        self.failed_with: PlatformError | None = None
         self._deltas = deltas
         self._hang = hang
         self._fail = fail
@@ -56,9 +57,15 @@ class FakeGeneration:
             raise EngineError("The device failed.", "Start the server again.")
         while self._hang and not self.cancelled:
             await asyncio.sleep(0.01)
+        if self.failed_with:
+            raise self.failed_with
         yield self._deltas[-1]
 
     def cancel(self) -> None:
+        self.cancelled = True
+
+    def fail(self, error: PlatformError) -> None:
+        self.failed_with = error
         self.cancelled = True
 
 
@@ -142,8 +149,8 @@ def _deltas(text: str, request: GenerationRequest) -> list[Delta]:
     return [*steps, Delta("", num_tokens=1, finish_reason="stop" if len(text) <= limit else "length")]
 
 
-def save_bare_adapter(folder: Path, *, rank: int = 8, **changes: object) -> Path:
-    """An adapter folder whose weights file has a true header and one tensor of zeros."""
+def save_bare_adapter(folder: Path, *, rank: int = 8, content: int = 0, **changes: object) -> Path:
+    """An adapter folder whose weights file has a true header and one tensor of content, a byte."""
     folder.mkdir(parents=True)
     shapes = {"A": [rank, 4], "B": [4, rank]}
     header, place = {}, 0
@@ -152,7 +159,7 @@ def save_bare_adapter(folder: Path, *, rank: int = 8, **changes: object) -> Path
         name = f"base_model.model.model.layers.0.self_attn.q_proj.lora_{factor}.weight"
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [place, end]}
         place = end
-    save_weights(folder, header, place)
+    save_weights(folder, header, place, content=content)
     save_config(folder, rank=rank)
     weights = digest_file(folder / "adapter_model.safetensors")
     manifest = build_manifest(
@@ -179,10 +186,10 @@ def save_bare_adapter(folder: Path, *, rank: int = 8, **changes: object) -> Path
     return folder
 
 
-def save_weights(folder: Path, header: dict[str, object], num_bytes: int) -> None:
-    """A safetensors file by hand: length of the header, header, zeros."""
+def save_weights(folder: Path, header: dict[str, object], num_bytes: int, *, content: int = 0) -> None:
+    """A safetensors file by hand: length of the header, header, so many bytes of content."""
     text = json.dumps(header).encode()
-    content = len(text).to_bytes(8, "little") + text + bytes(num_bytes)
+    content = len(text).to_bytes(8, "little") + text + bytes([content]) * num_bytes
     (folder / "adapter_model.safetensors").write_bytes(content)
 
 

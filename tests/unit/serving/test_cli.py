@@ -10,7 +10,7 @@ import serving.client
 from finetune.contracts.errors import AdapterError, PlatformError, UsageError
 from serving.cli import app
 
-CARD = {"adapter_id": "shop-1", "base": "base", "name": "shop"}
+CARD = {"adapter_id": "shop-1", "base": "base", "name": "shop", "previous": None}
 
 
 @pytest.fixture
@@ -18,7 +18,8 @@ def calls(monkeypatch):
     """What the commands send, answered as the server would."""
     made: list[tuple[str, str, object]] = []
     answers = {
-        "/v1/load_lora_adapter": {"status": "loaded", "adapter": CARD},
+        "/v1/adapters/alias": {"status": "served", "adapter": {**CARD, "previous": "shop-0"}},
+        "/v1/adapters/rollback": {"status": "served", "adapter": CARD},
         "/v1/unload_lora_adapter": {"status": "unloaded", "name": "shop"},
         "/v1/models": {
             "data": [
@@ -26,7 +27,11 @@ def calls(monkeypatch):
                 {"id": "shop", "root": "shop-1", "parent": "base"},
             ]
         },
-        "/v1/adapters": {"data": [CARD], "available": ["shop-1", "other-2"]},
+        "/v1/adapters": {
+            "data": [CARD],
+            "versions": [{"adapter_id": "shop-1", "state": "resident"}, {"adapter_id": "shop-0", "state": "draining"}],
+            "available": ["shop-0", "shop-1", "other-2"],
+        },
     }
 
     def call(url: str, path: str, *, expects: str, body: object = None) -> object:
@@ -45,10 +50,16 @@ def run(*arguments: str):
 def test_load_sends_a_folder_in_full_and_an_id_as_it_is(calls, tmp_path: Path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert "shop-1 is served as shop" in run("load", "shop", "mine").stdout
+    assert "shop-1 is served as shop over base" in (text := run("load", "shop", "mine").stdout)
+    assert "Before it was shop-0." in text
     run("load", "shop", "shop-1", "--url", "http://127.0.0.1:9")
-    assert [body["lora_path"] for _, _, body in calls] == [str(tmp_path / "mine"), "shop-1"]
+    assert [body["adapter"] for _, _, body in calls] == [str(tmp_path / "mine"), "shop-1"]
     assert calls[1][0] == "http://127.0.0.1:9"
+
+
+def test_rollback_says_what_is_served_now(calls):
+    text = run("rollback", "shop").stdout
+    assert "shop-1 is served as shop" in text and "Before" not in text and calls[0][2] == {"alias": "shop"}
 
 
 def test_unload_says_what_it_did(calls):

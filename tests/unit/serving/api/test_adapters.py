@@ -51,8 +51,32 @@ def test_a_slot_is_never_used_twice(client, engine):
     assert engine.slots == ["slot000001"]
 
 
-def test_there_is_a_limit(client):
-    assert [load(client, name=name).status_code for name in ("a", "b", "c")] == [200, 200, 409]
+def test_there_is_a_limit(client, root, make_adapter):
+    for number in (2, 3):
+        make_adapter(root / f"shop-{number}", content=number)
+    loads = [load(client, name=f"n{number}", path=f"shop-{number}").status_code for number in (1, 2, 3)]
+    assert loads == [200, 200, 409]
+
+
+def move(client, name="shop", path="shop-1"):
+    return client.post("/v1/adapters/alias", json={"alias": name, "adapter": path})
+
+
+def test_a_name_moves_and_goes_back(client, root, make_adapter, engine):
+    make_adapter(root / "shop-2", content=2)
+    first = move(client).json()["adapter"]["adapter_id"]
+    second = move(client, path="shop-2").json()["adapter"]
+    assert second["previous"] == first != second["adapter_id"]
+    assert client.get("/v1/models/shop").json()["root"] == second["adapter_id"]
+    back = client.post("/v1/adapters/rollback", json={"alias": "shop"}).json()["adapter"]
+    assert (back["adapter_id"], back["previous"]) == (first, second["adapter_id"])
+    history = client.get("/v1/adapters/shop/history").json()["data"]
+    assert [one["adapter_id"] for one in history] == [first, second["adapter_id"], first]
+    versions = client.get("/v1/adapters").json()["versions"]
+    assert {one["adapter_id"]: one["state"] for one in versions} == dict.fromkeys((first, back["previous"]), "resident")
+    assert client.get("/v1/adapters/nobody/history").status_code == 404
+    assert client.post("/v1/adapters/rollback", json={"alias": "nobody"}).status_code == 404
+    assert engine.detached == []
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "é", "x" * 129, "a\n", "-a"])
