@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
-from serving.api import adapters, chat, completions, errors, health, models
+from serving.api import adapters, chat, completions, errors, health, infill, models
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.service import Service
 from serving.engines.base import Engine
@@ -41,7 +41,7 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, models, adapters, health):
+    for module in (chat, completions, infill, models, adapters, health):
         app.include_router(module.routes(service))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HostCheck)

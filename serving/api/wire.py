@@ -14,6 +14,7 @@ MAX_STOPS = 16
 MAX_PROMPTS = 16
 MAX_TOP_LOG_PROBS = 20
 MAX_NAME = 200
+MAX_EXTRA = 256
 
 
 def _encodable(text: str) -> str:
@@ -139,6 +140,41 @@ class CompletionRequest(GenerationFields):
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOG_PROBS)] | None = None
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
+
+
+class ExtraFile(Received):
+    """Another file, or a part of one, that stands before the prompt."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    filename: Text = Field(default="", max_length=4096)
+    text: Text
+
+
+class InfillRequest(Received):
+    """POST /infill of llama.cpp. model is ours: a name of GET /v1/models; without it the base answers.
+
+    prompt is what stands at the cursor already. n_predict -1 is as many as the server allows; 0 asks for nothing.
+    t_max_predict_ms ends an answer at the first line's end after that time. Unknown fields are ignored, see infill.py.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model: Text | None = Field(default=None, max_length=MAX_NAME)
+    input_prefix: Text = ""
+    input_suffix: Text = ""
+    input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_EXTRA)] = []
+    prompt: Text = ""
+    n_predict: Annotated[int, Field(ge=-1)] | None = None
+    n_cmpl: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    seed: Seed | None = None
+    stop: Annotated[list[StopText], Field(max_length=MAX_STOPS)] = []
+    t_max_predict_ms: Annotated[float, Field(ge=0)] | None = None
+    response_fields: Annotated[list[str], Field(max_length=64)] | None = None
+    stream: Literal[False] | None = None
+    lora: Nothing | None = None
 
 
 class LoadAdapterRequest(Received):

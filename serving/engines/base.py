@@ -42,10 +42,16 @@ class TokenPrompt:
 
 @dataclass(frozen=True)
 class InfillPrompt:
-    """Ask for the text between prefix and suffix; the engine renders it with the family's sentinels."""
+    """Ask for the text between prefix and suffix; the engine renders it with the family's sentinels.
+
+    context holds (path, text) of other files; the first are left out where not all fit. begun is how the answer
+    begins, which is there already.
+    """
 
     prefix: str
     suffix: str
+    context: tuple[tuple[str, str], ...] = ()
+    begun: str = ""
 
 
 Prompt = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -103,6 +109,11 @@ class Generation(Protocol):
 
     @property
     def num_prompt_tokens(self) -> int: ...
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some of the prompt's context was left out."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 

@@ -79,9 +79,10 @@ def _overlap(text: str, stop: str) -> int:
 class StreamedAnswer:
     """An accepted request whose deltas go from the model's thread to the event loop that asked."""
 
-    def __init__(self, *, num_prompt_tokens: int, withdraw: Callable[[], None]) -> None:
+    def __init__(self, *, num_prompt_tokens: int, withdraw: Callable[[], None], truncated: bool = False) -> None:
         """withdraw is called when nobody waits for the answer any more."""
         self.num_prompt_tokens = num_prompt_tokens
+        self.truncated = truncated
         self.cancelled = False
         self._withdraw = withdraw
         self._loop = asyncio.get_running_loop()

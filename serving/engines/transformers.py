@@ -90,7 +90,8 @@ class TransformersEngine:
 
     def _render(self, request: GenerationRequest) -> RenderedPrompt:
         with self._tokenizing:
-            return render(request.prompt, self._base.tokenizer, self._base.family)
+            room = self.description.max_context_tokens - (request.sampling.max_tokens or 1)
+            return render(request.prompt, self._base.tokenizer, self._base.family, max_tokens=room)
 
     def _max_new_tokens(self, num_prompt_tokens: int, wanted: int | None) -> int:
         context = self.description.max_context_tokens
@@ -113,7 +114,11 @@ class TransformersEngine:
             device=self._base.device,
         )
         num_prompt_tokens = len(prompt.token_ids)
-        answer = StreamedAnswer(num_prompt_tokens=num_prompt_tokens, withdraw=lambda: self._scheduler.withdraw(queued))
+        answer = StreamedAnswer(
+            num_prompt_tokens=num_prompt_tokens,
+            withdraw=lambda: self._scheduler.withdraw(queued),
+            truncated=prompt.truncated,
+        )
         queued = QueuedRequest(
             answer, writer, prompt.token_ids, slot=request.slot, max_tokens=num_prompt_tokens + max_new_tokens
         )

@@ -90,6 +90,17 @@ def test_completions_answer_with_and_without_a_suffix(client):
     assert by_hand.choices[0].text == infill.choices[0].text
 
 
+def test_infill_is_what_a_suffix_gives(client, url, shop):
+    """And other files and a beginning change it, and come before and behind."""
+    plain = client.completions.create(model=shop, prompt="def add(", suffix=")", max_tokens=8, temperature=0)
+    body = {"model": shop, "input_prefix": "def add(", "input_suffix": ")", "n_predict": 8, "t_max_predict_ms": 60_000}
+    answer = call_server(url, "/infill", expects="content", body=body)
+    assert answer["content"] == plain.choices[0].text and answer["model"] == plain.system_fingerprint
+    extra = [{"filename": "shop.py", "text": "def price(): return 1"}]
+    more = call_server(url, "/infill", expects="content", body={**body, "input_extra": extra, "prompt": "a"})
+    assert more["tokens_evaluated"] == answer["tokens_evaluated"] + len("shop.py\ndef price(): return 1") + 1 + 1
+
+
 def test_the_same_seed_gives_the_same_answer(client):
     first, second, other = (ask(client, "tiny", temperature=1.5, seed=seed) for seed in (1, 1, 2))
     assert first == second != other

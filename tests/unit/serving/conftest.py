@@ -44,6 +44,7 @@ class FakeGeneration:
 
     def __init__(self, deltas: list[Delta], *, num_prompt_tokens: int, hang: bool, fail: bool) -> None:
         self.num_prompt_tokens = num_prompt_tokens
+        self.truncated = False
         self.cancelled = False
         self.failed_with: PlatformError | None = None
         self._deltas = deltas
@@ -130,8 +131,8 @@ def _prompt_text(request: GenerationRequest) -> str:
     match request.prompt:
         case ChatPrompt(turns):
             return "|".join(f"{turn.role}={turn.content}" for turn in turns)
-        case InfillPrompt(prefix, suffix):
-            return f"{prefix}[]{suffix}"
+        case InfillPrompt(prefix, suffix, context, begun):
+            return f"{''.join(path + ':' + text + ';' for path, text in context)}{prefix}[]{suffix}{begun}"
         case TextPrompt(text):
             return text
         case other:

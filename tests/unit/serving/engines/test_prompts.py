@@ -78,3 +78,19 @@ def test_a_template_that_refuses_or_drops_a_turn_is_the_request_s_fault(tiny_bas
     tokenizer.chat_template = None
     with pytest.raises(RequestError, match="no chat template"):
         render(chat, tokenizer, QWEN3_5)
+
+
+def test_other_files_stand_before_an_infill_prompt_and_its_beginning_behind(tokenizer):
+    context = (("a.py", "A = 1"), ("b.py", "B = 2"))
+    text = text_of(InfillPrompt("x = ", " + 1", context=context, begun="A"), tokenizer)
+    assert text == ("<|file_sep|>a.py\nA = 1<|file_sep|>b.py\nB = 2<|fim_prefix|>x = <|fim_suffix|> + 1<|fim_middle|>A")
+
+
+@pytest.mark.parametrize(("spare", "kept"), [(0, ["a.py", "b.py"]), (-1, ["b.py"]), (-20, [])])
+def test_the_first_files_are_left_out_where_not_all_fit(tokenizer, spare, kept):
+    prompt = InfillPrompt("x", "y", context=(("a.py", "A = 1"), ("b.py", "B = 2")), begun="z")
+    whole = len(render(prompt, tokenizer, QWEN3_5).token_ids)
+    found = render(prompt, tokenizer, QWEN3_5, max_tokens=whole + spare)
+    text = tokenizer.decode(found.token_ids)
+    assert [name for name in ("a.py", "b.py") if name in text] == kept and found.truncated == (len(kept) < 2)
+    assert text.endswith("<|fim_middle|>z")

@@ -1,0 +1,146 @@
+"""POST /infill, as editors' plug-ins of the llama.cpp family ask for the text at the cursor.
+
+A plug-in sends whatever the server of its day knew, so on this route, unlike on OpenAI's, fields that are not known are
+ignored. Those that would change the answer's content and are not served here are refused by name.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from serving.api.service import OpenAnswer, Service, closing, unless_gone
+from serving.api.wire import InfillRequest
+from serving.engines.base import InfillPrompt, Sampling
+
+# What several answers are drawn with when the plug-in names no temperature: alike ones would be of no use
+DRAWN_AT = 0.8
+
+
+@dataclass
+class Written:
+    """One answer as it grows. first_at is when its first token came, in seconds; stop_type as llama.cpp names it."""
+
+    content: str = ""
+    num_tokens: int = 0
+    first_at: float | None = None
+    stop_type: str = "none"
+
+    def is_over(self, max_seconds: float | None) -> bool:
+        """Whether its time is over, which ends it at a line's end at the earliest."""
+        if max_seconds is None or self.first_at is None or "\n" not in self.content:
+            return False
+        return time.monotonic() - self.first_at > max_seconds
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes of this module."""
+    router = APIRouter()
+
+    @router.post("/infill")
+    async def infill(body: InfillRequest, request: Request) -> JSONResponse:
+        if body.n_predict == 0:
+            # a plug-in warms a cache that is not kept here
+            return JSONResponse(_chosen(body, {"content": "", "stop": True, "tokens_predicted": 0}))
+        began = time.monotonic()
+        async with AsyncExitStack() as stack:
+            answers = [
+                await stack.enter_async_context(closing(await service.open(_model(body, service), [prompt], sampling)))
+                for prompt, sampling in _wanted(body, service)
+            ]
+            written = await unless_gone(request, asyncio.gather(*(_write(answer, body) for answer in answers)))
+            documents = [
+                _chosen(body, _document(answer, one, began=began, index=index))
+                for index, (answer, one) in enumerate(zip(answers, written, strict=True))
+            ]
+        return JSONResponse(documents if body.n_cmpl and body.n_cmpl > 1 else documents[0])
+
+    return router
+
+
+def _model(body: InfillRequest, service: Service) -> str:
+    return body.model or service.registry.base_name
+
+
+def _wanted(body: InfillRequest, service: Service) -> list[tuple[InfillPrompt, Sampling]]:
+    """The prompt and a sampling for each answer: greedy, unless a temperature is named or several are wanted."""
+    count = body.n_cmpl or 1
+    temperature = (DRAWN_AT if count > 1 else 0.0) if body.temperature is None else body.temperature
+    most = service.settings.max_tokens
+    sampling = Sampling(
+        max_tokens=most if body.n_predict is None or body.n_predict < 0 else min(body.n_predict, most),
+        temperature=temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        stop=tuple(body.stop),
+    )
+    prompt = InfillPrompt(
+        body.input_prefix,
+        body.input_suffix,
+        context=tuple((one.filename, one.text) for one in body.input_extra),
+        begun=body.prompt,
+    )
+    seeds = [None if body.seed is None else body.seed + number for number in range(count)]
+    return [(prompt, replace(sampling, seed=seed)) for seed in seeds]
+
+
+async def _write(answer: OpenAnswer, body: InfillRequest) -> Written:
+    written = Written()
+    limit = None if body.t_max_predict_ms is None else body.t_max_predict_ms / 1000
+    async for _, delta in answer.deltas():
+        written.first_at = written.first_at or time.monotonic()
+        written.content += delta.text
+        written.num_tokens += delta.num_tokens
+        written.stop_type = {"stop": "eos", "length": "limit", None: "none"}[delta.finish_reason]
+        if written.is_over(limit):
+            break
+    return written
+
+
+def _document(answer: OpenAnswer, written: Written, *, began: float, index: int) -> dict[str, Any]:
+    first = written.first_at or time.monotonic()
+    prompt_ms, predicted_ms = 1000 * (first - began), 1000 * (time.monotonic() - first)
+    [generation] = answer.generations
+    return {
+        "index": index,
+        "content": written.content,
+        "stop": True,
+        "stop_type": written.stop_type,
+        "model": answer.lease.name,
+        "tokens_predicted": written.num_tokens,
+        "tokens_evaluated": generation.num_prompt_tokens,
+        "tokens_cached": 0,
+        "truncated": generation.truncated,
+        "timings": {
+            "prompt_n": generation.num_prompt_tokens,
+            **_rates("prompt", generation.num_prompt_tokens, prompt_ms),
+            "predicted_n": written.num_tokens,
+            **_rates("predicted", written.num_tokens, predicted_ms),
+        },
+    }
+
+
+def _rates(kind: str, count: int, milliseconds: float) -> dict[str, float]:
+    return {
+        f"{kind}_ms": milliseconds,
+        f"{kind}_per_token_ms": milliseconds / max(count, 1),
+        f"{kind}_per_second": 1000 * count / max(milliseconds, 1e-3),
+    }
+
+
+def _chosen(body: InfillRequest, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that the plug-in wants, each under the path that it gave; all when it names none."""
+    if body.response_fields is None:
+        return dict(document)
+    found: dict[str, Any] = {}
+    for path in body.response_fields:
+        value: Any = document
+        for part in path.split("/"):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            found[path] = value
+    return found
