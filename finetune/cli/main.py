@@ -11,6 +11,7 @@ import finetune.cli.adapter
 import finetune.cli.data
 import finetune.cli.demo
 import finetune.cli.evaluate
+import finetune.cli.follow
 import finetune.cli.plan
 import finetune.cli.recipe
 import finetune.cli.runs
@@ -34,6 +35,7 @@ app.command("train", epilog=finetune.cli.train.EXAMPLES)(finetune.cli.train.trai
 app.command("evaluate", epilog=finetune.cli.evaluate.EXAMPLES)(finetune.cli.evaluate.evaluate)
 app.add_typer(finetune.cli.adapter.app, name="adapter")
 app.add_typer(finetune.cli.runs.app, name="runs")
+serving.cli.app.command("follow", epilog=finetune.cli.follow.EXAMPLES)(finetune.cli.follow.follow)
 app.add_typer(serving.cli.app, name="serve")
 
 

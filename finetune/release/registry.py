@@ -41,6 +41,14 @@ class Registry:
         with self.place.errors():
             return str(self.client.get_registered_model(self.name).aliases.get(alias, ""))
 
+    def adapter_of(self, alias: str) -> str:
+        """The id of the adapter that an alias points to, "" where it points to none."""
+        version = self.version_of(alias)
+        if not version:
+            return ""
+        with self.place.errors():
+            return str(self.client.get_model_version(self.name, version).tags.get("adapter_id", ""))
+
     def check_head(self, entries: Sequence[Entry]) -> None:
         """Raise RunError where the store remembers a newer entry than the record has."""
         with self.place.errors():
@@ -130,6 +138,23 @@ def versions_before(entries: Sequence[Entry], *, model: str, alias: str) -> list
             while stack and stack[-1].text("to") != entry.text("to"):
                 stack.pop()
     return stack[-2::-1]
+
+
+def registry_of(home: Home, name: str, *, server: str | None) -> Registry:
+    """The registered model of that name, in the home's store or, by its address, at a server.
+
+    Raises MachineError when the store is away, RunError when it knows no such model.
+    """
+    place = ServerStore(server, hint=SERVER_HINT) if server else HomeStore(home)
+    client = place.client()
+    with place.errors():
+        known = sorted(model.name for model in client.search_registered_models())
+    if name not in known:
+        raise RunError(
+            f"No model called {name} is registered; there are {', '.join(known) or 'none'}.",
+            "`finetune adapter list` names the model of each adapter.",
+        )
+    return Registry(place, client, name)
 
 
 def versions_of(home: Home, *, adapter_id: str, weights: str, run_id: str) -> list[tuple[Registry, str]]:

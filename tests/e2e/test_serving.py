@@ -13,6 +13,11 @@ from pathlib import Path
 import openai
 import pytest
 
+from finetune.contracts.adapter import AdapterManifest
+from finetune.contracts.errors import AdapterError
+from finetune.contracts.io import read_model
+from finetune.contracts.run import Home
+from finetune.tracking.home_store import open_client
 from serving.client import call as call_server
 from serving.run import running_server
 
@@ -234,6 +239,39 @@ def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, ada
         assert fingerprint() != before
     with started([*command, "--adapter", "team=other"]):
         assert fingerprint() == before
+
+
+def test_a_name_follows_the_registry(client, url, adapters, tmp_path):
+    """Promoting by hand: the alias moves in MLflow's store, and the endpoint answers with that adapter."""
+    home = Home(tmp_path / "home")
+    store = open_client(home)
+    store.create_registered_model("tiny")
+    ids = {}
+    for name in ("good", "other"):
+        manifest = read_model(adapters / name / "manifest.json", AdapterManifest, error=AdapterError, hint="")
+        ids[name] = manifest.adapter_id
+        shutil.copytree(adapters / name, adapters / manifest.adapter_id, dirs_exist_ok=True)
+        store.create_model_version("tiny", source=home.adapters.as_uri(), tags={"adapter_id": manifest.adapter_id})
+    command = [sys.executable, "-m", "finetune", "serve", "follow", "followed=tiny", "--url", url, "--every", "0.2"]
+    with subprocess.Popen([*command, "--home", str(home.root)], stderr=subprocess.DEVNULL) as process:
+        try:
+            for version, name in (("1", "good"), ("2", "other"), ("1", "good")):
+                store.set_registered_model_alias("tiny", "champion", version)
+                assert moved(client, "followed", to=ids[name])
+            store.delete_registered_model_alias("tiny", "champion")
+            assert moved(client, "followed", to=None)
+        finally:
+            process.terminate()
+
+
+def moved(client: openai.OpenAI, name: str, *, to: str | None) -> bool:
+    """Whether name stands for that adapter within a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if {card.id: card.root for card in client.models.list().data}.get(name) == to:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @contextmanager
