@@ -26,7 +26,7 @@ def routes(service: Service) -> APIRouter:
             num_top_log_probs=(body.top_logprobs or 0) if body.logprobs else None,
         )
         prompt = ChatPrompt(tuple(_turn(message) for message in body.messages))
-        answer = await service.open(body.model, [prompt], sampling)
+        answer = await service.open(body.model, [prompt], sampling, num_answers=body.num_answers)
         if body.stream:
             return _stream(body, answer)
         async with closing(answer):
@@ -40,16 +40,17 @@ def _turn(message: Message) -> ChatTurn:
 
 
 async def _whole(body: ChatRequest, answer: OpenAnswer) -> dict[str, Any]:
-    [choice] = await answer.whole()
+    choices = await answer.whole()
     return {
         **_head(body, answer, kind="chat.completion"),
         "choices": [
             {
-                "index": 0,
+                "index": index,
                 "message": {"role": "assistant", "content": choice.text, "refusal": None},
                 "logprobs": _log_probs(choice.scores) if body.logprobs else None,
                 "finish_reason": choice.finish_reason,
             }
+            for index, choice in enumerate(choices)
         ],
         "usage": answer.usage().body(),
     }
@@ -59,18 +60,22 @@ def _stream(body: ChatRequest, answer: OpenAnswer) -> EventStream:
     head = _head(body, answer, kind="chat.completion.chunk")
     nothing_yet = {"usage": None} if body.wants_usage else {}
 
-    def document(delta: dict[str, Any], finish_reason: str | None, log_probs: dict[str, Any] | None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": log_probs, "finish_reason": finish_reason}
+    def document(
+        index: int, delta: dict[str, Any], *, reason: str | None = None, log_probs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": log_probs, "finish_reason": reason}
         return {**head, "choices": [choice], **nothing_yet}
 
     def chunk(index: int, delta: Delta) -> dict[str, Any]:
         content = {"content": delta.text} if delta.text or delta.scores else {}
-        return document(content, delta.finish_reason, _log_probs(delta.scores) if body.logprobs else None)
+        log_probs = _log_probs(delta.scores) if body.logprobs else None
+        return document(index, content, reason=delta.finish_reason, log_probs=log_probs)
 
     def last() -> list[dict[str, Any]]:
         return [{**head, "choices": [], "usage": answer.usage().body()}] if body.wants_usage else []
 
-    return EventStream(answer, chunk, first=[document({"role": "assistant", "content": ""}, None, None)], last=last)
+    begun = [document(index, {"role": "assistant", "content": ""}) for index in range(body.num_answers)]
+    return EventStream(answer, chunk, first=begun, last=last)
 
 
 def _head(body: ChatRequest, answer: OpenAnswer, *, kind: str) -> dict[str, Any]:

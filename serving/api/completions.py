@@ -24,7 +24,7 @@ def routes(service: Service) -> APIRouter:
     async def create(body: CompletionRequest, request: Request) -> Response:
         max_tokens = body.max_tokens or min(DEFAULT_MAX_TOKENS, service.settings.max_tokens)
         sampling = body.sampling(max_tokens=max_tokens, num_top_log_probs=body.logprobs)
-        answer = await service.open(body.model, prompts_of(body), sampling)
+        answer = await service.open(body.model, prompts_of(body), sampling, num_answers=body.num_answers)
         if body.stream:
             return _stream(body, answer)
         async with closing(answer):

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -33,20 +33,27 @@ class Service:
     registry: AdapterRegistry
     settings: ServerSettings
 
-    async def open(self, model: str, prompts: Sequence[Prompt], sampling: Sampling) -> "OpenAnswer":
-        """Accept all prompts of a request, or none. Raises RequestError or BusyError before anything is sent."""
+    async def open(
+        self, model: str, prompts: Sequence[Prompt], sampling: Sampling, *, num_answers: int = 1
+    ) -> "OpenAnswer":
+        """Accept all prompts of a request, or none, each as often as it is to be answered.
+
+        Answers to one prompt are drawn with seeds that follow each other. Raises RequestError or BusyError before
+        anything is sent.
+        """
         if sampling.max_tokens is not None and sampling.max_tokens > self.settings.max_tokens:
             raise RequestError(
                 f"An answer of this server has at most {self.settings.max_tokens} tokens.",
                 "Lower max_tokens.",
                 param="max_tokens",
             )
-        answer = OpenAnswer(self.registry.lease(model))
+        answer = OpenAnswer(self.registry.lease(model), num_answers=num_answers)
         answer.lease.when_ended(answer.fail)
         try:
             for prompt in prompts:
-                request = GenerationRequest(prompt, sampling, answer.lease.slot)
-                answer.generations.append(await self.engine.generate(request))
+                for number in range(num_answers):
+                    request = GenerationRequest(prompt, _seeded(sampling, number), answer.lease.slot)
+                    answer.generations.append(await self.engine.generate(request))
         except BaseException:
             answer.close()
             raise
@@ -55,21 +62,22 @@ class Service:
 
 @dataclass
 class OpenAnswer:
-    """An accepted request: one generation for each prompt, and the lease under which they run."""
+    """An accepted request: num_answers generations for each prompt, and the lease under which they run."""
 
     lease: Lease
+    num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
-        """What comes, with the index of its prompt, one prompt after the other."""
+        """What comes, with the index of its choice, one choice after the other."""
         for index, generation in enumerate(self.generations):
             async for delta in generation:
                 self.num_completion_tokens += delta.num_tokens
                 yield index, delta
 
     async def whole(self) -> list["Choice"]:
-        """Wait for every prompt's end."""
+        """Wait for the end of each."""
         choices = [Choice() for _ in self.generations]
         async for index, delta in self.deltas():
             choices[index].add(delta)
@@ -77,7 +85,8 @@ class OpenAnswer:
 
     def usage(self) -> Usage:
         """Token counts so far."""
-        prompt = sum(generation.num_prompt_tokens for generation in self.generations)
+        # a prompt counts once, however often it is answered
+        prompt = sum(generation.num_prompt_tokens for generation in self.generations[:: self.num_answers])
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=self.num_completion_tokens,
@@ -94,6 +103,10 @@ class OpenAnswer:
         for generation in self.generations:
             generation.cancel()
         self.lease.release()
+
+
+def _seeded(sampling: Sampling, number: int) -> Sampling:
+    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + number)
 
 
 @dataclass

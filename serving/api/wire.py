@@ -12,6 +12,7 @@ from serving.engines.base import Sampling
 
 MAX_STOPS = 16
 MAX_PROMPTS = 16
+MAX_ANSWERS = 16
 MAX_TOP_LOG_PROBS = 20
 MAX_NAME = 200
 MAX_EXTRA = 256
@@ -67,13 +68,18 @@ class GenerationFields(Received):
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
     user: Text | None = None
     metadata: dict[str, Any] | None = None
     store: Literal[False] | None = None
+
+    @property
+    def num_answers(self) -> int:
+        """How many answers each prompt gets."""
+        return self.n or 1
 
     @property
     def wants_usage(self) -> bool:

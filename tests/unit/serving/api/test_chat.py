@@ -82,7 +82,8 @@ def test_messages_may_be_parts_and_developer_means_system(client, engine):
         ({"top_p": -0.1}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 65}, "max_tokens"),
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"tools": [{"type": "function"}]}, "tools"),
@@ -118,3 +119,25 @@ def test_a_full_queue_says_when_to_come_back(client, engine):
     response = client.post("/v1/chat/completions", json={**QUESTION, "stream": True})
     assert response.status_code == 429 and response.headers["retry-after"] == "7"
     assert response.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_a_question_may_be_answered_several_times(client, engine):
+    answer = client.post("/v1/chat/completions", json={**QUESTION, "n": 3, "seed": 5, "max_tokens": 4}).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert [request.sampling.seed for request in engine.requests] == [5, 6, 7]
+    alone = client.post("/v1/chat/completions", json={**QUESTION, "max_tokens": 4}).json()["usage"]
+    assert answer["usage"]["prompt_tokens"] == alone["prompt_tokens"]
+    assert answer["usage"]["completion_tokens"] == 3 * alone["completion_tokens"]
+    assert engine.requests[3].sampling.seed is None
+
+
+def test_a_stream_of_several_answers_says_which_is_which(client):
+    body = {**QUESTION, "n": 2, "stream": True, "max_tokens": 3}
+    *lines, _ = events(client.post("/v1/chat/completions", json=body))
+    texts = {0: "", 1: ""}
+    ended = []
+    for line in lines:
+        (choice,) = json.loads(line)["choices"]
+        texts[choice["index"]] += choice["delta"].get("content", "")
+        ended += [choice["index"]] if choice["finish_reason"] else []
+    assert ended == [0, 1] and texts[0] == texts[1] != ""

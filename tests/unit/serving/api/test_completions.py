@@ -53,6 +53,13 @@ def test_a_suffix_with_token_ids_is_refused(client):
     assert response.status_code == 400 and response.json()["error"]["param"] == "suffix"
 
 
+def test_each_prompt_may_be_answered_several_times(client, engine):
+    answer = complete(client, prompt=["a", "b"], n=2).json()
+    assert [choice["text"] for choice in answer["choices"]] == ["base:a", "base:a", "base:b", "base:b"]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+    assert answer["usage"]["prompt_tokens"] == 2
+
+
 def test_the_default_length_is_openai_s(client, engine):
     client.post("/v1/completions", json={"model": "base", "prompt": "a"})
     assert engine.requests[0].sampling.max_tokens == 16
