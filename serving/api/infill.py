@@ -7,16 +7,15 @@ ignored. Those that would change the answer's content and are not served here ar
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from serving.api.service import OpenAnswer, Service, closing, unless_gone
+from serving.api.service import Service, closing, unless_gone
 from serving.api.wire import InfillRequest
-from serving.engines.base import InfillPrompt, Sampling
+from serving.engines.base import Generation, InfillPrompt, Sampling
 
 # What several answers are drawn with when the plug-in names no temperature: alike ones would be of no use
 DRAWN_AT = 0.8
@@ -48,69 +47,65 @@ def routes(service: Service) -> APIRouter:
             # a plug-in warms a cache that is not kept here
             return JSONResponse(_chosen(body, {"content": "", "stop": True, "tokens_predicted": 0}))
         began = time.monotonic()
-        async with AsyncExitStack() as stack:
-            answers = [
-                await stack.enter_async_context(closing(await service.open(_model(body, service), [prompt], sampling)))
-                for prompt, sampling in _wanted(body, service)
-            ]
-            written = await unless_gone(request, asyncio.gather(*(_write(answer, body) for answer in answers)))
-            documents = [
-                _chosen(body, _document(answer, one, began=began, index=index))
-                for index, (answer, one) in enumerate(zip(answers, written, strict=True))
-            ]
-        return JSONResponse(documents if body.n_cmpl and body.n_cmpl > 1 else documents[0])
+        model, prompt = body.model or service.registry.base_name, _prompt(body)
+        answer = await service.open(model, [prompt], _sampling(body, service), num_answers=body.n_cmpl or 1)
+        async with closing(answer):
+            work = asyncio.gather(*(_write(generation, body) for generation in answer.generations))
+            written = await unless_gone(request, work)
+        documents = [
+            _chosen(body, _document(generation, one, name=answer.lease.name, began=began, index=index))
+            for index, (generation, one) in enumerate(zip(answer.generations, written, strict=True))
+        ]
+        return JSONResponse(documents if len(documents) > 1 else documents[0])
 
     return router
 
 
-def _model(body: InfillRequest, service: Service) -> str:
-    return body.model or service.registry.base_name
-
-
-def _wanted(body: InfillRequest, service: Service) -> list[tuple[InfillPrompt, Sampling]]:
-    """The prompt and a sampling for each answer: greedy, unless a temperature is named or several are wanted."""
-    count = body.n_cmpl or 1
-    temperature = (DRAWN_AT if count > 1 else 0.0) if body.temperature is None else body.temperature
-    most = service.settings.max_tokens
-    sampling = Sampling(
-        max_tokens=most if body.n_predict is None or body.n_predict < 0 else min(body.n_predict, most),
-        temperature=temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        stop=tuple(body.stop),
-    )
-    prompt = InfillPrompt(
+def _prompt(body: InfillRequest) -> InfillPrompt:
+    return InfillPrompt(
         body.input_prefix,
         body.input_suffix,
         context=tuple((one.filename, one.text) for one in body.input_extra),
         begun=body.prompt,
     )
-    seeds = [None if body.seed is None else body.seed + number for number in range(count)]
-    return [(prompt, replace(sampling, seed=seed)) for seed in seeds]
 
 
-async def _write(answer: OpenAnswer, body: InfillRequest) -> Written:
+def _sampling(body: InfillRequest, service: Service) -> Sampling:
+    """Greedy, unless a temperature is named or several answers are wanted."""
+    most = service.settings.max_tokens
+    unnamed = 0.0 if (body.n_cmpl or 1) == 1 else DRAWN_AT
+    return Sampling(
+        max_tokens=most if body.n_predict is None or body.n_predict < 0 else min(body.n_predict, most),
+        temperature=unnamed if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stop=tuple(body.stop),
+    )
+
+
+async def _write(generation: Generation, body: InfillRequest) -> Written:
     written = Written()
     limit = None if body.t_max_predict_ms is None else body.t_max_predict_ms / 1000
-    async for _, delta in answer.deltas():
+    async for delta in generation:
         written.first_at = written.first_at or time.monotonic()
         written.content += delta.text
         written.num_tokens += delta.num_tokens
         written.stop_type = {"stop": "eos", "length": "limit", None: "none"}[delta.finish_reason]
         if written.is_over(limit):
+            generation.cancel()
             break
     return written
 
 
-def _document(answer: OpenAnswer, written: Written, *, began: float, index: int) -> dict[str, Any]:
+def _document(generation: Generation, written: Written, *, name: str, began: float, index: int) -> dict[str, Any]:
     first = written.first_at or time.monotonic()
     prompt_ms, predicted_ms = 1000 * (first - began), 1000 * (time.monotonic() - first)
-    [generation] = answer.generations
     return {
         "index": index,
         "content": written.content,
         "stop": True,
         "stop_type": written.stop_type,
-        "model": answer.lease.name,
+        "model": name,
         "tokens_predicted": written.num_tokens,
         "tokens_evaluated": generation.num_prompt_tokens,
         "tokens_cached": 0,

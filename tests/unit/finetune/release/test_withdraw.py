@@ -260,3 +260,4 @@ def test_nothing_kills_after_the_last_moment(home: Home, make_evaluated: Make, m
     go(home, manifest)
     die_at(NUM_MOMENTS + 1, os.abort, monkeypatch)
     take(home, manifest)
+    assert_withdrawn(home, manifest)

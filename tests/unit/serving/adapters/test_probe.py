@@ -18,7 +18,8 @@ def moved(row: tuple[float, ...], by: float) -> tuple[float, ...]:
 
 @pytest.mark.parametrize("by", [0.0, 0.02, -0.04])
 def test_what_was_recorded_passes(by):
-    judge(ProbeReading(moved(BASE, by / 4), moved(ADAPTER, by)), PROBE)
+    """A judgement that is not good is raised."""
+    assert judge(ProbeReading(moved(BASE, by / 4), moved(ADAPTER, by)), PROBE) is None
 
 
 def test_other_arithmetic_is_allowed_for_as_far_as_the_base_shows_it():
