@@ -21,11 +21,10 @@ def refuse(stage_folder, number, target):
 
 def divide(stage_folder, number, target):
     """Fail as a defect does."""
-    secret = "hunter2-never-shown"
-    write(stage_folder, number, target)
     if number == 1:
-        target.unlink()
+        secret = "hunter2-never-shown"
         len(secret) / 0
+    write(stage_folder, number, target)
 
 
 def die(stage_folder, number, target):
