@@ -165,6 +165,10 @@ class AdapterRegistry:
         unused = [version for version in alias.versions() if not self._is_used(version)]
         await asyncio.gather(*(self._versions.retire(version) for version in unused))
 
+    async def drained(self) -> None:
+        """Wait until what was replaced before is gone; an event loop that ends before would leave it half gone."""
+        await asyncio.gather(*self._draining)
+
     async def restore(self) -> list[str]:
         """Serve what was served when the state was last written; what went wrong with each name that is not.
 
@@ -177,6 +181,7 @@ class AdapterRegistry:
                 await self._restore(name, wanted)
             except PlatformError as error:
                 problems.append(f"{name}: {error.message}")
+        await self._versions.sweep()
         return problems
 
     async def _restore(self, name: str, wanted: DesiredAlias) -> None:
@@ -217,6 +222,7 @@ class AdapterRegistry:
         for alias in self._aliases.values():
             if alias.previous is spare:
                 alias.previous = None
+        self._save()
         await self._versions.retire(spare)
 
     def _retire(self, version: Version | None) -> None:
