@@ -277,3 +277,10 @@ def test_a_version_that_is_copied_is_shown_as_fetching(engine, store, monkeypatc
         assert registry.versions[0].folder.parent.name == "store"
 
     asyncio.run(scene())
+
+
+def test_a_start_removes_what_a_kill_left(engine, store, served, folder, copies):
+    take(copies, folder).release()
+    (served / "store" / ".new-half").mkdir()
+    registry = AdapterRegistry(engine, store, max_adapters=2, state=StateFile(served / "8000-base.json"))
+    assert asyncio.run(registry.restore()) == [] and names(served) == set()
