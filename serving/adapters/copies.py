@@ -72,10 +72,16 @@ class AdapterCopies:
     def sweep(self, is_withdrawn: Callable[[AdapterManifest], bool]) -> None:
         """Remove what no server uses and no state names, and unused copies of what is_withdrawn.
 
-        A state that cannot be read might name any of them: then nothing is removed, which the log says.
+        A state that cannot be read might name any of them: then nothing is removed. That, and what the disk refuses,
+        is said in the log alone: garbage harms nobody.
         """
-        if not self._root.is_dir():
-            return
+        try:
+            if self._root.is_dir():
+                self._sweep(is_withdrawn)
+        except (PlatformError, OSError) as error:
+            LOGGER.warning("copies of adapters that nobody needs were not removed: %s", error)
+
+    def _sweep(self, is_withdrawn: Callable[[AdapterManifest], bool]) -> None:
         with self._alone():
             # in this order: who gave a copy back wrote the state before
             unused = [(path, handle) for path in self._root.iterdir() if (handle := _sole_lock(path)) is not None]
@@ -84,8 +90,6 @@ class AdapterCopies:
                 for path, _ in unused:
                     if path.name not in wanted or _is_withdrawn(path, is_withdrawn):
                         _remove(path)
-            except PlatformError as error:
-                LOGGER.warning("no copy of an adapter was removed: %s", error.message)
             finally:
                 for _, handle in unused:
                     os.close(handle)

@@ -199,9 +199,12 @@ class AdapterRegistry:
 
     async def _version(self, folder: Path, adapter_id: str | None = None) -> Version:
         """The adapter in folder as a resident version. adapter_id: the content that must be there, None for any."""
+        moved = AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+        if adapter_id and not folder.is_dir():
+            raise moved
         manifest = await self._versions.check(folder)
         if adapter_id not in (None, manifest.adapter_id):
-            raise AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+            raise moved
         found = self._versions.find(manifest)
         if found:
             return found

@@ -76,11 +76,11 @@ class Endpoint:
         """Requests that hold an adapter now."""
         return sum(version["num_active"] for version in self.adapters()["versions"])
 
-    def answer(self, model: str, prompt: str = PROMPT, *, max_tokens: int = 24) -> Any:
+    def answer(self, model: str, prompt: str = PROMPT, *, max_tokens: int = 16) -> Any:
         """A greedy answer."""
         return self.client.completions.create(model=model, prompt=prompt, max_tokens=max_tokens, temperature=0)
 
-    def ask(self, model: str, prompt: str = PROMPT, *, max_tokens: int = 24) -> str:
+    def ask(self, model: str, prompt: str = PROMPT, *, max_tokens: int = 16) -> str:
         return str(self.answer(model, prompt, max_tokens=max_tokens).choices[0].text)
 
     def stream(self, model: str, *, max_tokens: int) -> Any:
@@ -159,7 +159,7 @@ class Reference:
         self._one_at_a_time = threading.Lock()
         self._known: dict[tuple[str | None, str], list[int]] = {}
 
-    def text(self, name: str | None, prompt: str = PROMPT, *, max_tokens: int = 24) -> str:
+    def text(self, name: str | None, prompt: str = PROMPT, *, max_tokens: int = 16) -> str:
         """The first tokens of the answer with an adapter; None is the base alone."""
         # PEFT's switches are not safe across threads
         with self._one_at_a_time:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +16,7 @@ from finetune.contracts.adapter_files import list_files, read_manifest
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_json
 from finetune.contracts.withdrawal import WithdrawnMark, write_mark
+from serving.adapters import copies as copies_module
 from serving.adapters.copies import AdapterCopies
 from serving.adapters.desired import DesiredAlias, DesiredVersion, StateFile
 from serving.adapters.registry import AdapterRegistry
@@ -181,6 +183,37 @@ def test_nothing_goes_while_a_state_cannot_be_read(copies, folder, served, caplo
     (served / "8000-base.json").write_text("{")
     sweep(copies)
     assert copy.folder.is_dir() and "8000-base.json is damaged" in caplog.text
+
+
+def test_a_disk_that_keeps_its_garbage_stops_no_unload(registry, served, root, caplog, monkeypatch):
+    def refuse(folder):
+        raise OSError(30, "Read-only file system")
+
+    async def scene():
+        await registry.load("shop", "shop-1")
+        monkeypatch.setattr(copies_module, "_remove", refuse)
+        await registry.unload("shop")
+        assert registry.versions == () and len(names(served)) == 1
+
+    asyncio.run(scene())
+    assert "not removed" in caplog.text and "Read-only" in caplog.text
+
+
+def test_servers_that_take_and_sweep_at_once_never_lose_what_they_hold(served, root, make_adapter):
+    folders = [make_adapter(root / f"a{number}", content=number) for number in range(2)]
+
+    def keep_taking(number: int) -> None:
+        own = AdapterCopies(served)
+        for turn in range(12):
+            copy = take(own, folders[(turn + number) % 2], check=digests)
+            assert digests(copy.folder)
+            copy.release()
+            sweep(own)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(keep_taking, number) for number in range(4)]:
+            done.result()
+    assert names(served) == set()
 
 
 def test_the_copy_of_what_was_withdrawn_goes_though_a_state_names_it(copies, folder, served, store, root):
