@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import AdapterError, PlatformError
+from serving.adapters.measures import AdapterMeasures
 from serving.adapters.probe import judge
 from serving.adapters.store import AdapterStore, without_folder
 from serving.engines.base import Engine
@@ -84,10 +85,11 @@ class Lease:
 class Versions:
     """What is in the engine. Every method runs on one event loop at a time, and load and retire one at a time."""
 
-    def __init__(self, engine: Engine, store: AdapterStore, *, drain_seconds: float) -> None:
+    def __init__(self, engine: Engine, store: AdapterStore, *, drain_seconds: float, measures: AdapterMeasures) -> None:
         self._engine = engine
         self._store = store
         self._drain_seconds = drain_seconds
+        self._measures = measures
         self._held: dict[str, Version] = {}
         self._numbers = itertools.count()
 
@@ -103,7 +105,8 @@ class Versions:
 
     async def check(self, folder: Path) -> AdapterManifest:
         """The manifest of the adapter in folder, found whole and fit for this base; see AdapterStore.check."""
-        return await asyncio.to_thread(self._store.check, folder, self._engine.description)
+        with self._measures.timed("check"):
+            return await asyncio.to_thread(self._store.check, folder, self._engine.description)
 
     def find(self, manifest: AdapterManifest) -> Version | None:
         """The resident version of that very content."""
@@ -133,6 +136,12 @@ class Versions:
         return self._drain(version)
 
     async def _drain(self, version: Version) -> None:
+        with self._measures.drain_seconds.time():
+            await self._last_request(version)
+        del self._held[version.slot]
+        await self._engine.detach(version.slot)
+
+    async def _last_request(self, version: Version) -> None:
         try:
             await asyncio.wait_for(version.idle.wait(), self._drain_seconds)
         except TimeoutError:
@@ -141,11 +150,14 @@ class Versions:
             )
             for lease in tuple(version.leases):
                 lease.end(gone)
-        del self._held[version.slot]
-        await self._engine.detach(version.slot)
+                self._measures.cut_off.inc()
 
     async def _attach(self, version: Version) -> None:
+        began = time.monotonic()
         reading = await self._engine.attach(version.slot, version.folder, probe=version.manifest.probe)
+        loading = self._measures.load_seconds
+        loading.labels("attach").observe(time.monotonic() - began - reading.seconds)
+        loading.labels("probe").observe(reading.seconds)
         try:
             judge(reading, version.manifest.probe)
         except AdapterError:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from finetune.model.loading import LoadedBase, load_base
 from finetune.model.probe import continuation_log_probs
 from finetune.model.quiet import quiet_libraries
 from serving.engines.answer import AnswerWriter
-from serving.engines.base import EngineDescription, GenerationRequest, ProbeReading
+from serving.engines.base import EngineDescription, GenerationRequest, Occupancy, ProbeReading
 from serving.engines.batch import PromptReader
 from serving.engines.cache import check_layers
 from serving.engines.prompts import RenderedPrompt, render
@@ -54,6 +55,12 @@ class TransformersEngine:
     def ready(self) -> bool:
         """False once the engine was closed, or the device failed in a way that only a restart cures."""
         return self._scheduler.healthy and self._thread.alive
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """See Engine."""
+        scheduler = self._scheduler
+        return Occupancy(scheduler.num_waiting, scheduler.num_running, adapter_bytes=self._slots.num_bytes)
 
     async def generate(self, request: GenerationRequest) -> StreamedAnswer:
         """Accept a request; see Engine."""
@@ -142,6 +149,7 @@ class TransformersEngine:
     def _load(self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe) -> ProbeReading:
         try:
             self._slots.load(slot, factors)
+            began = time.monotonic()
             try:
                 before, after = (self._measure(one, probe) for one in (None, slot))
             except Exception:
@@ -150,7 +158,7 @@ class TransformersEngine:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
-        return ProbeReading(before, after)
+        return ProbeReading(before, after, seconds=time.monotonic() - began)
 
     def _discard(self, slot: str) -> None:
         if slot in self._slots:
