@@ -24,7 +24,7 @@ from flips import quantiles
 
 STREAMS, TURN, WARM_UP = 8, 10, 50
 PROMPT = "def total(cart, discount):\n"
-STREAM_TOKENS = 512
+STREAM_TOKENS = 64
 MIB = 1 << 20
 
 
