@@ -58,10 +58,10 @@ def schema_kinds(schema: object) -> frozenset[str]:
         return frozenset()
     named = schema.get("type")
     if named is not None:
-        return frozenset(kind for kind in _listed(named) if isinstance(kind, str))
+        return frozenset(kind for kind in listed(named) if isinstance(kind, str))
     if "const" in schema or "enum" in schema:
-        return frozenset(map(_kind, _listed(schema["const"] if "const" in schema else schema["enum"])))
-    branches = [schema_kinds(branch) for branch in _listed(schema.get("anyOf", schema.get("oneOf", [])))]
+        return frozenset(map(_kind, listed(schema["const"] if "const" in schema else schema["enum"])))
+    branches = [schema_kinds(branch) for branch in listed(schema.get("anyOf", schema.get("oneOf", [])))]
     return frozenset[str]().union(*branches) if all(branches) else frozenset()
 
 
@@ -127,5 +127,6 @@ def _kind(value: object) -> str:
     return next(kind for type_, kind in KINDS if isinstance(value, type_))
 
 
-def _listed(value: object) -> list[Any]:
+def listed(value: object) -> list[Any]:
+    """The elements of a list, and of anything else itself."""
     return value if isinstance(value, list) else [value]

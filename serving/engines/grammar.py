@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from finetune.families.calls import CallForm, JsonCalls
-from serving.engines.call_text import parameter_kinds
+from serving.engines.call_text import listed, parameter_kinds
 from serving.engines.calls import Tool, ToolUse
 from serving.errors import RequestError
 
@@ -16,7 +16,6 @@ SPACE = r"(\n {0,40}| )?"
 # Of a schema for a plain text, what does not limit it
 NOTES = frozenset({"type", "title", "description", "default", "examples", "deprecated", "$comment"})
 SIZES = frozenset({"minLength", "maxLength"})
-CHOICES = frozenset({"enum", "const"})
 # Of a tool's parameters, what a form with one tag for each argument can follow
 PARAMETERS = NOTES | {"properties", "required", "additionalProperties", "$defs", "definitions", "$schema", "$id"}
 # Keywords that each schema of the tool's is looked up in
@@ -46,12 +45,13 @@ def answer_grammar(schema: str | None, use: ToolUse | None, *, form: CallForm | 
 def _strict_grammar(use: ToolUse, form: CallForm, is_token: IsToken) -> str:
     """An answer of any text, in which what begins as a call is one."""
     calls, rules = _calls(use, form, is_token, opened=True)
-    if is_token(form.opens):
-        return f"start: TEXT ({form.opens} {calls})?\nTEXT: /(?s:.*)/\n{rules}"
     opens = _pattern(form.opens)
-    # text in which no call begins, or the shortest that ends where one does
-    texts = f"TEXT: /(?s:.*)/ & ~/(?s:.*){opens}(?s:.*)/\nbegun[lazy]: /(?s:.*){opens}/\n"
-    return f"start: TEXT | begun {calls}\n{texts}{rules}"
+    # text in which no call begins
+    text = f"TEXT: /(?s:.*)/ & ~/(?s:.*){opens}(?s:.*)/\n"
+    if is_token(form.opens):
+        return f"start: TEXT ({form.opens} {calls})?\n{text}{rules}"
+    # or the shortest that ends where one does
+    return f"start: TEXT | begun {calls}\n{text}begun[lazy]: /(?s:.*){opens}/\n{rules}"
 
 
 def _calls(use: ToolUse, form: CallForm, is_token: IsToken, *, opened: bool = False) -> tuple[str, str]:
@@ -82,8 +82,9 @@ def _tagged_body(tool: Tool, number: int) -> str:
     if odd or schema.get("type", "object") != "object" or not isinstance(properties, dict):
         raise _unsupported(tool, f"{odd[0]!r} beside its properties" if odd else "anything but an object")
     required = schema.get("required", [])
-    absent = [name for name in required if name not in properties]
-    if absent:
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise _unsupported(tool, "'required' that is no list of names")
+    if absent := [name for name in required if name not in properties]:
         raise _unsupported(tool, f"the required {absent[0]!r}, which is no property")
     parts, rules = [_text(f"<function={tool.name}>\n")], []
     for place, (name, given) in enumerate(properties.items()):
@@ -103,9 +104,11 @@ def _value_rule(rule: str, tool: Tool, name: str, schema: Any, shared: Mapping[s
     if not isinstance(schema, dict) or parameter_kinds(tool, name) != {"string"}:
         whole = {**shared, **schema} if isinstance(schema, dict) else schema
         return f"{rule}: {_json(whole)} {_text(end)}"
-    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
-        return f"{rule}: ({' | '.join(_text(str(choice)) for choice in choices)}) {_text(end)}"
+    if "enum" in schema or "const" in schema:
+        choices = [one for one in listed(schema.get("enum", schema.get("const"))) if isinstance(one, str)]
+        return f"{rule}: ({' | '.join(map(_text, choices))}) {_text(end)}"
     odd = sorted(set(schema) - NOTES - SIZES)
+    odd += [key for key in SIZES if not isinstance(schema.get(key, 0), int)]
     if odd:
         raise _unsupported(tool, f"{odd[0]!r} for the text {name!r}")
     # it ends at the first end tag
