@@ -41,16 +41,16 @@ def tokenizer(request, tiny_base):
 
 @pytest.fixture
 def takes(tokenizer):
-    """Whether an answer may be text and then end."""
+    """Whether an answer may be these texts, each encoded by itself, and then end."""
     stop = tokenizer.convert_tokens_to_ids(STOP)
     grammars = Grammars(tokenizer, frozenset([stop]))
 
-    def check(form, use: ToolUse, text: str) -> bool:
+    def check(form, use: ToolUse, *texts: str) -> bool:
         grammar = answer_grammar(None, use, form=form, is_token=grammars.is_token)
         assert grammar is not None
         constraint = grammars.constraint(grammar, param="tools")
         ended = False
-        for token in tokenizer.encode(text, add_special_tokens=False):
+        for token in (one for text in texts for one in tokenizer.encode(text, add_special_tokens=False)):
             if ended or constraint.masked(torch.zeros(len(tokenizer)))[token] < 0:
                 return False
             ended = constraint.accept(token)
@@ -81,6 +81,8 @@ def test_a_strict_tool_lets_any_text_through_and_no_wrong_call(takes, form):
         assert takes(form, use, text), text
     for text in (form.written("save", {}), f"Look.\n{form.written('stop', {'x': 1})}", "<tool_call>\nso", f"{stop} so"):
         assert not takes(form, use, text), text
+    # a tag that is spelled where it is a token of its own
+    assert not takes(form, use, "<tool", "_call>\nso")
 
 
 def test_texts_between_tags_keep_to_their_schema(takes):
