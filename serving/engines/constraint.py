@@ -3,6 +3,7 @@
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
-from serving.errors import EngineError, RequestError
+from serving.errors import RequestError
 
-MAX_COMPILED = 64
+MAX_COMPILED = 16
 NUM_WORKERS = 4
 BITS = 8
 # Where the library's message begins to quote the grammar
@@ -22,13 +23,21 @@ CODE_FRAME = re.compile(r"\n +\d+ \| ")
 class TokenConstraint:
     """One answer's place in its grammar. The mask for the next token is made while the model takes its step."""
 
-    def __init__(self, matcher: LLMatcher, workers: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, matcher: LLMatcher, workers: ThreadPoolExecutor, *, param: str, failed: Callable[[], object]
+    ) -> None:
+        """param names the request's field that the grammar comes from; failed is called when it cannot be followed."""
         self._matcher = matcher
+        self._param = param
+        self._failed = failed
         self._workers = workers
         self._mask: Future[bytes] = workers.submit(matcher.compute_bitmask)
 
     def masked(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits (vocabulary), with minus infinity where a token may not come. Raises EngineError if none may."""
+        """The logits (vocabulary), with minus infinity where a token may not come.
+
+        Raises RequestError for a grammar that became too large to follow.
+        """
         packed = torch.frombuffer(bytearray(self._mask.result()), dtype=torch.uint8).to(logits.device)
         self._check()
         shifts = torch.arange(BITS, dtype=torch.uint8, device=logits.device)
@@ -36,7 +45,7 @@ class TokenConstraint:
         return logits.masked_fill(~allowed, float("-inf"))
 
     def accept(self, token: int) -> bool:
-        """Go on behind the chosen token; whether nothing can follow it. Raises EngineError as masked does."""
+        """Go on behind the chosen token; whether nothing can follow it. Raises RequestError as masked does."""
         self._matcher.consume_token(token)
         self._check()
         if self._matcher.is_stopped():
@@ -46,7 +55,12 @@ class TokenConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise EngineError("The answer's form became too complex to follow.", "Simplify the schema.")
+            self._failed()
+            raise RequestError(
+                "The schema became too complex to follow in the middle of the answer.",
+                "Simplify it.",
+                param=self._param,
+            )
 
 
 class Grammars:
@@ -78,7 +92,12 @@ class Grammars:
             while len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
             matcher = compiled.deep_copy()
-        return TokenConstraint(matcher, self._workers)
+        # copies share what they found out about the grammar, and with it a limit that one of them has met
+        return TokenConstraint(matcher, self._workers, param=param, failed=lambda: self._forget(grammar))
+
+    def _forget(self, grammar: str) -> None:
+        with self._changed:
+            self._compiled.pop(grammar, None)
 
     def close(self) -> None:
         """End the threads; calling it again does nothing."""

@@ -214,23 +214,3 @@ def test_a_base_without_tools_refuses_them_and_holds_to_schemas(plain_engine):
         assert caught.value.param == "messages"
     ((text, _, _),) = answers(plain_engine, seeded(QUESTION, schema=SCHEMA, number=1))
     Parcel.model_validate_json(text)
-
-
-def test_a_grammar_that_grows_too_far_ends_its_own_answer_alone(engine, monkeypatch):
-    from serving.engines import constraint
-
-    class Stuck(constraint.TokenConstraint):
-        def masked(self, logits):
-            raise constraint.EngineError("The answer's form became too complex to follow.", "Simplify the schema.")
-
-    free = GenerationRequest(TextPrompt("abc"), Sampling(temperature=0.0, max_tokens=40))
-    alone = answers(engine, [free])
-
-    async def scene():
-        beside = asyncio.create_task(answer(engine, free))
-        monkeypatch.setattr(constraint, "TokenConstraint", Stuck)
-        with pytest.raises(constraint.EngineError, match="too complex"):
-            await answer(engine, seeded(QUESTION, schema=SCHEMA, number=1)[0])
-        return await beside
-
-    assert [asyncio.run(scene())] == alone

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from finetune.embedded import BASE_FOLDER
 from finetune.families.calls import JsonCalls, TaggedCalls
 from finetune.model.loading import load_tokenizer
 from serving.engines.calls import Tool, ToolUse
@@ -121,3 +122,24 @@ def test_what_tags_cannot_hold_to_is_refused(takes, parameters, words):
 def test_tools_that_need_no_grammar_have_none():
     assert answer_grammar(None, ToolUse(TOOLS), form=JSON, is_token=lambda text: False) is None
     assert answer_grammar(None, None, form=None, is_token=lambda text: False) is None
+
+
+def test_a_schema_that_grows_too_complex_spoils_nothing_for_the_next_answer():
+    """It shows after some tokens only: each repetition may overlap with all others."""
+    tokenizer = load_tokenizer(BASE_FOLDER)
+    grammars = Grammars(tokenizer, frozenset(tokenizer.convert_tokens_to_ids([STOP])))
+    schema = json.dumps({"type": "string", "pattern": "^(.{0,200}x.{0,200}y.{0,300})+z$"})
+    grammar = answer_grammar(schema, None, form=None, is_token=grammars.is_token)
+    assert grammar is not None
+
+    def follow(text: str) -> None:
+        constraint = grammars.constraint(grammar, param="response_format")
+        for letter in text:
+            constraint.masked(torch.zeros(len(tokenizer)))
+            constraint.accept(*tokenizer.encode(letter, add_special_tokens=False))
+
+    with pytest.raises(RequestError, match="too complex") as caught:
+        follow('"' + "xy" * 100)
+    assert caught.value.param == "response_format"
+    follow('"xyz"')
+    grammars.close()
