@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from serving.engines.cache import append_rows, keep_rows
+from serving.engines.kept import KeptPrompts, PromptStart
 from serving.engines.slots import AdapterSlots
 
 
@@ -20,28 +21,62 @@ RowT = TypeVar("RowT", bound=BatchRow)
 
 
 class PromptReader:
-    """Reads one prompt, a piece at a time, so that other rows take their steps in between."""
+    """Reads one prompt, a piece at a time, so that other rows take their steps in between.
 
-    def __init__(self, model: Any, token_ids: Sequence[int], *, device: str) -> None:
+    What kept knows of it under slot is not read again, and what is read is kept.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        token_ids: Sequence[int],
+        *,
+        device: str,
+        kept: KeptPrompts | None = None,
+        slot: str | None = None,
+    ) -> None:
+        """kept None reads all of it and keeps nothing."""
         self._model = model
         self._token_ids = token_ids
         self._device = device
+        self._kept = kept
+        self._slot = slot
+        self._start: PromptStart | None = None
         self._num_read = 0
         self.cache: Any = None
 
+    @property
+    def num_cached(self) -> int:
+        """Tokens of the prompt that were known already; 0 before the first piece."""
+        return self._start.num_tokens if self._start else 0
+
     def read(self, num_tokens: int) -> torch.Tensor | None:
         """Read up to num_tokens more; the logits (vocabulary) behind the last one, None while some are left."""
-        piece = self._token_ids[self._num_read : self._num_read + num_tokens]
+        start = self._start or self._begin()
+        if start.logits is not None:
+            return start.logits
+        end = min(self._num_read + num_tokens, len(self._token_ids))
+        if self._num_read < start.parting < end:
+            end = start.parting
         output = self._model(
-            input_ids=torch.tensor([list(piece)], device=self._device),
+            input_ids=torch.tensor([list(self._token_ids[self._num_read : end])], device=self._device),
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
         )
         self.cache = output.past_key_values
-        self._num_read += len(piece)
+        self._num_read = end
         logits: torch.Tensor = output.logits[0, -1]
-        return logits if self._num_read == len(self._token_ids) else None
+        num_left = len(self._token_ids) - end
+        # the next prompt may part from this one a few tokens before its end, where a template closes a turn
+        if self._kept and (num_left <= num_tokens or end == start.parting):
+            self._kept.keep(self._slot, self._token_ids[:end], cache=self.cache, logits=logits)
+        return None if num_left else logits
+
+    def _begin(self) -> PromptStart:
+        start = self._kept.begin(self._slot, self._token_ids) if self._kept else PromptStart()
+        self._start, self._num_read, self.cache = start, start.num_tokens, start.cache
+        return start
 
 
 class Batch(Generic[RowT]):

@@ -14,6 +14,7 @@ import torch
 from finetune.contracts.errors import PlatformError
 from serving.engines.answer import AnswerWriter
 from serving.engines.batch import Batch, PromptReader
+from serving.engines.kept import KeptPrompts
 from serving.engines.slots import AdapterSlots
 from serving.engines.stream import StreamedAnswer
 from serving.errors import BusyError, EngineError
@@ -59,6 +60,7 @@ class Scheduler:
         self._num_tokens = num_tokens
         self._settings = settings
         self._batch: Batch[QueuedRequest] = Batch(model, slots, device=device)
+        self._kept = KeptPrompts(max_bytes=settings.prompt_cache_bytes)
         self._changed = threading.Lock()
         self._waiting: deque[QueuedRequest] = deque()
         self._reading: tuple[QueuedRequest, PromptReader] | None = None
@@ -101,7 +103,7 @@ class Scheduler:
                 self._step()
         except torch.OutOfMemoryError:
             self._abandon_begun(NO_MEMORY)
-            torch.cuda.empty_cache()
+            self._make_room()
         except torch.AcceleratorError:
             LOGGER.exception("the device failed")
             self.healthy = False
@@ -136,6 +138,12 @@ class Scheduler:
         for slot in self._leaving - needed:
             self._leaving.remove(slot)
             self._slots.free(slot)
+            self._kept.forget(slot)
+
+    def _make_room(self) -> None:
+        """Give back what is kept for later, when memory ran out."""
+        self._kept.clear()
+        torch.cuda.empty_cache()
 
     def _begun(self) -> list[QueuedRequest]:
         return [*self._batch.rows, *([self._reading[0]] if self._reading else [])]
@@ -158,13 +166,17 @@ class Scheduler:
             if request.slot is not None and request.slot not in self._slots:
                 self._end(request, NO_ADAPTER)
                 return
-            self._reading = request, PromptReader(self._model, request.token_ids, device=self._device)
+            reader = PromptReader(
+                self._model, request.token_ids, device=self._device, kept=self._kept, slot=request.slot
+            )
+            self._reading = request, reader
         request, reader = self._reading
         self._slots.select([request.slot])
         try:
             logits = reader.read(PIECE_TOKENS)
+            request.answer.num_cached_tokens = reader.num_cached
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            self._make_room()
             self._reading = None
             self._end(request, NO_MEMORY)
             return

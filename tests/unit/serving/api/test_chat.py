@@ -18,7 +18,8 @@ def test_an_answer_has_openai_s_shape(client):
     [choice] = answer["choices"]
     assert choice["message"] == {"role": "assistant", "content": "base:user=hi", "refusal": None}
     assert choice["finish_reason"] == "stop" and choice["logprobs"] is None
-    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 13, "total_tokens": 20}
+    counts = {"prompt_tokens": 7, "completion_tokens": 13, "total_tokens": 20}
+    assert answer["usage"] == {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
 
 
 def test_a_stream_ends_in_usage_and_done(client):
