@@ -45,24 +45,26 @@ def read(model, prompts: KeptPrompts | None, token_ids, slot=None):
     return reader, logits
 
 
-def answer(model, prompts: KeptPrompts | None, token_ids, *, num_steps: int = 6) -> tuple[list[int], int]:
-    """Tokens of a greedy answer, and how many of the prompt were known."""
+def answer(model, prompts: KeptPrompts | None, token_ids, *, num_steps: int = 6):
+    """Tokens of a greedy answer, the logits of each (tokens, vocabulary), and how many of the prompt were known."""
     reader, logits = read(model, prompts, token_ids)
-    row = Row(int(logits.argmax()))
+    row, seen = Row(int(logits.argmax())), [logits.clone()]
     batch = Batch(model, AdapterSlots(model), device="cpu")
     batch.join(row, reader.cache, num_tokens=len(token_ids))
     for _ in range(num_steps):
-        row.next_token = int(batch.step()[0].argmax())
+        seen.append(batch.step()[0].clone())
+        row.next_token = int(seen[-1].argmax())
         row.tokens.append(row.next_token)
-    return row.tokens, reader.num_cached
+    return row.tokens, torch.stack(seen), reader.num_cached
 
 
 @torch.inference_mode()
 def test_a_known_beginning_changes_no_token(family_model):
     prompts = KeptPrompts(max_bytes=1 << 30)
     for token_ids, anywhere, at_borders in ASKED:
-        tokens, num_cached = answer(family_model, prompts, token_ids)
-        assert tokens == answer(family_model, None, token_ids)[0]
+        tokens, logits, num_cached = answer(family_model, prompts, token_ids)
+        plain, plain_logits, _ = answer(family_model, None, token_ids)
+        assert tokens == plain and torch.allclose(logits, plain_logits, atol=1e-5)
         assert num_cached == (at_borders if prompts._has_states else anywhere)
 
 
