@@ -43,6 +43,7 @@ class PromptReader:
         self._slot = slot
         self._start: PromptStart | None = None
         self._num_read = 0
+        self._logits: torch.Tensor | None = None
         self.cache: Any = None
 
     @property
@@ -66,12 +67,18 @@ class PromptReader:
         )
         self.cache = output.past_key_values
         self._num_read = end
-        logits: torch.Tensor = output.logits[0, -1]
+        self._logits = output.logits[0, -1]
         num_left = len(self._token_ids) - end
-        # the next prompt may part from this one a few tokens before its end, where a template closes a turn
-        if self._kept and (num_left <= num_tokens or end == start.parting):
-            self._kept.keep(self._slot, self._token_ids[:end], cache=self.cache, logits=logits)
-        return None if num_left else logits
+        # the next prompt may part from this one a few tokens before its end, where a template opens the answer
+        if num_left <= num_tokens or end == start.parting:
+            self.keep()
+        return None if num_left else self._logits
+
+    def keep(self) -> None:
+        """Keep what was read so far; when the reading is given up, one that begins alike may come."""
+        if self._kept and self._logits is not None:
+            read = self._token_ids[: self._num_read]
+            self._kept.keep(self._slot, read, cache=self.cache, logits=self._logits)
 
     def _begin(self) -> PromptStart:
         start = self._kept.begin(self._slot, self._token_ids) if self._kept else PromptStart()

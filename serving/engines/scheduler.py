@@ -155,6 +155,7 @@ class Scheduler:
             self._end(self._batch.rows[place], None)
         self._batch.keep([place for place in range(len(self._batch.rows)) if place not in left])
         if self._reading and self._reading[0].answer.cancelled:
+            self._reading[1].keep()
             self._end(self._reading[0], None)
             self._reading = None
 
