@@ -97,10 +97,15 @@ class Batch(Generic[RowT]):
         self._lengths: list[int] = []
         self._cache: Any = None
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the longest row, to which the others are padded."""
+        return max(self._lengths, default=0)
+
     def join(self, row: RowT, cache: Any, *, num_tokens: int) -> None:
         """Add a row whose num_tokens tokens are in cache, which belongs to the batch from now on."""
         if self.rows:
-            append_rows(self._cache, cache, width=max(self._lengths), other_width=num_tokens)
+            append_rows(self._cache, cache, width=self.num_tokens, other_width=num_tokens)
         else:
             self._cache = cache
         self.rows.append(row)
@@ -113,7 +118,7 @@ class Batch(Generic[RowT]):
         self.rows = [self.rows[place] for place in places]
         self._lengths = [self._lengths[place] for place in places]
         if self.rows:
-            keep_rows(self._cache, torch.tensor(places, device=self._device), width=max(self._lengths))
+            keep_rows(self._cache, torch.tensor(places, device=self._device), width=self.num_tokens)
         else:
             self._cache = None
 
@@ -136,7 +141,7 @@ class Batch(Generic[RowT]):
 
     def _mask(self, lengths: torch.Tensor) -> torch.Tensor | None:
         """(rows, tokens) from lengths (rows, 1), with 0 where a row is padded; None where none is."""
-        longest = max(self._lengths)
+        longest = self.num_tokens
         if min(self._lengths) == longest:
             return None
         columns = torch.arange(longest + 1, device=self._device)[None]

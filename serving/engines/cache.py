@@ -35,6 +35,18 @@ class Columns:
         return Columns(tuple((keys.clone(), values.clone()) for keys, values in self.pairs))
 
 
+@dataclass(frozen=True, slots=True)
+class RowSize:
+    """What a row takes of the memory, in bytes: for each token, and for states of one size."""
+
+    token: int
+    states: int
+
+    def bytes_of(self, num_rows: int, num_tokens: int) -> int:
+        """What rows take that are padded to num_tokens."""
+        return num_rows * (num_tokens * self.token + self.states)
+
+
 def append_rows(cache: Any, other: Any, *, width: int, other_width: int) -> None:
     """Add other's rows behind cache's. The widths are tokens of the longest row of each; rows end at the right."""
     widest = max(width, other_width)
@@ -70,6 +82,14 @@ def states_of(cache: Any) -> tuple[torch.Tensor, ...]:
     return tuple(holder[key] for holder, key in _states(cache))
 
 
+def row_size(cache: Any) -> RowSize:
+    """The size of a base's rows, from the cache of one of them. Windows count as if they grew for ever."""
+    growing = [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    tokens = sum(part.nbytes // part.shape[-2] for layer in growing for part in (layer.keys, layer.values))
+    windows = sum(layer.keys.nbytes + layer.values.nbytes for layer in growing if _is_window(layer))
+    return RowSize(tokens, sum(state.nbytes for state in states_of(cache)) - windows)
+
+
 def emptied(cache: Any) -> Any:
     """A cache of the same layers that holds nothing, for filled."""
     columns = (part for pair in columns_of(cache).pairs for part in pair)
@@ -101,7 +121,7 @@ def check_layers(cache: Any) -> None:
 
 def _growing_layers(cache: Any) -> Iterator[Any]:
     for layer in cache.layers:
-        if isinstance(layer, DynamicLayer) and not isinstance(layer, DynamicSlidingWindowLayer):
+        if isinstance(layer, DynamicLayer) and not _is_window(layer):
             yield layer
 
 
@@ -111,9 +131,13 @@ def _states(cache: Any) -> Iterator[tuple[dict[Any, Any], Any]]:
         if isinstance(layer, LinearAttentionCacheLayerMixin):
             for states in (layer.conv_states, layer.recurrent_states):
                 yield from ((states, index) for index, state in states.items() if state is not None)
-        if isinstance(layer, DynamicSlidingWindowLayer):
+        if _is_window(layer):
             # tokens that left the window cannot be got back
             yield from ((vars(layer), name) for name in ("keys", "values"))
+
+
+def _is_window(layer: Any) -> bool:
+    return isinstance(layer, DynamicSlidingWindowLayer)
 
 
 def _strange_layers(cache: Any) -> Iterator[Any]:
@@ -125,12 +149,12 @@ def _strange_layers(cache: Any) -> Iterator[Any]:
 
 def _fit(layer: Any, part: torch.Tensor, width: int) -> torch.Tensor:
     """part (rows, heads, tokens, size) with width tokens, or as many as the layer looks back."""
-    if isinstance(layer, DynamicSlidingWindowLayer):
+    if _is_window(layer):
         width = min(width, layer.sliding_window - 1)
     missing = width - part.shape[-2]
     return F.pad(part, (0, 0, missing, 0)) if missing > 0 else part[..., part.shape[-2] - width :, :]
 
 
 def _note_width(layer: Any, width: int) -> None:
-    if isinstance(layer, DynamicSlidingWindowLayer):
+    if _is_window(layer):
         layer.cumulative_length = width

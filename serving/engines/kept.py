@@ -107,7 +107,7 @@ class KeptPrompts:
         if columns.num_bytes + border.num_bytes > self._max_bytes:
             return
         while self.num_bytes + border.num_bytes + self._new_part(slot, token_ids, columns).num_bytes > self._max_bytes:
-            self._drop_oldest()
+            self.drop_oldest()
         try:
             self._add(slot, tuple(token_ids), cache=cache, border=border.copied())
         except torch.OutOfMemoryError:
@@ -120,6 +120,23 @@ class KeptPrompts:
     def clear(self) -> None:
         """Give back everything."""
         self._roots.clear()
+
+    def drop_oldest(self) -> bool:
+        """Give back what was not used for the longest time: an end, or a border within; whether there was something."""
+        stretches = list(self._stretches())
+        ends = [(one.used, one) for one in stretches if one.above and not one.below]
+        borders = [(one.border_used, one) for one in stretches if one.border and one.below]
+        _, oldest = min([*ends, *borders], key=lambda pair: pair[0], default=(0, None))
+        if oldest is None:
+            return False
+        oldest.border = None
+        if not oldest.below:
+            above = _take_off(oldest)
+            # an end where nothing can be taken up is of no use
+            while self._has_states and above.above and not (above.below or above.border):
+                above = _take_off(above)
+        self._roots = {slot: root for slot, root in self._roots.items() if root.below}
+        return True
 
     def _begin(self, slot: str | None, token_ids: Sequence[int]) -> PromptStart:
         path = self._path(slot, token_ids)
@@ -181,19 +198,6 @@ class KeptPrompts:
             stretch = new
         stretch.border = border
         stretch.used = stretch.border_used = next(self._clock)
-
-    def _drop_oldest(self) -> None:
-        """Give back the stretch at an end, or the border between two, that was not used for the longest time."""
-        ends = [(one.used, one) for one in self._stretches() if one.above and not one.below]
-        borders = [(one.border_used, one) for one in self._stretches() if one.border and one.below]
-        _, oldest = min([*ends, *borders], key=lambda pair: pair[0])
-        oldest.border = None
-        if not oldest.below:
-            above = _take_off(oldest)
-            # an end where nothing can be taken up is of no use
-            while self._has_states and above.above and not (above.below or above.border):
-                above = _take_off(above)
-        self._roots = {slot: root for slot, root in self._roots.items() if root.below}
 
     def _stretches(self) -> Iterator[Stretch]:
         waiting = list(self._roots.values())

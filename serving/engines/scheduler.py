@@ -14,7 +14,9 @@ import torch
 from finetune.contracts.errors import PlatformError
 from serving.engines.answer import AnswerWriter
 from serving.engines.batch import Batch, PromptReader
+from serving.engines.cache import RowSize, row_size
 from serving.engines.kept import KeptPrompts
+from serving.engines.room import lacks_room
 from serving.engines.slots import AdapterSlots
 from serving.engines.stream import StreamedAnswer
 from serving.errors import BusyError, EngineError
@@ -60,6 +62,8 @@ class Scheduler:
         self._num_tokens = num_tokens
         self._settings = settings
         self._batch: Batch[QueuedRequest] = Batch(model, slots, device=device)
+        # of the base, known once the first piece was read
+        self._row_size: RowSize | None = None
         self._kept = KeptPrompts(max_bytes=settings.prompt_cache_bytes)
         self._changed = threading.Lock()
         self._waiting: deque[QueuedRequest] = deque()
@@ -103,7 +107,7 @@ class Scheduler:
                 self._step()
         except torch.OutOfMemoryError:
             self._abandon_begun(NO_MEMORY)
-            self._make_room()
+            self.make_room()
         except torch.AcceleratorError:
             LOGGER.exception("the device failed")
             self.healthy = False
@@ -140,8 +144,8 @@ class Scheduler:
             self._slots.free(slot)
             self._kept.forget(slot)
 
-    def _make_room(self) -> None:
-        """Give back what is kept for later, when memory ran out."""
+    def make_room(self) -> None:
+        """Give back what is kept for later, on the model's thread, when memory ran out."""
         self._kept.clear()
         torch.cuda.empty_cache()
 
@@ -176,8 +180,9 @@ class Scheduler:
         try:
             logits = reader.read(PIECE_TOKENS)
             request.answer.num_cached_tokens = reader.num_cached
+            self._row_size = self._row_size or row_size(reader.cache)
         except torch.OutOfMemoryError:
-            self._make_room()
+            self.make_room()
             self._reading = None
             self._end(request, NO_MEMORY)
             return
@@ -200,7 +205,19 @@ class Scheduler:
             longest = max(row.max_tokens for row in [*rows, self._waiting[0]])
             if rows and longest * (len(rows) + 1) > self._settings.max_batch_tokens:
                 return None
+            if not self._find_room(len(rows) + 1, longest) and rows:
+                return None
             return self._waiting.popleft()
+
+    def _find_room(self, num_rows: int, num_tokens: int) -> bool:
+        """Whether the device has memory for a batch of that size, for which kept prompts make way."""
+        if self._row_size is None:
+            return True
+        held = self._row_size.bytes_of(len(self._batch.rows), self._batch.num_tokens)
+        while lacks_room(self._row_size, device=self._device, num_rows=num_rows, num_tokens=num_tokens, held=held):
+            if not self._kept.drop_oldest():
+                return False
+        return True
 
     def _step(self) -> None:
         logits = self._batch.step()

@@ -141,15 +141,26 @@ class TransformersEngine:
 
     def _load(self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe) -> ProbeReading:
         try:
-            self._slots.load(slot, factors)
-            try:
-                before, after = (self._measure(one, probe) for one in (None, slot))
-            except Exception:
-                self._slots.free(slot)
-                raise
+            return self._load_and_measure(slot, factors, probe=probe)
+        except torch.OutOfMemoryError:
+            # prompts that are kept for later make way
+            self._scheduler.make_room()
+        # not inside the handler, where the error still holds what the probe computed
+        try:
+            return self._load_and_measure(slot, factors, probe=probe)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
+
+    def _load_and_measure(
+        self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe
+    ) -> ProbeReading:
+        self._slots.load(slot, factors)
+        try:
+            before, after = (self._measure(one, probe) for one in (None, slot))
+        except Exception:
+            self._slots.free(slot)
+            raise
         return ProbeReading(before, after)
 
     def _discard(self, slot: str) -> None:

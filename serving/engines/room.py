@@ -1,0 +1,22 @@
+"""How much of a GPU's memory is free for one more row. On the CPU the operating system decides."""
+
+import torch
+
+from serving.engines.cache import RowSize
+
+# What the reading of a piece takes beside the rows
+RESERVE_BYTES = 512 << 20
+
+
+def lacks_room(size: RowSize, *, device: str, num_rows: int, num_tokens: int, held: int) -> bool:
+    """Whether num_rows of num_tokens each, for which held bytes are taken already, may run out of memory."""
+    # the newest row has its own cache until it has joined the batch
+    wanted = size.bytes_of(num_rows, num_tokens) + size.bytes_of(1, num_tokens) - held
+    return free_bytes(device) < wanted + RESERVE_BYTES
+
+
+def free_bytes(device: str) -> float:
+    """Bytes that can be allocated: those that the card has free, and those that torch holds and does not use."""
+    if not device.startswith("cuda"):
+        return float("inf")
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
