@@ -15,8 +15,8 @@ from finetune.contracts.errors import PlatformError
 from serving.engines.answer import AnswerWriter
 from serving.engines.batch import Batch, PromptReader
 from serving.engines.cache import RowSize, row_size
+from serving.engines.device_memory import lacks_room
 from serving.engines.kept import KeptPrompts
-from serving.engines.room import lacks_room
 from serving.engines.slots import AdapterSlots
 from serving.engines.stream import StreamedAnswer
 from serving.errors import BusyError, EngineError

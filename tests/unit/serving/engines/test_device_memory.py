@@ -5,7 +5,7 @@ import torch
 
 from finetune.contracts.adapter import Quantization
 from finetune.model.loading import load_base
-from serving.engines import room
+from serving.engines import device_memory
 from serving.engines.answer import AnswerWriter
 from serving.engines.base import Sampling
 from serving.engines.batch import PromptReader
@@ -76,7 +76,7 @@ def test_a_row_that_the_card_cannot_hold_waits_for_those_that_run(work, monkeypa
     first, second = queued(12), queued(3)
     work.submit(first)
     work.advance()
-    monkeypatch.setattr(room, "free_bytes", lambda device: room.RESERVE_BYTES)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda device: device_memory.RESERVE_BYTES)
     work.submit(second)
     while len(first.answer.items) < 12:
         assert not second.answer.items
@@ -94,8 +94,8 @@ def test_kept_prompts_make_way_for_a_row(work, monkeypatch, enough):
     work.advance()
     size = work._row_size
     needed = size.bytes_of(2, 70) + size.bytes_of(1, 70) - size.bytes_of(1, work._batch.num_tokens)
-    empty = room.RESERVE_BYTES + needed + (work._kept.num_bytes if enough else 0)
-    monkeypatch.setattr(room, "free_bytes", lambda device: empty - work._kept.num_bytes)
+    empty = device_memory.RESERVE_BYTES + needed + (work._kept.num_bytes if enough else 0)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda device: empty - work._kept.num_bytes)
     work.submit(second)
     work.advance()
     assert second.answer.items and not first.answer.items[-1].finish_reason
@@ -104,12 +104,14 @@ def test_kept_prompts_make_way_for_a_row(work, monkeypatch, enough):
 
 def test_the_newest_row_counts_twice_until_it_has_joined(monkeypatch):
     size = RowSize(token=10, states=100)
-    monkeypatch.setattr(room, "RESERVE_BYTES", 1000)
+    monkeypatch.setattr(device_memory, "RESERVE_BYTES", 1000)
     free = 4 * (50 * 10 + 100) + 1000
     for given, lacks in ((free, False), (free - 1, True)):
-        monkeypatch.setattr(room, "free_bytes", lambda device, given=given: given)
-        assert room.lacks_room(size, device="cuda", num_rows=4, num_tokens=50, held=600) is lacks
+        monkeypatch.setattr(device_memory, "free_bytes", lambda device, given=given: given)
+        assert device_memory.lacks_room(size, device="cuda", num_rows=4, num_tokens=50, held=600) is lacks
 
 
 def test_the_cpu_always_has_room():
-    assert not room.lacks_room(RowSize(token=1 << 40, states=0), device="cpu", num_rows=9, num_tokens=9, held=0)
+    assert not device_memory.lacks_room(
+        RowSize(token=1 << 40, states=0), device="cpu", num_rows=9, num_tokens=9, held=0
+    )
