@@ -5,7 +5,7 @@ after any token. The states of recurrent layers, and windows, are true at one pl
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,20 +71,19 @@ class Stretch:
 
 
 class KeptPrompts:
-    """At most max_bytes of prompts; what was not used for the longest time goes first. For the model's thread alone."""
+    """At most max_bytes of prompts; what was not used for the longest time goes first. For the model's thread alone.
+
+    num_bytes is what is held now.
+    """
 
     def __init__(self, *, max_bytes: int) -> None:
         """max_bytes 0 keeps nothing."""
         self._max_bytes = max_bytes
         self._roots: dict[str | None, Stretch] = {}
         self._clock = itertools.count(1)
+        self.num_bytes = 0
         self._empty: Any = None
         self._has_states = False
-
-    @property
-    def num_bytes(self) -> int:
-        """What is held now."""
-        return sum(stretch.num_bytes for stretch in self._stretches())
 
     def begin(self, slot: str | None, token_ids: Sequence[int]) -> PromptStart:
         """What is known of a prompt under slot; nothing when the device has no memory for it, and all is given back."""
@@ -115,26 +114,29 @@ class KeptPrompts:
 
     def forget(self, slot: str | None) -> None:
         """Give back all that was read under slot."""
-        self._roots.pop(slot, None)
+        if root := self._roots.pop(slot, None):
+            self.num_bytes -= sum(stretch.num_bytes for stretch in _with_those_below([root]))
 
     def clear(self) -> None:
         """Give back everything."""
         self._roots.clear()
+        self.num_bytes = 0
 
     def drop_oldest(self) -> bool:
         """Give back what was not used for the longest time: an end, or a border within; whether there was something."""
-        stretches = list(self._stretches())
+        stretches = list(_with_those_below(self._roots.values()))
         ends = [(one.used, one) for one in stretches if one.above and not one.below]
         borders = [(one.border_used, one) for one in stretches if one.border and one.below]
         _, oldest = min([*ends, *borders], key=lambda pair: pair[0], default=(0, None))
         if oldest is None:
             return False
+        self.num_bytes -= oldest.border.num_bytes if oldest.border else 0
         oldest.border = None
         if not oldest.below:
-            above = _take_off(oldest)
+            above = self._take_off(oldest)
             # an end where nothing can be taken up is of no use
             while self._has_states and above.above and not (above.below or above.border):
-                above = _take_off(above)
+                above = self._take_off(above)
         self._roots = {slot: root for slot, root in self._roots.items() if root.below}
         return True
 
@@ -162,7 +164,7 @@ class KeptPrompts:
         path: list[tuple[Stretch, int]] = []
         place = 0
         while stretch:
-            agreed = _num_common(stretch.token_ids, token_ids[place : place + len(stretch.token_ids)])
+            agreed = _num_common(stretch.token_ids, tuple(token_ids[place : place + len(stretch.token_ids)]))
             path.append((stretch, agreed))
             place += agreed
             whole = agreed == len(stretch.token_ids) and place < len(token_ids)
@@ -197,14 +199,23 @@ class KeptPrompts:
             stretch.below[token_ids[place]] = new
             stretch = new
         stretch.border = border
+        self.num_bytes += columns.num_bytes + border.num_bytes
         stretch.used = stretch.border_used = next(self._clock)
 
-    def _stretches(self) -> Iterator[Stretch]:
-        waiting = list(self._roots.values())
-        while waiting:
-            stretch = waiting.pop()
-            waiting += stretch.below.values()
-            yield stretch
+    def _take_off(self, stretch: Stretch) -> Stretch:
+        """Take an end without a border off the tree; the stretch above."""
+        assert stretch.above and not stretch.border
+        del stretch.above.below[stretch.token_ids[0]]
+        self.num_bytes -= stretch.num_bytes
+        return stretch.above
+
+
+def _with_those_below(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
+    waiting = list(stretches)
+    while waiting:
+        stretch = waiting.pop()
+        waiting += stretch.below.values()
+        yield stretch
 
 
 def _num_agreed(path: Sequence[tuple[Stretch, int]]) -> int:
@@ -236,14 +247,9 @@ def _upper_part(stretch: Stretch, num_tokens: int) -> Stretch:
     return upper
 
 
-def _take_off(stretch: Stretch) -> Stretch:
-    """Take an end off the tree; the stretch above."""
-    assert stretch.above
-    del stretch.above.below[stretch.token_ids[0]]
-    return stretch.above
-
-
 def _num_common(some: Sequence[int], others: Sequence[int]) -> int:
     """In how many first tokens the two agree."""
+    if some == others:
+        return len(some)
     pairs = zip(some, others, strict=False)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(some), len(others)))

@@ -134,15 +134,26 @@ def test_what_is_common_is_held_once_and_what_remains_holds_no_more(family_model
     """However often stretches are cut and taken off, each tensor holds its own memory alone."""
     prompts = KeptPrompts(max_bytes=1 << 30)
     for end in range(60, 90):
-        read(family_model, prompts, (*LONG[: end - 50], end))
+        read(family_model, prompts, (*LONG[: end - 50], end), slot="one" if end < 80 else "two")
+    assert held_by(prompts) == prompts.num_bytes
+    lengths = sum(len(stretch.token_ids) for stretch in kept._with_those_below(prompts._roots.values()))
+    assert lengths == 29 + 20 + 39 + 10
+    for _ in range(10):
+        assert prompts.drop_oldest() and held_by(prompts) == prompts.num_bytes
+    prompts.forget("two")
+    assert held_by(prompts) == prompts.num_bytes > 0
+    while prompts.drop_oldest():
+        pass
+    assert held_by(prompts) == prompts.num_bytes == 0
+
+
+def held_by(prompts: KeptPrompts) -> int:
     tensors = [
         tensor
-        for stretch in prompts._stretches()
+        for stretch in kept._with_those_below(prompts._roots.values())
         for tensor in (
             *(part for pair in stretch.columns.pairs for part in pair),
             *((*stretch.border.states, stretch.border.logits) if stretch.border else ()),
         )
     ]
-    assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == prompts.num_bytes
-    lengths = sum(len(stretch.token_ids) for stretch in prompts._stretches())
-    assert lengths == 39 + 30
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
