@@ -43,6 +43,9 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/infill")
     async def infill(body: InfillRequest, request: Request) -> JSONResponse:
+        if body.n_predict == 0 and service.settings.prompt_cache_bytes == 0:
+            # a plug-in warms a cache that is switched off
+            return JSONResponse(_chosen(body, {"content": "", "stop": True, "tokens_predicted": 0}))
         began = time.monotonic()
         model, prompt = body.model or service.registry.base_name, _prompt(body)
         answer = await service.open(model, [prompt], _sampling(body, service), num_answers=body.n_cmpl or 1)

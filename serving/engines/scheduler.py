@@ -15,7 +15,7 @@ from finetune.contracts.errors import PlatformError
 from serving.engines.answer import AnswerWriter
 from serving.engines.batch import Batch, PromptReader
 from serving.engines.cache import RowSize, row_size
-from serving.engines.device_memory import lacks_room
+from serving.engines.device_memory import cache_bytes, lacks_room
 from serving.engines.kept import KeptPrompts
 from serving.engines.slots import AdapterSlots
 from serving.engines.stream import StreamedAnswer
@@ -64,7 +64,7 @@ class Scheduler:
         self._batch: Batch[QueuedRequest] = Batch(model, slots, device=device)
         # of the base, known once the first piece was read
         self._row_size: RowSize | None = None
-        self._kept = KeptPrompts(max_bytes=settings.prompt_cache_bytes)
+        self._kept = KeptPrompts(max_bytes=cache_bytes(settings.prompt_cache_bytes, device=device))
         self._changed = threading.Lock()
         self._waiting: deque[QueuedRequest] = deque()
         self._reading: tuple[QueuedRequest, PromptReader] | None = None
@@ -181,6 +181,8 @@ class Scheduler:
             logits = reader.read(PIECE_TOKENS)
             request.answer.num_cached_tokens = reader.num_cached
             self._row_size = self._row_size or row_size(reader.cache)
+            # what was kept just now must not take what rows have still to grow into
+            self._find_room(self._begun())
         except torch.OutOfMemoryError:
             self.make_room()
             self._reading = None
@@ -205,16 +207,17 @@ class Scheduler:
             longest = max(row.max_tokens for row in [*rows, self._waiting[0]])
             if rows and longest * (len(rows) + 1) > self._settings.max_batch_tokens:
                 return None
-            if not self._find_room(len(rows) + 1, longest) and rows:
+            if not self._find_room([*rows, self._waiting[0]]) and rows:
                 return None
             return self._waiting.popleft()
 
-    def _find_room(self, num_rows: int, num_tokens: int) -> bool:
-        """Whether the device has memory for a batch of that size, for which kept prompts make way."""
+    def _find_room(self, requests: Sequence[QueuedRequest]) -> bool:
+        """Whether the device has memory for a batch of all requests at their longest; kept prompts make way for it."""
         if self._row_size is None:
             return True
+        longest = max(request.max_tokens for request in requests)
         held = self._row_size.bytes_of(len(self._batch.rows), self._batch.num_tokens)
-        while lacks_room(self._row_size, device=self._device, num_rows=num_rows, num_tokens=num_tokens, held=held):
+        while lacks_room(self._row_size, device=self._device, num_rows=len(requests), num_tokens=longest, held=held):
             if not self._kept.drop_oldest():
                 return False
         return True

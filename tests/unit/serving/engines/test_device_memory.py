@@ -102,6 +102,22 @@ def test_kept_prompts_make_way_for_a_row(work, monkeypatch, enough):
     assert second.answer.num_cached_tokens == (len(PROMPT) if enough else 0)
 
 
+def test_what_is_kept_leaves_rows_what_they_may_grow_into(work, monkeypatch):
+    free = device_memory.RESERVE_BYTES
+    monkeypatch.setattr(device_memory, "free_bytes", lambda device: free)
+    request = queued(3)
+    work.submit(request)
+    work.advance()
+    assert work._kept.num_bytes == 0 and request.answer.items
+
+
+def test_how_much_is_kept_follows_the_card(monkeypatch):
+    assert device_memory.cache_bytes(None, device="cpu") == 1 << 30
+    monkeypatch.setattr(device_memory, "free_bytes", lambda device: 16e9)
+    assert device_memory.cache_bytes(None, device="cuda") == int(4e9)
+    assert [device_memory.cache_bytes(wanted, device="cuda") for wanted in (0, 7)] == [0, 7]
+
+
 def test_the_newest_row_counts_twice_until_it_has_joined(monkeypatch):
     size = RowSize(token=10, states=100)
     monkeypatch.setattr(device_memory, "RESERVE_BYTES", 1000)
