@@ -103,6 +103,11 @@ class MeasuredGeneration:
         return self._generation.num_prompt_tokens
 
     @property
+    def num_cached_tokens(self) -> int:
+        """See Generation."""
+        return self._generation.num_cached_tokens
+
+    @property
     def truncated(self) -> bool:
         """See Generation."""
         return self._generation.truncated

@@ -18,7 +18,7 @@ from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
-from serving.api.wire import Usage
+from serving.api.wire import PromptTokensDetails, Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
 from serving.engines.calls import ToolCall
 from serving.errors import EngineError, HungUpError, RequestError
@@ -107,11 +107,14 @@ class OpenAnswer:
     def usage(self) -> Usage:
         """Token counts so far."""
         # a prompt counts once, however often it is answered
-        prompt = sum(generation.num_prompt_tokens for generation in self.generations[:: self.num_answers])
+        firsts = self.generations[:: self.num_answers]
+        prompt = sum(generation.num_prompt_tokens for generation in firsts)
+        cached = sum(generation.num_cached_tokens for generation in firsts)
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=self.num_completion_tokens,
             total_tokens=prompt + self.num_completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
         )
 
     def fail(self, error: PlatformError) -> None:
