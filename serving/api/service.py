@@ -82,14 +82,12 @@ class OpenAnswer:
     num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
-    num_malformed_calls: int = 0
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
         """What comes, with the index of its choice, one choice after the other."""
         for index, generation in enumerate(self.generations):
             async for delta in generation:
                 self.num_completion_tokens += delta.num_tokens
-                self._count_malformed(delta.num_malformed_calls)
                 yield index, delta
 
     async def whole(self) -> list["Choice"]:
@@ -98,11 +96,6 @@ class OpenAnswer:
         async for index, delta in self.deltas():
             choices[index].add(delta)
         return choices
-
-    def _count_malformed(self, number: int) -> None:
-        self.num_malformed_calls += number
-        if number:
-            LOGGER.warning("%s wrote %d calls of tools that are none", self.lease.name, number)
 
     def usage(self) -> Usage:
         """Token counts so far."""
