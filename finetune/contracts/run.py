@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.contracts.dataset import Contract
+from finetune.contracts.votes import FILE_NAME
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Home:
     def served(self) -> Path:
         """What servers of this home served last, a file for each port and base: see serving/adapters/desired.py."""
         return self.root / "served"
+
+    @property
+    def votes(self) -> Path:
+        """Blind votes of this home's playground: see contracts/votes.py."""
+        return self.served / FILE_NAME
 
     @property
     def tasks(self) -> Path:
