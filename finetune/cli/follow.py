@@ -49,19 +49,22 @@ def follow(
 ) -> None:
     """Follow aliases of the registry until Ctrl-C: who promotes or rolls back changes what the endpoint answers with.
 
-    A name whose alias points nowhere is unloaded. A server or a store that is away is asked again.
+    A name whose alias points nowhere is unloaded. Blind votes of the home's playground are recorded as they come. A
+    server or a store that is away is asked again.
     """
     from finetune.contracts.errors import PlatformError
     from finetune.contracts.run import Home
     from finetune.terminal.output import note
     from finetune.terminal.signals import interrupted_by_signals
 
-    followed = _followed(pairs, Home(home), server)
-    told = ""
+    place = Home(home)
+    followed = _followed(pairs, place, server)
+    told, num_bytes = "", 0
     with interrupted_by_signals():
         while True:
             try:
                 follow_once(followed, url)
+                num_bytes = record_new_votes(place, server, known_bytes=num_bytes)
                 told = ""
             except PlatformError as error:
                 if once:
@@ -103,6 +106,22 @@ def follow_once(followed: Sequence[Followed], url: str) -> None:
             note(f"{one.name} is {wanted or 'served no more'}, as {one.registry.name}@{one.alias} says.")
     if refused:
         raise refused
+
+
+def record_new_votes(home: "Home", server: str | None, *, known_bytes: int) -> int:
+    """Record the votes of home where their file has other than known_bytes; how many it has now.
+
+    Raises MachineError when the store is away, RunError for a damaged file.
+    """
+    from finetune.evaluate.vote_record import describe, record_votes
+    from finetune.terminal.output import note
+
+    num_bytes = home.votes.stat().st_size if home.votes.is_file() else 0
+    if num_bytes != known_bytes:
+        for one in record_votes(home, server=server):
+            if one.num_new:
+                note(describe(one.pair, one.tally))
+    return num_bytes
 
 
 def _followed(pairs: Sequence[str], home: "Home", server: str | None) -> list[Followed]:

@@ -70,7 +70,7 @@ def append_vote(path: Path, vote: Vote) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         # several servers of one home share the file
-        with path.open("a+b", buffering=0) as stream:
+        with open(path, "a+b", buffering=0, opener=_private) as stream:
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
             size = stream.seek(0, os.SEEK_END)
             if size + len(line) > MAX_FILE_BYTES:
@@ -105,6 +105,11 @@ def read_votes(path: Path) -> list[Vote]:
                 "It is of another version of this program, or was changed by hand: take the line out.",
             ) from error
     return votes
+
+
+def _private(name: str, flags: int) -> int:
+    # kept prompts are for whoever keeps the home
+    return os.open(name, flags, 0o600)
 
 
 def _ends_a_line(path: Path, size: int) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from finetune.contracts.run import Home
 from finetune.contracts.votes import read_votes
@@ -38,7 +39,7 @@ def record_votes(home: Home, *, server: str | None) -> list[RecordedPair]:
 
 
 def _record(place: StorePlace, pair: Pair, rows: Sequence[Tally]) -> RecordedPair:
-    store = MlflowStore(place, _card(pair))
+    store = MlflowStore(place, _card(pair, since_ms=rows[0].at_ms))
     store.open(None)
     confirmed = store.confirmed()
     new = [
@@ -70,10 +71,12 @@ def describe(pair: Pair, tally: Tally) -> str:
     return f"{pair.version}: {counts}. Preferred in {share:.0%} (95 % interval {low:.0%} to {high:.0%}): {verdict}."
 
 
-def _card(pair: Pair) -> RunCard:
-    parameters: Mapping[str, str] = {"version": pair.version, "against": pair.against}
+def _card(pair: Pair, *, since_ms: int) -> RunCard:
+    """The run of a pair: the time of its first vote sets it apart from that of another home, or of a file before."""
+    since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    parameters: Mapping[str, str] = {"version": pair.version, "against": pair.against, "since": since}
     return RunCard(
-        run_id=f"votes-{pair.version}-against-{pair.against}",
+        run_id=f"votes-{pair.version}-against-{pair.against}-{since_ms}",
         experiment=EXPERIMENT,
         recipe_name="blind votes",
         parameters=parameters,

@@ -98,7 +98,6 @@ export class Column {
     this.name = name;
     this.label = label;
     this.element = element("article", "column");
-    this.element.tabIndex = 0;
     const header = this.element.appendChild(element("header"));
     this.title = header.appendChild(element("h2"));
     this.title.id = `column-${crypto.getRandomValues(new Uint32Array(1))[0]}`;

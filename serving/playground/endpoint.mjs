@@ -1,6 +1,7 @@
 // Requests to the server that sent this page, with the reader's key where there is one.
 
 const KEY = "finetune.key";
+const BROKEN = "The answer broke off: the server has gone.";
 const ROOT = new URL("..", import.meta.url);
 
 /** What the server said no to; status 0: nobody answered. */
@@ -22,7 +23,8 @@ export function keepKey(key) {
 }
 
 export async function get(path) {
-  return (await request(path, {})).json();
+  const response = await request(path, {});
+  return response.json().catch(() => { throw new Refused("The server broke off.", 0); });
 }
 
 export async function post(path, body, signal) {
@@ -45,13 +47,15 @@ export async function* stream(path, body, signal) {
       yield document;
     }
   }
-  throw new Refused("The answer broke off: the server has gone.", 0);
+  throw new Refused(BROKEN, 0);
 }
 
 async function* pieces(readable) {
   const reader = readable.getReader();
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Refused(BROKEN, 0);
   } finally {
     reader.cancel().catch(() => {});
   }

@@ -7,6 +7,7 @@ import { look, ModelList } from "./served.mjs";
 
 const LOOK_EVERY_MS = 2000;
 const MOST_COLUMNS = 4;
+const UNTOLD = "No answer. Why would tell the name: ask again without Blind.";
 const at = (id) => document.getElementById(id);
 
 let columns = [];
@@ -15,6 +16,7 @@ let madeFor = "";
 let running = null;
 let voted = false;
 let keyNeeded = false;
+let numLooks = 0;
 
 const models = new ModelList(at("models"), at("others"), { most: MOST_COLUMNS, chosen: () => complain(""), moved: say });
 
@@ -88,19 +90,21 @@ async function ask() {
   at("go").disabled = true;
   at("vote").hidden = true;
   compare();
-  if (mode() === "chat") at("message").value = "";
+  at("message").value = "";
   // below the question on a narrow screen
   if (at("answers").offsetTop > at("ask").offsetTop) at("answers").scrollIntoView();
   say(`Asking ${columns.map((column) => column.shownName).join(", ")}.`);
   await Promise.all(columns.map((column) => answer(column, asked, running.signal)));
   const stopped = running.signal.aborted;
+  // what nobody answered may be asked again
+  if (columns.every((column) => column.last.state === "failed")) at("message").value ||= asked.message ?? "";
   running = null;
   at("stop").disabled = true;
   at("go").disabled = false;
   compare();
   refresh();
   say(stopped ? "Stopped." : "The answers are there.");
-  if (at("blind").checked && columns[0].label !== null) offerVote(asked);
+  if (columns.some((column) => column.label !== null)) offerVote(asked);
 }
 
 async function answer(column, asked, signal) {
@@ -121,7 +125,7 @@ async function answer(column, asked, signal) {
     turn.end("finished", reason === "length" ? "Cut off at max tokens." : turn.text ? "" : "An empty answer.");
   } catch (error) {
     if (error.name === "AbortError") turn.end("stopped", "Stopped.");
-    else if (error instanceof Refused) turn.end("failed", error.message);
+    else if (error instanceof Refused) turn.end("failed", column.label === null ? error.message : UNTOLD);
     else throw error;
   } finally {
     column.showName();
@@ -177,7 +181,7 @@ function reveal(choice) {
   say(`${said} ${names}.`);
   listReferences();
   compare();
-  at("message").focus();
+  at("vote-question").focus();
 }
 
 function startOver() {
@@ -199,14 +203,19 @@ function showMode() {
 }
 
 async function refresh() {
+  numLooks += 1;
+  const number = numLooks;
   try {
     const served = await look();
+    // the answer to an older question, or to an older key
+    if (number !== numLooks) return;
     models.show(served, { withCounts: columns.every((column) => column.label === null) });
     const base = served.models.find((model) => model.isBase);
     at("base").textContent = base ? `${base.name}, ${base.context.toLocaleString("en")} tokens of context` : "";
     showAccess(false);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    if (number !== numLooks) return;
     at("base").textContent = error.message;
     showAccess(error.status === 401 || error.status === 403);
   }
@@ -237,6 +246,8 @@ at("key-form").addEventListener("submit", (event) => {
   keepKey(at("key").value.trim());
   at("key").value = "";
   at("access").open = false;
+  // a key that does not do is asked for once more
+  keyNeeded = false;
   refresh();
 });
 at("forget").addEventListener("click", () => { keepKey(""); refresh(); });
@@ -244,9 +255,11 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     at("ask").requestSubmit();
+  } else if (event.key === "Escape" && at("access").open) {
+    at("access").open = false;
+    at("access").querySelector("summary").focus();
   } else if (event.key === "Escape") {
     running?.abort();
-    at("access").open = false;
   }
 });
 if (/Mac|iPhone|iPad/.test(navigator.userAgent)) at("go-key").textContent = "⌘ ↵";

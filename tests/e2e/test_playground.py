@@ -22,6 +22,7 @@ FLAGS = [
     *("--disable-component-update", "--disable-sync"),
 ]
 ASK_MS = 60_000
+WAIT_MS = 15_000
 QUESTION = "Write a function that adds two numbers."
 pytestmark = [
     pytest.mark.slow,
@@ -74,10 +75,20 @@ def narrow_page(browser, url) -> Iterator[object]:
     yield from opened(browser, url, width=390)
 
 
+@pytest.fixture
+def troubled_page(browser) -> Iterator[object]:
+    """A page without address, whose complaints are its test's own."""
+    context = browser.new_context()
+    context.set_default_timeout(WAIT_MS)
+    yield context.new_page()
+    context.close()
+
+
 def opened(browser, url: str, *, width: int) -> Iterator[object]:
     complaints: list[str] = []
     hosts: set[str] = set()
     context = browser.new_context(viewport={"width": width, "height": 844})
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -232,13 +243,12 @@ def test_a_key_goes_with_each_request_and_with_the_tab(page, url):
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_server_that_wants_a_key_is_asked_for_one(browser, url):
-    context = browser.new_context()
-    page = context.new_page()
+def test_a_server_that_wants_a_key_is_asked_for_one(troubled_page, url):
+    page = troubled_page
     refusal = json.dumps({"error": {"message": "A key is needed here."}})
 
     def keep_out(route) -> None:
-        if "authorization" in route.request.headers:
+        if route.request.headers.get("authorization") == "Bearer sesame":
             route.continue_()
         else:
             route.fulfill(status=401, content_type="application/json", body=refusal)
@@ -247,10 +257,57 @@ def test_a_server_that_wants_a_key_is_asked_for_one(browser, url):
     page.goto(f"{url}/playground")
     page.wait_for_selector("#key:visible")
     assert page.inner_text("#base") == "A key is needed here."
-    page.fill("#key", "sesame")
-    page.press("#key", "Enter")
+    for key in ("barley", "sesame"):
+        # a key that does not do is asked for once more
+        page.wait_for_selector("#key:visible")
+        page.fill("#key", key)
+        page.press("#key", "Enter")
     page.wait_for_selector("#models li:nth-child(3)")
-    context.close()
+
+
+def answering(answer: dict[str, object] | None) -> Callable[[object], None]:
+    """Answer a request in the server's place; None: hang up."""
+    return lambda route: route.fulfill(**answer) if answer else route.abort()
+
+
+def test_an_answer_that_breaks_off_is_told_and_the_question_kept(troubled_page, url):
+    page = troubled_page
+    page.goto(f"{url}/playground")
+    page.wait_for_selector("#models li:nth-child(3)")
+    begun = 'data: {"choices": [{"index": 0, "delta": {"content": "def"}, "finish_reason": null}]}\n\n'
+    broken = {
+        "status": 500,
+        "content_type": "application/json",
+        "body": '{"error": {"message": "Embedded is broken."}}',
+    }
+    torn = {"status": 200, "content_type": "text/event-stream", "body": begun}
+    for answer, words in ((torn, "The answer broke off"), (broken, "Embedded is broken."), (None, "does not answer")):
+        page.route("**/v1/chat/*", answering(answer))
+        ask(page)
+        assert [words in note.text_content() for note in page.query_selector_all(".turn:last-child .bad")] == [
+            True,
+            True,
+        ]
+        assert page.input_value("#message") == QUESTION
+        page.unroute("**/v1/chat/*")
+    page.route("**/v1/chat/*", answering(broken))
+    page.check("#blind")
+    ask(page)
+    assert "mbedded" not in page.inner_text("#answers") and "not every answer is whole" in page.inner_text("#vote")
+    page.unroute("**/v1/chat/*")
+    assert all(ask(page)) and page.query_selector_all("#vote button")
+
+
+def test_starting_over_ends_what_runs(page, url):
+    page.check("#blind")
+    page.fill("#max-tokens", "2048")
+    page.fill("#message", QUESTION)
+    page.click("#go")
+    page.wait_for_selector(".turn")
+    page.click("#clear")
+    page.wait_for_selector("#go:enabled")
+    assert not page.query_selector_all(".column") and page.is_hidden("#vote")
+    wait_until(page, lambda: active(url) == 0)
 
 
 def test_the_list_of_models_is_alive(page, url, home):
@@ -295,7 +352,7 @@ def test_everything_can_be_done_from_the_keyboard(page, home):
     page.keyboard.press("Enter")
     page.wait_for_selector(".chosen")
     assert len(read_votes(home.votes)) == before + 1
-    assert page.evaluate("document.activeElement.id") == "message"
+    assert page.evaluate("document.activeElement.id") == "vote-question"
     assert {"go", "clear", "temperature", "max-tokens", "seed", "reference"} <= set(reached)
 
 

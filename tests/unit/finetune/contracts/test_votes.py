@@ -28,6 +28,7 @@ def test_what_was_appended_is_read_in_order(tmp_path):
     for vote in kept:
         append_vote(path, vote)
     assert read_votes(path) == kept
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_line_of_version_1_loads_for_ever(tmp_path):

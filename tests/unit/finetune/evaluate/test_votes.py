@@ -83,3 +83,19 @@ def test_votes_reach_mlflow_once_and_the_command_says_how_it_stands(tmp_path, ca
     assert run(["serve", "votes", "--home", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert f"{NEW}: 2 for it, 1 for {BASE}, 0 ties" in text and "no difference shown. 0 new." in text
+
+
+def test_another_file_begins_another_run(tmp_path):
+    home = Home(tmp_path)
+    for at_ms in (1000, 2000):
+        append_vote(home.votes, make_vote(0, NEW, BASE, at_ms=at_ms))
+    record_votes(home, server=None)
+    home.votes.unlink()
+    append_vote(home.votes, make_vote(1, NEW, BASE, at_ms=3000))
+    assert [(one.num_new, one.tally.losses) for one in record_votes(home, server=None)] == [(1, 1)]
+    client = open_client(home)
+    runs = client.search_runs([client.get_experiment_by_name("votes").experiment_id])
+    found = {
+        (run.data.params["since"], run.data.metrics["votes/wins"], run.data.metrics["votes/losses"]) for run in runs
+    }
+    assert found == {("1970-01-01T00:00:01.000+00:00", 2, 0), ("1970-01-01T00:00:03.000+00:00", 0, 1)}
