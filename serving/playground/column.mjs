@@ -25,7 +25,7 @@ class Turn {
     this.answer = this.element.appendChild(element("pre", "answer"));
     this.answer.ariaBusy = "true";
     this.words = document.createTextNode("");
-    this.#showPlain();
+    this.#show(this.words);
     this.note = this.element.appendChild(element("p", "note"));
     this.same = this.element.appendChild(element("p", "note"));
     this.figures = this.element.appendChild(element("p", "figures"));
@@ -62,20 +62,21 @@ class Turn {
   /** Mark what differs from the text of other; null shows the text as it is. */
   showDifference(other) {
     this.same.textContent = other === this.text ? "No difference." : "";
-    if (other === null) return this.#showPlain();
+    if (other === null) return this.#show(this.words);
     const parts = diff(other, this.text).map(([kind, text]) => {
       return kind === "same" ? text : element(kind === "old" ? "del" : "ins", "", text);
     });
-    this.answer.replaceChildren(...parts);
+    this.#show(...parts);
   }
 
-  #showPlain() {
+  /** Show the answer's parts, those of an infill between the lines around it. */
+  #show(...parts) {
     const { prefix, suffix } = this.asked;
-    if (prefix === undefined) return this.answer.replaceChildren(this.words);
+    if (prefix === undefined) return this.answer.replaceChildren(...parts);
     const before = prefix.split("\n").slice(-LINES_AROUND).join("\n");
     const after = suffix.split("\n").slice(0, LINES_AROUND).join("\n");
     const filled = element("span", "filled");
-    filled.append(this.words);
+    filled.append(...parts);
     this.answer.replaceChildren(element("span", "around", before), filled, element("span", "around", after));
   }
 

@@ -180,16 +180,21 @@ def test_differences_from_the_base_are_marked(page):
 
 
 def test_infill_shows_what_belongs_between(page, url):
+    prefix, suffix = "import os\n\ndef read(path):\n    ", "\n"
     page.check("input[value=infill]", force=True)
-    page.fill("#prefix", "def add(a, b):\n    ")
-    page.fill("#suffix", "\n\nprint(add(1, 2))\n")
+    page.fill("#prefix", prefix)
+    page.fill("#suffix", suffix)
     page.click("#go")
     answers(page)
-    body = {"model": "shop", "prompt": "def add(a, b):\n    ", "suffix": "\n\nprint(add(1, 2))\n", "max_tokens": 24}
-    expected = call(url, "/v1/completions", expects="choices", body={**body, "temperature": 0})["choices"][0]["text"]
+    body = {"model": "shop", "prompt": prefix, "suffix": suffix, "max_tokens": 24, "temperature": 0}
+    expected = call(url, "/v1/completions", expects="choices", body=body)["choices"][0]["text"]
     assert page.locator(".filled").nth(1).text_content() == expected
-    whole = page.locator(".answer").nth(1).text_content()
-    assert whole.startswith("def add(a, b):\n    " + expected)
+    # three lines on either side
+    shown = "\ndef read(path):\n    " + expected + suffix
+    assert page.locator(".answer").nth(1).text_content() == shown
+    page.select_option("#reference", label="embedded")
+    marked = page.query_selector_all(".column:nth-child(2) :is(ins, del)")
+    assert marked and all(one.evaluate("e => e.parentNode.className") == "filled" for one in marked)
 
 
 def test_a_blind_vote_lands_in_the_journal_and_names_come_after_it(page, home):

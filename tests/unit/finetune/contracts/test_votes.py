@@ -1,5 +1,6 @@
 """Votes are kept line by line: none is lost to a torn write, and none says what cannot be so."""
 
+import fcntl
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,6 +54,18 @@ def test_many_at_once_lose_none(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: append_vote(path, make_vote(0, at_ms=number)), range(64)))
     assert sorted(vote.at_ms for vote in read_votes(path)) == list(range(64))
+
+
+def test_a_vote_waits_while_another_is_written(tmp_path):
+    path = tmp_path / "votes.jsonl"
+    with path.open("ab") as stream, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
+        waiting = pool.submit(append_vote, path, make_vote(0))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        fcntl.flock(stream.fileno(), fcntl.LOCK_UN)
+        waiting.result(timeout=30)
+    assert read_votes(path) == [make_vote(0)]
 
 
 def test_a_whole_line_that_is_no_vote_is_told(tmp_path):
