@@ -279,6 +279,7 @@ def test_an_answer_that_breaks_off_is_told_and_the_question_kept(troubled_page, 
     page = troubled_page
     page.goto(f"{url}/playground")
     page.wait_for_selector("#models li:nth-child(3)")
+    page.fill("#max-tokens", "24")
     begun = 'data: {"choices": [{"index": 0, "delta": {"content": "def"}, "finish_reason": null}]}\n\n'
     broken = {
         "status": 500,

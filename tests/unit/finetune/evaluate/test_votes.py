@@ -16,6 +16,19 @@ from finetune.tracking.mlflow_store import MlflowStore
 BASE, OLD, NEW = "base-0123456789ab", "shop-old", "shop-new"
 
 
+@pytest.fixture(scope="module")
+def store_home(tmp_path_factory) -> Home:
+    """A store takes seconds to make."""
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def home(store_home) -> Home:
+    """A home without votes; the store has those of the tests before, about other pairs."""
+    store_home.votes.unlink(missing_ok=True)
+    return store_home
+
+
 def make_vote(choice, *versions: str, at_ms: int = 1_700_000_000_000) -> Vote:
     candidates = tuple(Candidate(name=one, version=one) for one in versions)
     return Vote(mode="chat", candidates=candidates, choice=choice, at_ms=at_ms)
@@ -60,9 +73,8 @@ def history(home: Home, pair: Pair, metric: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client.get_metric_history(one.info.run_id, metric)]
 
 
-def test_votes_reach_mlflow_once_and_the_command_says_how_it_stands(tmp_path, capsys, monkeypatch):
-    home = Home(tmp_path)
-    assert run(["serve", "votes", "--home", str(tmp_path)]) == 0
+def test_votes_reach_mlflow_once_and_the_command_says_how_it_stands(home, capsys, monkeypatch):
+    assert run(["serve", "votes", "--home", str(home.root)]) == 0
     assert "No votes" in capsys.readouterr().out
     append_vote(home.votes, make_vote(0, NEW, BASE, at_ms=1000))
     append_vote(home.votes, make_vote(0, BASE, NEW, at_ms=2000))
@@ -75,26 +87,25 @@ def test_votes_reach_mlflow_once_and_the_command_says_how_it_stands(tmp_path, ca
     with monkeypatch.context() as patch, pytest.raises(MachineError):
         patch.setattr(MlflowStore, "confirm", lambda *_: 1 / 0)
         record_votes(home, server=None)
-    assert run(["serve", "votes", "--home", str(tmp_path), "--json"]) == 0
+    assert run(["serve", "votes", "--home", str(home.root), "--json"]) == 0
     document = {row["version"] + ">" + row["against"]: row for row in json.loads(capsys.readouterr().out)["pairs"]}
     assert document[f"{NEW}>{BASE}"]["wins"] == 2 and document[f"{NEW}>{OLD}"]["num_new"] == 1
     assert history(home, pair, "votes/wins") == [(1, 1.0), (2, 1.0), (3, 2.0)]
     assert history(home, Pair(NEW, OLD), "votes/wins") == [(1, 1.0)]
-    assert run(["serve", "votes", "--home", str(tmp_path)]) == 0
+    assert run(["serve", "votes", "--home", str(home.root)]) == 0
     text = capsys.readouterr().out
     assert f"{NEW}: 2 for it, 1 for {BASE}, 0 ties" in text and "no difference shown. 0 new." in text
 
 
-def test_another_file_begins_another_run(tmp_path):
-    home = Home(tmp_path)
+def test_another_file_begins_another_run(home):
     for at_ms in (1000, 2000):
-        append_vote(home.votes, make_vote(0, NEW, BASE, at_ms=at_ms))
+        append_vote(home.votes, make_vote(0, "late", BASE, at_ms=at_ms))
     record_votes(home, server=None)
     home.votes.unlink()
-    append_vote(home.votes, make_vote(1, NEW, BASE, at_ms=3000))
+    append_vote(home.votes, make_vote(1, "late", BASE, at_ms=3000))
     assert [(one.num_new, one.tally.losses) for one in record_votes(home, server=None)] == [(1, 1)]
     client = open_client(home)
-    runs = client.search_runs([client.get_experiment_by_name("votes").experiment_id])
+    runs = client.search_runs([client.get_experiment_by_name("votes").experiment_id], "params.version = 'late'")
     found = {
         (run.data.params["since"], run.data.metrics["votes/wins"], run.data.metrics["votes/losses"]) for run in runs
     }
