@@ -1,10 +1,13 @@
 """finetune serve votes: blind votes of the playground, recorded in MLflow."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+
+if TYPE_CHECKING:
+    from finetune.contracts.run import Home
 
 EXAMPLES = "Examples: `finetune serve votes`, `finetune serve votes --server http://127.0.0.1:5000 --json`."
 
@@ -34,3 +37,19 @@ def votes(
         {**asdict(one.pair), **asdict(one.tally), **one.tally.figures(), "num_new": one.num_new} for one in recorded
     ]
     emit({"pairs": document}, as_json=json, text=text)
+
+
+def record_new_votes(home: "Home", server: str | None, *, known_bytes: int) -> int:
+    """Record the votes of home where their file has other than known_bytes; how many it has now.
+
+    Raises MachineError when the store is away, RunError for a damaged file.
+    """
+    from finetune.evaluate.vote_record import describe, record_votes
+    from finetune.terminal.output import note
+
+    num_bytes = home.votes.stat().st_size if home.votes.is_file() else 0
+    if num_bytes != known_bytes:
+        for one in record_votes(home, server=server):
+            if one.num_new:
+                note(describe(one.pair, one.tally))
+    return num_bytes

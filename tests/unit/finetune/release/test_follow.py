@@ -3,8 +3,9 @@
 import pytest
 
 import serving.client
-from finetune.cli.follow import Followed, follow_once, record_new_votes
+from finetune.cli.follow import Followed, follow_once
 from finetune.cli.main import run
+from finetune.cli.votes import record_new_votes
 from finetune.contracts.errors import AdapterError, RunError
 from finetune.contracts.votes import Candidate, Vote, append_vote
 from finetune.release.registry import registry_of
