@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
-from serving.api import adapters, chat, completions, errors, health, infill, metrics, models
+from serving.api import adapters, chat, completions, errors, health, infill, metrics, models, playground, votes
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
 from serving.api.service import Service
@@ -17,9 +17,17 @@ from serving.settings import ServerSettings
 
 
 def create_app(
-    engine: Engine, store: AdapterStore, *, settings: ServerSettings, registry: AdapterRegistry | None = None
+    engine: Engine,
+    store: AdapterStore,
+    *,
+    settings: ServerSettings,
+    registry: AdapterRegistry | None = None,
+    keep_vote: votes.Keep | None = None,
 ) -> FastAPI:
-    """The application. It closes the engine when it stops. registry None begins with no adapter served."""
+    """The application. It closes the engine when it stops. registry None begins with no adapter served.
+
+    keep_vote takes the votes of the playground; None refuses them.
+    """
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
     )
@@ -42,8 +50,9 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, infill, models, adapters, health, metrics):
+    for module in (chat, completions, infill, models, adapters, playground, health, metrics):
         app.include_router(module.routes(service))
+    app.include_router(votes.routes(service, keep_vote))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HostCheck)
     app.add_middleware(RequestCount, requests=service.measures.requests)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
+    from serving.api.votes import Keep
 
 START_SECONDS = 30.0
 BACKLOG = 128
@@ -43,14 +45,15 @@ def running_server(
     port: int = 0,
     quantization: Quantization = Quantization.NF4,
     settings: ServerSettings | None = None,
+    states: Path | None = None,
 ) -> Iterator[str]:
     """Serve the base in a folder from a thread of this process while the block runs; yields http://127.0.0.1:PORT.
 
     The OpenAI client's base_url is that plus "/v1". adapters is the folder that may be loaded from; port 0 takes a free
-    one. Raises BaseModelError, or MachineError when the port is taken.
+    one; states is that of prepared_server. Raises BaseModelError, or MachineError when the port is taken.
     """
     settings = (settings or ServerSettings()).model_copy(update={"port": port})
-    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization)
+    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization, states=states)
     with prepare as prepared, serve_in_thread(prepared):
         yield prepared.url
 
@@ -85,9 +88,9 @@ def prepared_server(
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
     states is the folder where what is served is kept for the next start at this port over this base, with copies of
-    the adapters; None, and port 0, begin anew. embedding_on_host and copies, where 4-bit copies of large bases are
-    kept, are those of load_engine. The port is taken first: a busy one must not cost the minutes that a large base
-    takes to load. Raises AdapterError for an adapter that is refused.
+    the adapters; port 0 begins anew. Votes are kept there too. None: nothing is kept. embedding_on_host and copies,
+    where 4-bit copies of large bases are kept, are those of load_engine. The port is taken first: a busy one must not
+    cost the minutes that a large base takes to load. Raises AdapterError for an adapter that is refused.
     """
     with contextlib.closing(listen(settings)) as listener:
         import uvicorn
@@ -112,7 +115,7 @@ def prepared_server(
                 state=_state_file(states, settings.port, engine.description.identity.digest),
             )
             asyncio.run(_load_all(registry, served))
-            app = create_app(engine, store, settings=settings, registry=registry)
+            app = create_app(engine, store, settings=settings, registry=registry, keep_vote=_keep_vote(states))
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -164,6 +167,12 @@ def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile 
         return None
     folder.mkdir(parents=True, exist_ok=True)
     return StateFile(folder / f"{port}-{base_digest[:12]}.json")
+
+
+def _keep_vote(folder: Path | None) -> "Keep | None":
+    from finetune.contracts.votes import FILE_NAME, append_vote
+
+    return None if folder is None else functools.partial(append_vote, folder / FILE_NAME)
 
 
 def _url(listener: socket.socket) -> str:
