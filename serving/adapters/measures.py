@@ -10,8 +10,8 @@ from prometheus_client.context_managers import Timer
 from finetune.contracts.errors import AdapterError, PlatformError
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
-Phase = Literal["check", "attach", "probe"]
-PHASES: tuple[Phase, ...] = ("check", "attach", "probe")
+Phase = Literal["check", "fetch", "attach", "probe"]
+PHASES: tuple[Phase, ...] = ("check", "fetch", "attach", "probe")
 LOAD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 DRAIN_BUCKETS = (0.01, 0.1, 1, 5, 15, 30, 60, 120, 300, 600)
 REASONS: dict[type[PlatformError], str] = {
@@ -24,8 +24,9 @@ REASONS: dict[type[PlatformError], str] = {
 
 
 class AdapterMeasures:
-    """load_seconds has a load's phases, those of refused loads too: check digests the files, attach brings the factors
-    to the device, probe asks the reference prompt. cut_off counts requests whose time to finish was over.
+    """load_seconds has a load's phases, those of refused loads too: check digests the files, fetch copies them, attach
+    brings the factors to the device, probe asks the reference prompt. cut_off counts requests whose time to finish was
+    over.
     """
 
     def __init__(self) -> None:

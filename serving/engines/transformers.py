@@ -19,6 +19,7 @@ from finetune.model.loading import LoadedBase, load_base
 from finetune.model.probe import continuation_log_probs
 from finetune.model.quiet import quiet_libraries
 from serving.engines.answer import AnswerWriter
+from serving.engines.answer_form import AnswerForm, AnswerForms
 from serving.engines.base import EngineDescription, GenerationRequest, Occupancy, ProbeReading
 from serving.engines.batch import PromptReader
 from serving.engines.cache import check_layers
@@ -49,6 +50,7 @@ class TransformersEngine:
         self._decoder = copy.deepcopy(base.tokenizer)
         self._num_tokens = min(len(base.tokenizer), base.model.config.get_text_config().vocab_size)
         self.description = describe(base, settings)
+        self._forms = AnswerForms(base.tokenizer, base.family)
         self._warm_up()
         self._slots = AdapterSlots(base.model)
         self._scheduler = Scheduler(
@@ -71,9 +73,9 @@ class TransformersEngine:
     async def generate(self, request: GenerationRequest) -> StreamedAnswer:
         """Accept a request; see Engine."""
         self._scheduler.check_room()
-        prompt = await asyncio.to_thread(self._render, request)
+        form, prompt = await asyncio.to_thread(self._prepare, request)
         limit = self._max_new_tokens(len(prompt.token_ids), request.sampling.max_tokens)
-        queued = self._queued(request, prompt, max_new_tokens=limit)
+        queued = self._queued(request, prompt, form, max_new_tokens=limit)
         self._scheduler.submit(queued)
         try:
             self._thread.wake()
@@ -106,13 +108,15 @@ class TransformersEngine:
         await self._thread.call(lambda: self._scheduler.release(slot))
 
     def close(self) -> None:
-        """End the thread; see Engine."""
+        """End the threads; see Engine."""
         self._thread.close()
+        self._forms.close()
 
-    def _render(self, request: GenerationRequest) -> RenderedPrompt:
+    def _prepare(self, request: GenerationRequest) -> tuple[AnswerForm, RenderedPrompt]:
+        form = self._forms.find(request)
         with self._tokenizing:
             room = self.description.max_context_tokens - (request.sampling.max_tokens or 1)
-            return render(request.prompt, self._base.tokenizer, self._base.family, max_tokens=room)
+            return form, render(request.prompt, self._base.tokenizer, self._base.family, max_tokens=room)
 
     def _max_new_tokens(self, num_prompt_tokens: int, wanted: int | None) -> int:
         context = self.description.max_context_tokens
@@ -126,13 +130,17 @@ class TransformersEngine:
             )
         return min(room, wanted or self._settings.max_tokens)
 
-    def _queued(self, request: GenerationRequest, prompt: RenderedPrompt, *, max_new_tokens: int) -> QueuedRequest:
+    def _queued(
+        self, request: GenerationRequest, prompt: RenderedPrompt, form: AnswerForm, *, max_new_tokens: int
+    ) -> QueuedRequest:
         writer = AnswerWriter(
             request.sampling,
             stop_ids=prompt.stop_ids,
             max_new_tokens=max_new_tokens,
             decode=self._text,
             device=self._base.device,
+            constraint=form.constraint,
+            reader=form.reader,
         )
         num_prompt_tokens = len(prompt.token_ids)
         answer = StreamedAnswer(
