@@ -30,7 +30,7 @@ class ServiceMeasures:
         )
         self.answers = Counter(
             "finetune_answers",
-            "Answers by how they ended: stop, length, cancelled by the client or its time limit, failed.",
+            "Answers by how they ended: stop, length, tool_calls, cancelled by the client or its time limit, failed.",
             ["alias", "outcome"],
             registry=None,
         )
