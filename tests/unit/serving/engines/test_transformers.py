@@ -1,7 +1,9 @@
 """The engine over a tiny random base: the same tokens as the library, adapters that come and go without a trace."""
 
 import asyncio
+import gc
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 
@@ -222,6 +224,21 @@ def test_memory_that_a_probe_lacks_is_said_and_leaves_no_trace(engine, good_adap
     with pytest.raises(EngineError, match="no memory for the adapter"):
         asyncio.run(attach(engine, good_adapter))
     assert engine._slots.num_ranks == 0
+
+
+def test_reading_an_adapter_leaves_nothing_in_memory(engine, good_adapter):
+    """The library's load_file leaves two blocks for each tensor, each time."""
+
+    def blocks() -> int:
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    for _ in range(3):
+        engine._read(good_adapter)
+    before = blocks()
+    for _ in range(20):
+        num_maps = len(engine._read(good_adapter))
+    assert blocks() - before < 20 * num_maps
 
 
 def test_the_base_is_asked_a_probe_once(engine, good_adapter, monkeypatch):
