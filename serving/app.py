@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from serving.access.keyring import Keyring
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
 from serving.api import adapters, chat, completions, errors, health, infill, models
+from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.service import Service
 from serving.engines.base import Engine
@@ -16,9 +18,17 @@ from serving.settings import ServerSettings
 
 
 def create_app(
-    engine: Engine, store: AdapterStore, *, settings: ServerSettings, registry: AdapterRegistry | None = None
+    engine: Engine,
+    store: AdapterStore,
+    *,
+    settings: ServerSettings,
+    registry: AdapterRegistry | None = None,
+    keyring: Keyring | None = None,
 ) -> FastAPI:
-    """The application. It closes the engine when it stops. registry None begins with no adapter served."""
+    """The application. It closes the engine when it stops.
+
+    registry None begins with no adapter served; keyring None lets everybody in who reaches the port.
+    """
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
     )
@@ -44,5 +54,6 @@ def create_app(
     for module in (chat, completions, infill, models, adapters, health):
         app.include_router(module.routes(service))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Gate, keyring=keyring or Keyring(None))
     app.add_middleware(HostCheck)
     return app

@@ -29,6 +29,34 @@ class AdapterConflictError(AdapterError):
     code = "adapter_conflict"
 
 
+class KeyRefusedError(InputError):
+    """A request brought no key, or none that is valid now; which of these it is, is not told."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No valid API key was given.",
+            "Send one as 'Authorization: Bearer ...'; `finetune serve key create` makes one.",
+        )
+
+
+class ScopeError(InputError):
+    """The key is valid, but not for this."""
+
+    status = 403
+    code = "insufficient_scope"
+
+
+class AccessError(InputError):
+    """A server that was asked from the command line wants another key."""
+
+
+class KeyFileError(InputError):
+    """The file of keys is damaged, or holds no key of that name."""
+
+
 class BusyError(MachineError):
     """As many requests wait as may; retry_after_seconds is when a place is likely to be free."""
 

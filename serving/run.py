@@ -27,12 +27,16 @@ BACKLOG = 128
 
 @dataclass(frozen=True)
 class PreparedServer:
-    """A server whose port is taken and whose base is loaded; models are the names it will answer to."""
+    """A server whose port is taken and whose base is loaded; models are the names it will answer to.
+
+    is_open: no key is needed.
+    """
 
     server: "uvicorn.Server"
     listener: socket.socket
     url: str
     models: tuple[str, ...]
+    is_open: bool = True
 
 
 @contextlib.contextmanager
@@ -43,14 +47,15 @@ def running_server(
     port: int = 0,
     quantization: Quantization = Quantization.NF4,
     settings: ServerSettings | None = None,
+    states: Path | None = None,
 ) -> Iterator[str]:
     """Serve the base in a folder from a thread of this process while the block runs; yields http://127.0.0.1:PORT.
 
     The OpenAI client's base_url is that plus "/v1". adapters is the folder that may be loaded from; port 0 takes a free
-    one. Raises BaseModelError, or MachineError when the port is taken.
+    one; states is that of prepared_server. Raises BaseModelError, or MachineError when the port is taken.
     """
     settings = (settings or ServerSettings()).model_copy(update={"port": port})
-    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization)
+    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization, states=states)
     with prepare as prepared, serve_in_thread(prepared):
         yield prepared.url
 
@@ -84,19 +89,23 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    states is the folder where what is served is kept for the next start at this port over this base; None, and port 0,
-    begin anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
+    states is the home's folder of what is served, kept for the next start at this port over this base, and of the keys
+    without which nobody is let in; None: no keys, and like port 0 it begins anew. embedding_on_host and copies, where
+    4-bit copies of large bases are kept, are those of load_engine.
     The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
-    for an adapter that is refused.
+    for an adapter that is refused, KeyFileError for damaged keys.
     """
     with contextlib.closing(listen(settings)) as listener:
         import uvicorn
 
+        from serving.access.keyring import Keyring
+        from serving.access.keys import KeyFile
         from serving.adapters.registry import AdapterRegistry
         from serving.adapters.store import AdapterStore
         from serving.app import create_app
         from serving.engines.transformers import load_engine
 
+        keyring = Keyring(KeyFile.within(states).path if states else None)
         engine = load_engine(
             base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
         )
@@ -110,7 +119,7 @@ def prepared_server(
                 state=_state_file(states, settings.port, engine.description.identity.digest),
             )
             asyncio.run(_load_all(registry, served))
-            app = create_app(engine, store, settings=settings, registry=registry)
+            app = create_app(engine, store, settings=settings, registry=registry, keyring=keyring)
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -121,7 +130,7 @@ def prepared_server(
                 timeout_graceful_shutdown=settings.shutdown_seconds,
             )
             models = (registry.base_name, *(adapter.name for adapter in registry.served))
-            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models)
+            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models, is_open=keyring.is_open)
 
 
 def serve(prepared: PreparedServer) -> None:

@@ -4,11 +4,13 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder
+from serving.access.command import KeyFileOption
 from serving.cli import DEFAULT_URL, Url
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def follow(
     server: Annotated[
         str | None, typer.Option("--server", metavar="URL", help="MLflow's server, if not the home's own store.")
     ] = None,
+    key_file: KeyFileOption = None,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
@@ -61,7 +64,7 @@ def follow(
     with interrupted_by_signals():
         while True:
             try:
-                follow_once(followed, url)
+                follow_once(followed, url, key_file=key_file)
                 told = ""
             except PlatformError as error:
                 if once:
@@ -75,17 +78,17 @@ def follow(
             time.sleep(every)
 
 
-def follow_once(followed: Sequence[Followed], url: str) -> None:
+def follow_once(followed: Sequence[Followed], url: str, *, key_file: Path | None = None) -> None:
     """Move each name whose alias points elsewhere than what the endpoint at url serves under it.
 
     Raises MachineError when the store or the endpoint is away, AdapterError when an adapter is refused; names before
-    the refused one have moved then, and those behind it are tried all the same.
+    the refused one have moved then, and those behind it are tried all the same. key_file is that of serving.client.
     """
     from finetune.contracts.errors import AdapterError
     from finetune.terminal.output import note
     from serving.client import call
 
-    cards = call(url, "/v1/adapters", expects="available")["data"]
+    cards = call(url, "/v1/adapters", expects="available", key_file=key_file)["data"]
     served = {card["name"]: card["adapter_id"] for card in cards}
     refused = None
     for one in followed:
@@ -94,9 +97,11 @@ def follow_once(followed: Sequence[Followed], url: str) -> None:
             continue
         try:
             if wanted:
-                call(url, "/v1/adapters/alias", expects="adapter", body={"alias": one.name, "adapter": wanted})
+                body = {"alias": one.name, "adapter": wanted}
+                call(url, "/v1/adapters/alias", expects="adapter", body=body, key_file=key_file)
             else:
-                call(url, "/v1/unload_lora_adapter", expects="name", body={"lora_name": one.name})
+                body = {"lora_name": one.name}
+                call(url, "/v1/unload_lora_adapter", expects="name", body=body, key_file=key_file)
         except AdapterError as error:
             refused = error
         else:

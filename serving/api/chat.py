@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from serving.api.auth import CallerOf
 from serving.api.service import EventStream, OpenAnswer, Service, closing, unless_gone
 from serving.api.wire import ChatRequest, Message
 from serving.engines.base import ChatPrompt, ChatTurn, Delta, TokenScore
@@ -18,7 +19,7 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/chat/completions")
-    async def create(body: ChatRequest, request: Request) -> Response:
+    async def create(body: ChatRequest, request: Request, caller: CallerOf) -> Response:
         if body.top_logprobs is not None and not body.logprobs:
             raise RequestError("top_logprobs needs logprobs.", "Set logprobs to true.", param="top_logprobs")
         sampling = body.sampling(
@@ -26,7 +27,7 @@ def routes(service: Service) -> APIRouter:
             num_top_log_probs=(body.top_logprobs or 0) if body.logprobs else None,
         )
         prompt = ChatPrompt(tuple(_turn(message) for message in body.messages))
-        answer = await service.open(body.model, [prompt], sampling, num_answers=body.num_answers)
+        answer = await service.open(body.model, [prompt], sampling, caller=caller, num_answers=body.num_answers)
         if body.stream:
             return _stream(body, answer)
         async with closing(answer):
