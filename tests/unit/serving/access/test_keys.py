@@ -73,6 +73,13 @@ def test_a_running_server_sees_what_changes(file):
     assert is_refused(keyring, *bearer(key)) and not is_refused(keyring, *bearer(other))
 
 
+def test_revoking_the_last_key_opens_nothing(file):
+    create(file)
+    keyring = Keyring(file.path)
+    file.revoke("ada")
+    assert is_refused(keyring) and is_refused(Keyring(file.path))
+
+
 def test_a_key_that_is_over_is_refused(file, monkeypatch):
     key, keyring = create(file, valid_seconds=60), Keyring(file.path)
     assert not is_refused(keyring, *bearer(key))
