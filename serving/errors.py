@@ -68,6 +68,17 @@ class BusyError(MachineError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class RateError(MachineError):
+    """A key has asked as often as it may; retry_after_seconds is when it may again."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, *, requests_per_minute: int, retry_after_seconds: int) -> None:
+        super().__init__(f"This key may ask {requests_per_minute} times a minute.", "Wait, or use another key.")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class EngineError(MachineError):
     """The engine could not answer, or is stopping."""
 

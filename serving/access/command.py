@@ -45,6 +45,10 @@ def create(
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="TIME", help="Valid so long: 90d, 12h. None is until revoked.")
     ] = None,
+    per_minute: Annotated[
+        int | None,
+        typer.Option("--per-minute", min=1, help="Requests a minute that the key may make. None: any number."),
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -57,7 +61,10 @@ def create(
     scopes = _scopes(scope)
     _check(name, scopes, adapter)
     is_first = not file.read()
-    key, secret = file.create(name, scopes=scopes, adapters=adapter, valid_seconds=_seconds(expires))
+    lifetime = _seconds(expires)
+    key, secret = file.create(
+        name, scopes=scopes, adapters=adapter, valid_seconds=lifetime, requests_per_minute=per_minute
+    )
     if is_first:
         note("This is the first key: from now on, servers of this home let in nobody without one.")
     text = f"{_sentence(key)}\nIt is shown this once:\n\n{secret}"
@@ -150,6 +157,7 @@ def _row(key: "StoredKey") -> dict[str, Any]:
         "state": key.state(time.time()),
         "scopes": [scope.value for scope in key.scopes],
         "adapters": ["*"] if key.caller().sees_all else list(key.adapters),
+        "requests_per_minute": key.requests_per_minute,
         "created": _moment(key.created_at),
         "expires": None if key.expires_at is None else _moment(key.expires_at),
     }

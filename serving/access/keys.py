@@ -37,13 +37,17 @@ HINT = "Nobody is let in until it is repaired. Put a copy of it back, or remove 
 
 
 class StoredKey(Contract):
-    """A key without its secret. Times are in seconds since 1970; None: never. adapters empty: the base alone."""
+    """A key without its secret. Times are in seconds since 1970; None: never. adapters empty: the base alone.
+
+    requests_per_minute None: no limit of its own.
+    """
 
     id: Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * ID_BYTES}}}$")]
     name: Annotated[str, Field(pattern=f"^{KEY_NAME}$")]
     secret_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
     adapters: Annotated[tuple[Annotated[str, Field(pattern=f"^{PATTERN}$")], ...], Field(max_length=MAX_PATTERNS)]
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
@@ -56,7 +60,7 @@ class StoredKey(Contract):
 
     def caller(self) -> Caller:
         """Who asks with this key."""
-        return Caller(self.name, frozenset(self.scopes), self.adapters)
+        return Caller(self.name, frozenset(self.scopes), self.adapters, self.requests_per_minute)
 
 
 class KeyList(Contract):
@@ -92,7 +96,13 @@ class KeyFile:
             raise KeyFileError(f"{self.path} cannot be read: {cause.strerror}.", HINT) from cause
 
     def create(
-        self, name: str, *, scopes: Iterable[Scope], adapters: Iterable[str], valid_seconds: int | None = None
+        self,
+        name: str,
+        *,
+        scopes: Iterable[Scope],
+        adapters: Iterable[str],
+        valid_seconds: int | None = None,
+        requests_per_minute: int | None = None,
     ) -> tuple[StoredKey, str]:
         """Add a key; its record, and the key itself, which is kept nowhere.
 
@@ -112,6 +122,7 @@ class KeyFile:
                 secret_digest=secret_digest(secret),
                 scopes=tuple(scope for scope in Scope if scope in set(scopes)),
                 adapters=tuple(adapters),
+                requests_per_minute=requests_per_minute,
                 created_at=now,
                 expires_at=None if valid_seconds is None else now + valid_seconds,
             )

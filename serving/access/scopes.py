@@ -23,11 +23,15 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. adapters are patterns, with * and ?, of the names and ids that exist for the caller."""
+    """Who asks. adapters are patterns, with * and ?, of the names and ids that exist for the caller.
+
+    requests_per_minute None: as many as the server takes.
+    """
 
     name: str
     scopes: frozenset[Scope]
     adapters: tuple[str, ...]
+    requests_per_minute: int | None = None
 
     def may(self, *scopes: Scope) -> bool:
         """Whether the caller has one of the scopes."""

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from finetune.contracts.errors import PlatformError
 from serving.access.keyring import Keyring
+from serving.access.rates import Rates
 from serving.access.scopes import Caller, scope_error
 from serving.access.scopes import Scope as KeyScope
 from serving.api.errors import error_response, route_error
@@ -59,6 +60,7 @@ class Gate:
     def __init__(self, app: ASGIApp, *, keyring: Keyring) -> None:
         self._app = app
         self._keyring = keyring
+        self._rates = Rates()
         self._rules = [
             _Rule(method, compile_path(path)[0], (method, path) in OPEN, SCOPES.get((method, path), frozenset()))
             for method, path in (*OPEN, *SCOPES)
@@ -83,6 +85,7 @@ class Gate:
             caller = self._keyring.caller(_headers(scope, b"authorization"))
             if rule and not caller.may(*rule.scopes):
                 raise scope_error(caller, f"{scope['method']} {scope['path']}", rule.scopes)
+            self._rates.take(caller)
         except PlatformError as error:
             return _answer(error)
         scope.setdefault("state", {})["caller"] = caller

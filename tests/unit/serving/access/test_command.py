@@ -26,10 +26,24 @@ def keyring(tmp_path: Path) -> Keyring:
 
 
 def test_a_key_is_shown_once_and_works(run, keyring):
-    result = run("create", "ed", "--scope", "infer,load", "--adapter", "shop*", "--adapter", "x", "--expires", "90d")
+    result = run(
+        "create",
+        "ed",
+        "--scope",
+        "infer,load",
+        "--adapter",
+        "shop*",
+        "--adapter",
+        "x",
+        "--expires",
+        "90d",
+        "--per-minute",
+        "9",
+    )
     key = result.stdout.split()[-1]
     caller = keyring.caller([f"Bearer {key}"])
     assert (caller.name, caller.scopes) == ("ed", frozenset({Scope.INFER, Scope.LOAD}))
+    assert caller.requests_per_minute == 9
     assert caller.adapters == ("shop*", "x") and "sees shop*, x" in result.stdout
     assert "first key" in result.stderr and "first key" not in run("create", "bob", "--scope", "admin").stderr
     listed = run("list").stdout

@@ -131,11 +131,12 @@ def test_a_broken_file_lets_nobody_in_until_it_is_whole_again(file, content, cap
     assert not is_refused(keyring, *bearer(key)) and is_refused(keyring)
 
 
-def test_a_broken_file_that_comes_to_an_open_server_shuts_it(file):
+@pytest.mark.parametrize("what", ["empty", "a dead link"])
+def test_a_broken_file_that_comes_to_an_open_server_shuts_it(file, what):
     keyring = Keyring(file.path)
     assert not is_refused(keyring)
     file.path.parent.mkdir()
-    file.path.write_bytes(b"")
+    file.path.write_bytes(b"") if what == "empty" else file.path.symlink_to("absent")
     assert is_refused(keyring)
     file.path.unlink()
     assert is_refused(keyring)

@@ -249,3 +249,15 @@ def test_without_keys_everything_is_as_before(client, engine):
     assert client.post("/v1/chat/completions", json=question).status_code == 200
     assert client.get("/v1/models", headers={"Authorization": "Bearer none"}).status_code == 200
     assert client.get("/nowhere").json()["error"]["type"] == "not_found_error"
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded, file):
+    _, key = file.create("often", scopes=[Scope.PROMOTE], adapters=[], requests_per_minute=2)
+    headers = {"Authorization": f"Bearer {key}"}
+    # what its scope does not let in is not counted
+    assert [guarded.post("/infill", headers=headers, json={}).status_code for _ in range(3)] == [403] * 3
+    answers = [guarded.get("/readyz", headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+    assert guarded.get("/livez").status_code == 200
