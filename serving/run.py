@@ -89,11 +89,11 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    states is the home's folder of what is served, kept for the next start at this port over this base, and of the keys
-    without which nobody is let in; None: no keys, and like port 0 it begins anew. embedding_on_host and copies, where
-    4-bit copies of large bases are kept, are those of load_engine.
-    The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
-    for an adapter that is refused, KeyFileError for damaged keys.
+    states is the home's folder of what is served, kept for the next start at this port over this base with copies of
+    the adapters, and of the keys without which nobody is let in; None: no keys, and like port 0 it begins anew.
+    embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine. The port is
+    taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError for an
+    adapter that is refused, KeyFileError for damaged keys.
     """
     with contextlib.closing(listen(settings)) as listener:
         import uvicorn
@@ -110,7 +110,9 @@ def prepared_server(
             base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
         )
         with contextlib.closing(engine):
-            store = AdapterStore(adapters, max_rank=settings.max_rank)
+            store = AdapterStore(
+                adapters, max_rank=settings.max_rank, max_bytes=settings.max_adapter_bytes, served=states
+            )
             registry = AdapterRegistry(
                 engine,
                 store,
@@ -161,6 +163,7 @@ async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Pat
         note(f"Not served as before: {problem}")
     for name, folder in served:
         await registry.load_folder(name, folder, move=True)
+    await registry.drained()
 
 
 def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile | None":

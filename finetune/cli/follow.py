@@ -1,8 +1,9 @@
 """finetune serve follow: let names on the endpoint stand for what the registry's aliases point to."""
 
 import re
-import time
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder
-from serving.access.command import KeyFileOption
 from serving.cli import DEFAULT_URL, Url
 
 if TYPE_CHECKING:
@@ -46,7 +46,20 @@ def follow(
     server: Annotated[
         str | None, typer.Option("--server", metavar="URL", help="MLflow's server, if not the home's own store.")
     ] = None,
-    key_file: KeyFileOption = None,
+    webhook_port: Annotated[
+        int | None,
+        typer.Option(
+            "--webhook-port",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Look at once when --server sends its webhook here.",
+        ),
+    ] = None,
+    webhook_secret: Annotated[
+        Path | None,
+        typer.Option("--webhook-secret-file", metavar="FILE", help="The secret that the webhook was made with."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
@@ -61,10 +74,12 @@ def follow(
 
     followed = _followed(pairs, Home(home), server)
     told = ""
-    with interrupted_by_signals():
+    with interrupted_by_signals(), _events(server, webhook_port, webhook_secret) as woken:
         while True:
+            # before the look: what moves during it is looked at again
+            woken.clear()
             try:
-                follow_once(followed, url, key_file=key_file)
+                follow_once(followed, url)
                 told = ""
             except PlatformError as error:
                 if once:
@@ -75,20 +90,20 @@ def follow(
                 told = error.message
             if once:
                 return
-            time.sleep(every)
+            woken.wait(every)
 
 
-def follow_once(followed: Sequence[Followed], url: str, *, key_file: Path | None = None) -> None:
+def follow_once(followed: Sequence[Followed], url: str) -> None:
     """Move each name whose alias points elsewhere than what the endpoint at url serves under it.
 
     Raises MachineError when the store or the endpoint is away, AdapterError when an adapter is refused; names before
-    the refused one have moved then, and those behind it are tried all the same. key_file is that of serving.client.
+    the refused one have moved then, and those behind it are tried all the same.
     """
     from finetune.contracts.errors import AdapterError
     from finetune.terminal.output import note
     from serving.client import call
 
-    cards = call(url, "/v1/adapters", expects="available", key_file=key_file)["data"]
+    cards = call(url, "/v1/adapters", expects="available")["data"]
     served = {card["name"]: card["adapter_id"] for card in cards}
     refused = None
     for one in followed:
@@ -97,17 +112,30 @@ def follow_once(followed: Sequence[Followed], url: str, *, key_file: Path | None
             continue
         try:
             if wanted:
-                body = {"alias": one.name, "adapter": wanted}
-                call(url, "/v1/adapters/alias", expects="adapter", body=body, key_file=key_file)
+                call(url, "/v1/adapters/alias", expects="adapter", body={"alias": one.name, "adapter": wanted})
             else:
-                body = {"lora_name": one.name}
-                call(url, "/v1/unload_lora_adapter", expects="name", body=body, key_file=key_file)
+                call(url, "/v1/unload_lora_adapter", expects="name", body={"lora_name": one.name})
         except AdapterError as error:
             refused = error
         else:
             note(f"{one.name} is {wanted or 'served no more'}, as {one.registry.name}@{one.alias} says.")
     if refused:
         raise refused
+
+
+def _events(server: str | None, port: int | None, secret_file: Path | None) -> AbstractContextManager[threading.Event]:
+    """What wakes between two looks; nothing does where no port is given."""
+    from finetune.contracts.errors import UsageError
+    from finetune.release.alias_events import alias_events, read_secret
+
+    if port is None and secret_file is None:
+        return nullcontext(threading.Event())
+    if port is None or secret_file is None or server is None:
+        raise UsageError(
+            "--webhook-port, --webhook-secret-file and --server go together.",
+            "A home's own store sends no webhook: it is looked at every second.",
+        )
+    return alias_events(port, read_secret(secret_file))
 
 
 def _followed(pairs: Sequence[str], home: "Home", server: str | None) -> list[Followed]:

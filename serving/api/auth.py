@@ -25,12 +25,15 @@ ANY = frozenset(KeyScope)
 INFER = frozenset({KeyScope.INFER})
 LOAD = frozenset({KeyScope.LOAD})
 PROMOTE = frozenset({KeyScope.PROMOTE})
+ADMIN = frozenset({KeyScope.ADMIN})
 
 # What checks whether this process lives has no key
 OPEN = frozenset({("GET", "/livez")})
 # One of the scopes is enough; ADMIN always is. What is neither here nor open does not exist
 SCOPES: Mapping[tuple[str, str], frozenset[KeyScope]] = {
     ("GET", "/readyz"): ANY,
+    # it names all adapters
+    ("GET", "/metrics"): ADMIN,
     ("GET", "/v1/models"): ANY,
     ("GET", "/v1/models/{name}"): ANY,
     ("POST", "/v1/chat/completions"): INFER,

@@ -24,7 +24,7 @@ def endpoint(monkeypatch):
             self.refusing: set[str] = set()
             self.calls: list[str] = []
 
-        def call(self, url, path, *, expects, body=None, key_file=None):
+        def call(self, url, path, *, expects, body=None):
             self.calls.append(path)
             if path == "/v1/adapters":
                 return {"data": [{"name": name, "adapter_id": one} for name, one in self.served.items()]}

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from serving.api import wire
+from serving.api import wire, wire_chat, wire_tools
 
 BODIES = [
     value
-    for value in vars(wire).values()
+    for module in (wire, wire_chat, wire_tools)
+    for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, wire.Received) and value is not wire.Received
 ]
 ENDS = {
@@ -19,8 +20,8 @@ ENDS = {
     "integer": "maximum",
     "number": "maximum",
 }
-# How long an answer may take: max_tokens ends it anyway
-UNBOUNDED = {"InfillRequest.t_max_predict_ms"}
+# How long an answer may take, which max_tokens ends anyway; and JSON schemas, whose size and depth a validator bounds
+UNBOUNDED = {"InfillRequest.t_max_predict_ms", "JsonSchema.schema", "Function.parameters"}
 
 
 def endless(schema: dict[str, Any], place: str) -> list[str]:
@@ -29,7 +30,7 @@ def endless(schema: dict[str, Any], place: str) -> list[str]:
         return []
     found = []
     kind = schema.get("type", "")
-    if kind in ENDS and "properties" not in schema and not {"enum", "const", ENDS[kind]} & schema.keys():
+    if kind in ENDS and "properties" not in schema and not {"enum", "const", "pattern", ENDS[kind]} & schema.keys():
         found.append(place)
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
@@ -66,18 +67,18 @@ LONG = "x" * (wire.MAX_TEXT + 1)
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        (wire.ChatRequest, {**CHAT, "model": "x" * (wire.MAX_NAME + 1)}),
-        (wire.ChatRequest, {**CHAT, "messages": [MESSAGE] * 257}),
-        (wire.ChatRequest, {**CHAT, "messages": [{**MESSAGE, "content": LONG}]}),
-        (wire.ChatRequest, {**CHAT, "messages": [{**MESSAGE, "content": [{"type": "text", "text": "a"}] * 257}]}),
-        (wire.ChatRequest, {**CHAT, "messages": [{**MESSAGE, "name": "x" * 513}]}),
-        (wire.ChatRequest, {**CHAT, "stop": ["x"] * 17}),
-        (wire.ChatRequest, {**CHAT, "stop": "x" * 257}),
-        (wire.ChatRequest, {**CHAT, "user": "x" * 513}),
-        (wire.ChatRequest, {**CHAT, "metadata": {str(number): "x" for number in range(17)}}),
-        (wire.ChatRequest, {**CHAT, "metadata": {"a": "x" * 513}}),
-        (wire.ChatRequest, {**CHAT, "metadata": {"a": {"b": 1}}}),
-        (wire.ChatRequest, {**CHAT, "max_tokens": 10**30}),
+        (wire_chat.ChatRequest, {**CHAT, "model": "x" * (wire.MAX_NAME + 1)}),
+        (wire_chat.ChatRequest, {**CHAT, "messages": [MESSAGE] * 257}),
+        (wire_chat.ChatRequest, {**CHAT, "messages": [{**MESSAGE, "content": LONG}]}),
+        (wire_chat.ChatRequest, {**CHAT, "messages": [{**MESSAGE, "content": [{"type": "text", "text": "a"}] * 257}]}),
+        (wire_chat.ChatRequest, {**CHAT, "messages": [{**MESSAGE, "name": "x" * 513}]}),
+        (wire_chat.ChatRequest, {**CHAT, "stop": ["x"] * 17}),
+        (wire_chat.ChatRequest, {**CHAT, "stop": "x" * 257}),
+        (wire_chat.ChatRequest, {**CHAT, "user": "x" * 513}),
+        (wire_chat.ChatRequest, {**CHAT, "metadata": {str(number): "x" for number in range(17)}}),
+        (wire_chat.ChatRequest, {**CHAT, "metadata": {"a": "x" * 513}}),
+        (wire_chat.ChatRequest, {**CHAT, "metadata": {"a": {"b": 1}}}),
+        (wire_chat.ChatRequest, {**CHAT, "max_tokens": 10**30}),
         (wire.CompletionRequest, {**COMPLETION, "prompt": LONG}),
         (wire.CompletionRequest, {**COMPLETION, "prompt": ["q"] * 17}),
         (wire.CompletionRequest, {**COMPLETION, "prompt": [0] * (wire.MAX_TOKEN_IDS + 1)}),
