@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from serving.access.keyring import Keyring
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
 from serving.api import adapters, chat, completions, errors, health, infill, metrics, models, playground, votes
+from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
 from serving.api.service import Service
@@ -22,11 +24,13 @@ def create_app(
     *,
     settings: ServerSettings,
     registry: AdapterRegistry | None = None,
+    keyring: Keyring | None = None,
     keep_vote: votes.Keep | None = None,
 ) -> FastAPI:
-    """The application. It closes the engine when it stops. registry None begins with no adapter served.
+    """The application. It closes the engine when it stops.
 
-    keep_vote takes the votes of the playground; None refuses them.
+    registry None begins with no adapter served; keyring None lets everybody in who reaches the port. keep_vote takes
+    the votes of the playground; None refuses them.
     """
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
@@ -54,6 +58,7 @@ def create_app(
         app.include_router(module.routes(service))
     app.include_router(votes.routes(service, keep_vote))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Gate, keyring=keyring or Keyring(None))
     app.add_middleware(HostCheck)
     app.add_middleware(RequestCount, requests=service.measures.requests)
     return app

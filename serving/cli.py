@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+from serving.access.command import KeyFileOption
+from serving.access.command import app as key_app
 
 if TYPE_CHECKING:
     from finetune.contracts.adapter import Quantization
+    from serving.run import PreparedServer
 
 app = typer.Typer(
     help="Serve a base and its adapters on an OpenAI-compatible endpoint.", no_args_is_help=True, rich_markup_mode=None
 )
+
+app.add_typer(key_app, name="key")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
@@ -55,7 +60,7 @@ def start(
     Adapters that were served at this port over this base before are served again, unless the port is 0.
     """
     from finetune.contracts.run import Home
-    from finetune.terminal.output import emit, note
+    from finetune.terminal.output import note
     from serving.settings import ServerSettings
 
     kind = _quantization(quantization)
@@ -79,10 +84,7 @@ def start(
         states=place.served,
     )
     with prepare as prepared:
-        text = (
-            f"Serving {', '.join(prepared.models)} at {prepared.url}/v1; Ctrl-C stops.\n  adapters folder  {adapters}"
-        )
-        emit({"url": prepared.url, "models": list(prepared.models)}, as_json=json, text=text)
+        _tell(prepared, adapters, as_json=json)
         serve(prepared)
     note("Stopped.")
 
@@ -96,6 +98,7 @@ def load(
     name: AdapterName,
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Its id, or its folder in the adapters folder.")],
     url: Url = DEFAULT_URL,
+    key_file: KeyFileOption = None,
     json: Json = False,
 ) -> None:
     """Serve an adapter of the running server under a name: verified, probed, and only then served.
@@ -107,7 +110,9 @@ def load(
 
     # The server has a working folder of its own, so a path goes there in full
     path = str(Path(adapter).resolve()) if Path(adapter).is_dir() else adapter
-    answer = call(url, "/v1/adapters/alias", expects="adapter", body={"alias": name, "adapter": path})
+    answer = call(
+        url, "/v1/adapters/alias", expects="adapter", body={"alias": name, "adapter": path}, key_file=key_file
+    )
     emit(answer, as_json=json, text=_served_text(answer["adapter"], url))
 
 
@@ -116,12 +121,12 @@ def load(
     epilog="Examples: `finetune serve rollback shop`, "
     "`finetune serve rollback shop --url http://127.0.0.1:8080 --json`.",
 )
-def rollback(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> None:
+def rollback(name: AdapterName, url: Url = DEFAULT_URL, key_file: KeyFileOption = None, json: Json = False) -> None:
     """Let a name stand for the adapter that it stood for before, at once; twice comes back."""
     from finetune.terminal.output import emit
     from serving.client import call
 
-    answer = call(url, "/v1/adapters/rollback", expects="adapter", body={"alias": name})
+    answer = call(url, "/v1/adapters/rollback", expects="adapter", body={"alias": name}, key_file=key_file)
     emit(answer, as_json=json, text=_served_text(answer["adapter"], url))
 
 
@@ -129,13 +134,13 @@ def rollback(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> N
     "unload",
     epilog="Examples: `finetune serve unload shop`, `finetune serve unload shop --url http://127.0.0.1:8080 --json`.",
 )
-def unload(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> None:
+def unload(name: AdapterName, url: Url = DEFAULT_URL, key_file: KeyFileOption = None, json: Json = False) -> None:
     """Stop serving an adapter; answers that are running end with it."""
     from finetune.terminal.output import emit
     from serving.client import call
 
     emit(
-        call(url, "/v1/unload_lora_adapter", expects="name", body={"lora_name": name}),
+        call(url, "/v1/unload_lora_adapter", expects="name", body={"lora_name": name}, key_file=key_file),
         as_json=json,
         text=f"{name} is no longer served at {url}/v1.",
     )
@@ -144,13 +149,13 @@ def unload(name: AdapterName, url: Url = DEFAULT_URL, json: Json = False) -> Non
 @app.command(
     "list", epilog="Examples: `finetune serve list`, `finetune serve list --url http://127.0.0.1:8080 --json`."
 )
-def list_served(url: Url = DEFAULT_URL, json: Json = False) -> None:
+def list_served(url: Url = DEFAULT_URL, key_file: KeyFileOption = None, json: Json = False) -> None:
     """List what the running server answers to, and what it could load."""
     from finetune.terminal.output import emit, table
     from serving.client import call
 
-    models = call(url, "/v1/models", expects="data")["data"]
-    adapters = call(url, "/v1/adapters", expects="available")
+    models = call(url, "/v1/models", expects="data", key_file=key_file)["data"]
+    adapters = call(url, "/v1/adapters", expects="available", key_file=key_file)
     rows = [(row["id"], row["root"], row["parent"] or "") for row in models]
     text = table(rows, header=("model", "is", "over"))
     served = {row["root"] for row in models}
@@ -162,6 +167,15 @@ def list_served(url: Url = DEFAULT_URL, json: Json = False) -> None:
     if waiting:
         text += "\n\nNot served, in the adapters folder: " + ", ".join(waiting)
     emit({"url": url, "models": models, **adapters}, as_json=json, text=text)
+
+
+def _tell(prepared: "PreparedServer", adapters: Path, *, as_json: bool) -> None:
+    from finetune.terminal.output import emit, note
+
+    if prepared.is_open:
+        note("This home has no keys: who reaches the port may do everything. `finetune serve key create` makes one.")
+    text = f"Serving {', '.join(prepared.models)} at {prepared.url}/v1; Ctrl-C stops.\n  adapters folder  {adapters}"
+    emit({"url": prepared.url, "models": list(prepared.models)}, as_json=as_json, text=text)
 
 
 def _served_text(card: dict[str, Any], url: str) -> str:

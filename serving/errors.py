@@ -29,6 +29,34 @@ class AdapterConflictError(AdapterError):
     code = "adapter_conflict"
 
 
+class KeyRefusedError(InputError):
+    """A request brought no key, or none that is valid now; which of these it is, is not told."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No valid API key was given.",
+            "Send one as 'Authorization: Bearer ...'; `finetune serve key create` makes one.",
+        )
+
+
+class ScopeError(InputError):
+    """The key is valid, but not for this."""
+
+    status = 403
+    code = "insufficient_scope"
+
+
+class AccessError(InputError):
+    """A server that was asked from the command line wants another key."""
+
+
+class KeyFileError(InputError):
+    """The file of keys is damaged, or holds no key of that name."""
+
+
 class BusyError(MachineError):
     """As many requests wait as may; retry_after_seconds is when a place is likely to be free."""
 
@@ -37,6 +65,17 @@ class BusyError(MachineError):
 
     def __init__(self, *, num_waiting: int, retry_after_seconds: int) -> None:
         super().__init__(f"The server has {num_waiting} requests to answer already.", "Try again shortly.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RateError(MachineError):
+    """A key has asked as often as it may; retry_after_seconds is when it may again."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, *, requests_per_minute: int, retry_after_seconds: int) -> None:
+        super().__init__(f"This key may ask {requests_per_minute} times a minute.", "Wait, or use another key.")
         self.retry_after_seconds = retry_after_seconds
 
 

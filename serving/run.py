@@ -29,12 +29,16 @@ BACKLOG = 128
 
 @dataclass(frozen=True)
 class PreparedServer:
-    """A server whose port is taken and whose base is loaded; models are the names it will answer to."""
+    """A server whose port is taken and whose base is loaded; models are the names it will answer to.
+
+    is_open: no key is needed.
+    """
 
     server: "uvicorn.Server"
     listener: socket.socket
     url: str
     models: tuple[str, ...]
+    is_open: bool = True
 
 
 @contextlib.contextmanager
@@ -87,19 +91,23 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    states is the folder where what is served is kept for the next start at this port over this base, with copies of
-    the adapters; port 0 begins anew. Votes are kept there too. None: nothing is kept. embedding_on_host and copies,
-    where 4-bit copies of large bases are kept, are those of load_engine. The port is taken first: a busy one must not
-    cost the minutes that a large base takes to load. Raises AdapterError for an adapter that is refused.
+    states is the home's folder of what is served, kept for the next start at this port over this base with copies of
+    the adapters, of votes, and of the keys without which nobody is let in; None: no keys, nothing kept, and like port 0
+    it begins anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
+    The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
+    for an adapter that is refused, KeyFileError for damaged keys.
     """
     with contextlib.closing(listen(settings)) as listener:
         import uvicorn
 
+        from serving.access.keyring import Keyring
+        from serving.access.keys import KeyFile
         from serving.adapters.registry import AdapterRegistry
         from serving.adapters.store import AdapterStore
         from serving.app import create_app
         from serving.engines.transformers import load_engine
 
+        keyring = Keyring(KeyFile.within(states).path if states else None)
         engine = load_engine(
             base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
         )
@@ -115,7 +123,9 @@ def prepared_server(
                 state=_state_file(states, settings.port, engine.description.identity.digest),
             )
             asyncio.run(_load_all(registry, served))
-            app = create_app(engine, store, settings=settings, registry=registry, keep_vote=_keep_vote(states))
+            app = create_app(
+                engine, store, settings=settings, registry=registry, keyring=keyring, keep_vote=_keep_vote(states)
+            )
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -126,7 +136,7 @@ def prepared_server(
                 timeout_graceful_shutdown=settings.shutdown_seconds,
             )
             models = (registry.base_name, *(adapter.name for adapter in registry.served))
-            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models)
+            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models, is_open=keyring.is_open)
 
 
 def serve(prepared: PreparedServer) -> None:

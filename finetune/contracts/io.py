@@ -19,6 +19,7 @@ from finetune.contracts.errors import InputError, MachineError, PlatformError
 CHUNK_BYTES = 1 << 20
 # temporary files and folders are born private; what is published is readable like any file of the user
 FILE_MODE = 0o644
+PRIVATE_MODE = 0o600
 FOLDER_MODE = 0o755
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -40,7 +41,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     """Replace path by content, or leave it as it was; parents are made. Raises MachineError when the disk refuses."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(name, FILE_MODE)
+            os.chmod(name, mode)
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -98,13 +98,7 @@ class AdapterRegistry:
             return Lease(None, name=f"base-{self._engine.description.identity.digest[:12]}")
         alias = self._aliases.get(model)
         if alias is None:
-            raise RequestError(
-                f"The model {model!r} is not served here.",
-                "GET /v1/models lists what is.",
-                param="model",
-                code="model_not_found",
-                status=404,
-            )
+            raise model_missing(model)
         return Lease(alias.current, name=alias.current.adapter_id)
 
     async def load(self, name: str, reference: str, *, move: bool = False) -> Alias:
@@ -263,7 +257,7 @@ class AdapterRegistry:
     def _named(self, name: str) -> Alias:
         alias = self._aliases.get(name)
         if alias is None:
-            raise AdapterMissingError(f"No adapter is served as {name!r}.", "GET /v1/adapters lists those that are.")
+            raise alias_missing(name)
         return alias
 
     def _check_name(self, name: str) -> None:
@@ -276,6 +270,22 @@ class AdapterRegistry:
             )
         if name == self.base_name:
             raise AdapterConflictError(f"The name {name!r} is the base's.", "Load the adapter under another name.")
+
+
+def model_missing(model: str) -> RequestError:
+    """The answer to a request for a model that is not served, or not for the caller."""
+    return RequestError(
+        f"The model {model!r} is not served here.",
+        "GET /v1/models lists what is.",
+        param="model",
+        code="model_not_found",
+        status=404,
+    )
+
+
+def alias_missing(name: str) -> AdapterMissingError:
+    """The answer to a change of a name that is not served, or not for the caller."""
+    return AdapterMissingError(f"No adapter is served as {name!r}.", "GET /v1/adapters lists those that are.")
 
 
 def _desired(alias: Alias) -> DesiredAlias:

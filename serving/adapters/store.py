@@ -66,7 +66,7 @@ class AdapterStore:
                 code="adapter_path_outside",
             )
         if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
-            raise AdapterMissingError(f"There is no adapter {reference!r} in the adapters folder.", LIST_HINT)
+            raise adapter_missing(reference)
         return folder
 
     def available(self) -> list[str]:
@@ -121,6 +121,11 @@ class AdapterStore:
                 f"The adapter {manifest.adapter_id} has rank {manifest.rank}, this server takes {self._max_rank}.",
                 "Start the server with a higher limit, or train with a lower lora.rank.",
             )
+
+
+def adapter_missing(reference: str) -> AdapterMissingError:
+    """The answer to a request to load what is not in the adapters folder, or not for the caller."""
+    return AdapterMissingError(f"There is no adapter {reference!r} in the adapters folder.", LIST_HINT)
 
 
 def without_folder(error: AdapterError, folder: Path) -> AdapterError:

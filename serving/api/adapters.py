@@ -1,11 +1,17 @@
-"""Load, move, roll back and unload adapters while the server answers, and list them: vLLM's two routes, and our own."""
+"""Load, move, roll back and unload adapters while the server answers, and list them: vLLM's two routes, and our own.
+
+A caller changes and sees its own names and adapters alone. Whether one that it does not see exists is not looked at.
+"""
 
 from typing import Any
 
 from fastapi import APIRouter
 
-from serving.adapters.registry import Alias
+from serving.access.scopes import Caller, Scope
+from serving.adapters.registry import AdapterRegistry, Alias, alias_missing
+from serving.adapters.store import adapter_missing
 from serving.adapters.versions import Version
+from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.api.wire import (
     AdapterCard,
@@ -15,6 +21,7 @@ from serving.api.wire import (
     UnloadAdapterRequest,
     VersionCard,
 )
+from serving.errors import ScopeError
 
 
 def routes(service: Service) -> APIRouter:
@@ -26,40 +33,69 @@ def routes(service: Service) -> APIRouter:
         return _alias_card(service, alias).body()
 
     @router.post("/v1/load_lora_adapter")
-    async def load(body: LoadAdapterRequest) -> dict[str, Any]:
+    async def load(body: LoadAdapterRequest, caller: CallerOf) -> dict[str, Any]:
+        _check_sees(caller, registry, name=body.lora_name, adapter=body.lora_path)
         alias = await registry.load(body.lora_name, body.lora_path)
         return {"status": "loaded", "adapter": card(alias)}
 
     @router.post("/v1/unload_lora_adapter")
-    async def unload(body: UnloadAdapterRequest) -> dict[str, Any]:
+    async def unload(body: UnloadAdapterRequest, caller: CallerOf) -> dict[str, Any]:
+        _check_sees(caller, registry, name=body.lora_name)
         await registry.unload(body.lora_name)
         return {"status": "unloaded", "name": body.lora_name}
 
     @router.post("/v1/adapters/alias")
-    async def move(body: AliasRequest) -> dict[str, Any]:
-        alias = await registry.load(body.alias, body.adapter, move=True)
+    async def move(body: AliasRequest, caller: CallerOf) -> dict[str, Any]:
+        _check_sees(caller, registry, name=body.alias, adapter=body.adapter)
+        in_use = any(alias.name == body.alias for alias in registry.served)
+        what = f"Moving the name {body.alias!r}" if in_use else "Serving a new name"
+        caller.need(Scope.PROMOTE if in_use else Scope.LOAD, what)
+        # the name may come into use meanwhile
+        alias = await registry.load(body.alias, body.adapter, move=caller.may(Scope.PROMOTE))
         return {"status": "served", "adapter": card(alias)}
 
     @router.post("/v1/adapters/rollback")
-    async def roll_back(body: RollbackRequest) -> dict[str, Any]:
+    async def roll_back(body: RollbackRequest, caller: CallerOf) -> dict[str, Any]:
+        _check_sees(caller, registry, name=body.alias)
         alias = await registry.rollback(body.alias)
         return {"status": "served", "adapter": card(alias)}
 
     @router.get("/v1/adapters")
-    async def list_adapters() -> dict[str, Any]:
+    async def list_adapters(caller: CallerOf) -> dict[str, Any]:
+        served = [alias for alias in registry.served if caller.sees(alias.name)]
+        behind = {version.slot for alias in served for version in alias.versions()}
+        versions = [one for one in registry.versions if one.slot in behind or caller.sees(one.adapter_id)]
         return {
             "object": "list",
-            "data": [card(alias) for alias in registry.served],
-            "versions": [_version_card(version).body() for version in registry.versions],
-            "available": registry.available(),
+            "data": [card(alias) for alias in served],
+            "versions": [_version_card(version).body() for version in versions],
+            "available": [adapter for adapter in registry.available() if caller.sees(adapter)],
         }
 
     @router.get("/v1/adapters/{name}/history")
-    async def history(name: str) -> dict[str, Any]:
+    async def history(name: str, caller: CallerOf) -> dict[str, Any]:
+        _check_sees(caller, registry, name=name)
         moves = registry.history(name)
         return {"object": "list", "data": [{"adapter_id": move.adapter_id, "at": move.at} for move in moves]}
 
     return router
+
+
+def _check_sees(caller: Caller, registry: AdapterRegistry, *, name: str, adapter: str | None = None) -> None:
+    """Raise unless the caller sees the name and, where one is to be served under it, the adapter.
+
+    An adapter is a second way to what a name hides, so both have to be seen. Who does not see all gives its id: a path
+    could lead anywhere in the folder.
+    """
+    if caller.sees_all:
+        return
+    if not caller.sees(name):
+        if adapter is None:
+            raise alias_missing(name)
+        patterns = ", ".join(caller.adapters) or "none"
+        raise ScopeError(f"This key serves under names of these patterns: {patterns}.", "Choose such a name.")
+    if adapter is not None and not (caller.sees(adapter) and adapter in registry.available()):
+        raise adapter_missing(adapter)
 
 
 def _alias_card(service: Service, alias: Alias) -> AdapterCard:

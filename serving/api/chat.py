@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from serving.api.auth import CallerOf
 from serving.api.service import Choice, EventStream, OpenAnswer, Service, closing, unless_gone
 from serving.api.wire_chat import ChatRequest, call_body, turns_of
 from serving.api.wire_tools import tool_use
@@ -19,7 +20,7 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/chat/completions")
-    async def create(body: ChatRequest, request: Request) -> Response:
+    async def create(body: ChatRequest, request: Request, caller: CallerOf) -> Response:
         if body.top_logprobs is not None and not body.logprobs:
             raise RequestError("top_logprobs needs logprobs.", "Set logprobs to true.", param="top_logprobs")
         sampling = body.sampling(
@@ -29,7 +30,9 @@ def routes(service: Service) -> APIRouter:
         use = tool_use(body.tools, body.tool_choice, parallel=body.parallel_tool_calls)
         prompt = ChatPrompt(turns_of(body.messages), use)
         schema = body.response_format.text if body.response_format else None
-        answer = await service.open(body.model, [prompt], sampling, num_answers=body.num_answers, schema=schema)
+        answer = await service.open(
+            body.model, [prompt], sampling, caller=caller, num_answers=body.num_answers, schema=schema
+        )
         if body.stream:
             return _stream(body, answer)
         async with closing(answer):

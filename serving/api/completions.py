@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from serving.api.auth import CallerOf
 from serving.api.service import Choice, EventStream, OpenAnswer, Service, closing, unless_gone
 from serving.api.wire import CompletionRequest
 from serving.engines.base import Delta, InfillPrompt, Prompt, TextPrompt, TokenPrompt, TokenScore
@@ -21,10 +22,11 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/completions")
-    async def create(body: CompletionRequest, request: Request) -> Response:
+    async def create(body: CompletionRequest, request: Request, caller: CallerOf) -> Response:
         max_tokens = body.max_tokens or min(DEFAULT_MAX_TOKENS, service.settings.max_tokens)
         sampling = body.sampling(max_tokens=max_tokens, num_top_log_probs=body.logprobs)
-        answer = await service.open(body.model, prompts_of(body), sampling, num_answers=body.num_answers)
+        prompts = prompts_of(body)
+        answer = await service.open(body.model, prompts, sampling, caller=caller, num_answers=body.num_answers)
         if body.stream:
             return _stream(body, answer)
         async with closing(answer):

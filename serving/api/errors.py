@@ -1,6 +1,7 @@
 """Every failure in OpenAI's shape: never a path of the server, never a traceback."""
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -11,10 +12,16 @@ from starlette.exceptions import HTTPException
 
 from finetune.contracts.errors import InputError, PlatformError
 from serving.api.wire import ErrorBody
-from serving.errors import BusyError
+from serving.errors import BusyError, RateError
 
 LOGGER = logging.getLogger("serving")
-TYPES = {404: "not_found_error", 409: "conflict_error", 413: "request_too_large_error", 429: "rate_limit_error"}
+TYPES = {
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large_error",
+    429: "rate_limit_error",
+}
 GENERAL = "The server failed to answer; its log says why."
 
 
@@ -40,7 +47,7 @@ def status_of(error: PlatformError) -> int:
 
 def error_response(error: PlatformError) -> JSONResponse:
     """The answer for an expected failure; a busy server says when to come back."""
-    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, BusyError) else None
+    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, BusyError | RateError) else None
     return JSONResponse(error_document(error), status_code=status_of(error), headers=headers)
 
 
@@ -62,14 +69,17 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(f"{param or 'The body'}: {first['msg']}.", 400, param=param, code="invalid_value")
 
 
+def route_error(method: str, path: str, *, allowed: Sequence[str]) -> JSONResponse:
+    """The answer where there is no route; allowed are the methods that the path would answer to."""
+    if not allowed:
+        return _answer(f"There is nothing at {method} {path}.", HTTPStatus.NOT_FOUND)
+    message = f"{path} does not answer to {method}."
+    return _answer(message, HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(allowed)})
+
+
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    messages = {
-        404: f"There is nothing at {request.method} {request.url.path}.",
-        405: f"{request.url.path} does not answer to {request.method}.",
-    }
-    message = messages.get(error.status_code, str(error.detail))
-    return _answer(message, error.status_code, headers=dict(error.headers or {}))
+    return _answer(str(error.detail), error.status_code, headers=dict(error.headers or {}))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from serving.api.auth import CallerOf
 from serving.api.service import Service, closing, unless_gone
 from serving.api.wire import InfillRequest
 from serving.engines.base import Generation, InfillPrompt, Sampling
@@ -42,13 +43,13 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post("/infill")
-    async def infill(body: InfillRequest, request: Request) -> JSONResponse:
+    async def infill(body: InfillRequest, request: Request, caller: CallerOf) -> JSONResponse:
         if body.n_predict == 0 and service.settings.prompt_cache_bytes == 0:
             # a plug-in warms a cache that is switched off
             return JSONResponse(_chosen(body, {"content": "", "stop": True, "tokens_predicted": 0}))
         began = time.monotonic()
-        model, prompt = body.model or service.registry.base_name, _prompt(body)
-        answer = await service.open(model, [prompt], _sampling(body, service), num_answers=body.n_cmpl or 1)
+        model, sampling = body.model or service.registry.base_name, _sampling(body, service)
+        answer = await service.open(model, [_prompt(body)], sampling, caller=caller, num_answers=body.n_cmpl or 1)
         async with closing(answer):
             work = asyncio.gather(*(_write(generation, body) for generation in answer.generations))
             written = await unless_gone(request, work)

@@ -5,10 +5,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from serving.adapters.registry import Alias
+from serving.access.scopes import Caller
+from serving.adapters.registry import Alias, model_missing
+from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.api.wire import ModelCard
-from serving.errors import RequestError
 
 
 def routes(service: Service) -> APIRouter:
@@ -29,26 +30,21 @@ def routes(service: Service) -> APIRouter:
             max_model_len=context,
         )
 
-    def cards() -> list[ModelCard]:
+    def cards(caller: Caller) -> list[ModelCard]:
         own = ModelCard(
             id=base, object="model", created=started, owned_by="finetune", parent=None, root=base, max_model_len=context
         )
-        return [own, *(card(alias) for alias in service.registry.served)]
+        return [own, *(card(alias) for alias in service.registry.served if caller.sees(alias.name))]
 
     @router.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [one.body() for one in cards()]}
+    async def list_models(caller: CallerOf) -> dict[str, Any]:
+        return {"object": "list", "data": [one.body() for one in cards(caller)]}
 
     @router.get("/v1/models/{name}")
-    async def get_model(name: str) -> dict[str, Any]:
-        for one in cards():
+    async def get_model(name: str, caller: CallerOf) -> dict[str, Any]:
+        for one in cards(caller):
             if one.id == name:
                 return one.body()
-        raise RequestError(
-            f"The model {name!r} is not served here.",
-            "GET /v1/models lists what is.",
-            code="model_not_found",
-            status=404,
-        )
+        raise model_missing(name)
 
     return router

@@ -14,7 +14,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from finetune.contracts.errors import PlatformError
-from serving.adapters.registry import AdapterRegistry
+from serving.access.scopes import Caller
+from serving.adapters.registry import AdapterRegistry, model_missing
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
@@ -43,13 +44,14 @@ class Service:
         prompts: Sequence[Prompt],
         sampling: Sampling,
         *,
+        caller: Caller,
         num_answers: int = 1,
         schema: str | None = None,
     ) -> "OpenAnswer":
         """Accept all prompts of a request, or none, each as often as it is to be answered.
 
         Answers to one prompt are drawn with seeds that follow each other; schema is a JSON schema that each satisfies.
-        Raises RequestError or BusyError before anything is sent.
+        Raises RequestError, also for a model that the caller does not see, or BusyError before anything is sent.
         """
         if sampling.max_tokens is not None and sampling.max_tokens > self.settings.max_tokens:
             raise RequestError(
@@ -57,6 +59,8 @@ class Service:
                 "Lower max_tokens.",
                 param="max_tokens",
             )
+        if model != self.registry.base_name and not caller.sees(model):
+            raise model_missing(model)
         asked_at = time.monotonic()
         answer = OpenAnswer(self.registry.lease(model), num_answers=num_answers)
         answer.lease.when_ended(answer.fail)

@@ -16,6 +16,11 @@ MAX_ANSWERS = 16
 MAX_TOP_LOG_PROBS = 20
 MAX_NAME = 200
 MAX_EXTRA = 256
+# The largest context of a family is 262,144 tokens, and a token of code has about four letters
+MAX_TEXT = 1 << 20
+MAX_TOKEN_IDS = 1 << 18
+MAX_PARTS = 256
+MAX_LABELS = 16
 
 
 def _encodable(text: str) -> str:
@@ -28,14 +33,18 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+LongText = Annotated[Text, Field(max_length=MAX_TEXT)]
+Label = Annotated[Text, Field(max_length=512)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-MaxTokens = Annotated[int, Field(ge=1)]
+MaxTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 StopText = Annotated[Text, Field(min_length=1, max_length=256)]
 Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]], Field(min_length=1, max_length=MAX_TOKEN_IDS)
+]
 Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
@@ -66,8 +75,8 @@ class GenerationFields(Received):
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    user: Text | None = None
-    metadata: dict[str, Any] | None = None
+    user: Label | None = None
+    metadata: Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)] | None = None
     store: Literal[False] | None = None
 
     @property
@@ -97,12 +106,12 @@ class CompletionRequest(GenerationFields):
     """POST /v1/completions. With suffix, the answer is the text between prompt and suffix."""
 
     prompt: (
-        Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
+        LongText
+        | Annotated[list[LongText], Field(min_length=1, max_length=MAX_PROMPTS)]
         | TokenIds
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
-    suffix: Text | None = None
+    suffix: LongText | None = None
     max_tokens: MaxTokens | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOG_PROBS)] | None = None
     echo: Literal[False] | None = None
@@ -115,7 +124,7 @@ class ExtraFile(Received):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     filename: Text = Field(default="", max_length=4096)
-    text: Text
+    text: LongText
 
 
 class InfillRequest(Received):
@@ -129,18 +138,18 @@ class InfillRequest(Received):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: Text | None = Field(default=None, max_length=MAX_NAME)
-    input_prefix: Text = ""
-    input_suffix: Text = ""
+    input_prefix: LongText = ""
+    input_suffix: LongText = ""
     input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_EXTRA)] = []
-    prompt: Text = ""
-    n_predict: Annotated[int, Field(ge=-1)] | None = None
+    prompt: LongText = ""
+    n_predict: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
     n_cmpl: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
     seed: Seed | None = None
     stop: Annotated[list[StopText], Field(max_length=MAX_STOPS)] = []
     t_max_predict_ms: Annotated[float, Field(ge=0)] | None = None
-    response_fields: Annotated[list[str], Field(max_length=64)] | None = None
+    response_fields: Annotated[list[Label], Field(max_length=64)] | None = None
     stream: Literal[False] | None = None
     lora: Nothing | None = None
 

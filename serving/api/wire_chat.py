@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from serving.api.wire import MAX_TOP_LOG_PROBS, GenerationFields, MaxTokens, Nothing, Received, Text
+from serving.api.wire import (
+    MAX_PARTS,
+    MAX_TOP_LOG_PROBS,
+    GenerationFields,
+    Label,
+    LongText,
+    MaxTokens,
+    Nothing,
+    Received,
+)
 from serving.api.wire_tools import MAX_CALLS, MAX_TOOLS, FunctionTool, MessageCall, ResponseFormat, ToolChoice
 from serving.engines.base import ChatTurn
 from serving.errors import RequestError
@@ -15,7 +24,7 @@ class TextPart(Received):
     """A part of a message's content; images and sound are not served."""
 
     type: Literal["text"]
-    text: Text
+    text: LongText
 
 
 class Message(Received):
@@ -25,10 +34,10 @@ class Message(Received):
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
-    name: Text | None = None
+    content: LongText | Annotated[list[TextPart], Field(max_length=MAX_PARTS)] | None = None
+    name: Label | None = None
     tool_calls: Annotated[list[MessageCall], Field(max_length=MAX_CALLS)] | None = None
-    tool_call_id: Text | None = None
+    tool_call_id: Label | None = None
     refusal: Literal[""] | None = None
     annotations: Nothing | None = None
     audio: None = None

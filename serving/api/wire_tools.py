@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from serving.api.wire import Received, Text
+from serving.api.wire import LongText, Received, Text
 from serving.engines.calls import Tool, ToolCall, ToolUse
 from serving.errors import RequestError
 
@@ -46,7 +46,7 @@ class JsonSchema(Received):
     """strict is taken and not used: an answer always satisfies the schema."""
 
     name: FunctionName
-    description: Text | None = None
+    description: LongText | None = None
     # `schema` is a method of pydantic's own
     document: Schema | None = Field(default=None, alias="schema")
     strict: bool | None = None
@@ -93,7 +93,7 @@ class Function(Received):
     """parameters None: it takes none. strict: the arguments of each call satisfy them."""
 
     name: FunctionName
-    description: Text | None = None
+    description: LongText | None = None
     parameters: Schema | None = None
     strict: bool | None = None
 
@@ -132,7 +132,7 @@ class CalledFunction(Received):
     """arguments is a JSON object as text."""
 
     name: FunctionName
-    arguments: Text
+    arguments: LongText
 
 
 class MessageCall(Received):

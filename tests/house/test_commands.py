@@ -15,14 +15,32 @@ PLACES = ("finetune", "data_pipelines", "serving", "recipes", "docs", "README.md
 LED = re.compile(r"(?:`|^|^# *|^#   |Type: |run: |Next: |Start one: )(?:\.venv/bin/)?finetune ([a-z-][^`\n\"]*)", re.M)
 
 
-def groups() -> dict[str, set[str]]:
-    """Names at the top, each with the names under it."""
-    found = {(command.name or "").strip(): set() for command in app.registered_commands}
-    for group in app.registered_groups:
-        inner = group.typer_instance
-        assert isinstance(inner, typer.Typer) and group.name
-        found[group.name] = {command.name for command in inner.registered_commands}
+def groups(group: typer.Typer = app, above: str = "") -> dict[str, set[str]]:
+    """Commands and groups by the words that lead to them, each with the names under it."""
+    found: dict[str, set[str]] = {
+        f"{above}{command.name or ''}".strip(): set() for command in group.registered_commands
+    }
+    for one in group.registered_groups:
+        inner = one.typer_instance
+        assert isinstance(inner, typer.Typer) and one.name
+        found[f"{above}{one.name}"] = {
+            str(item.name) for item in (*inner.registered_commands, *inner.registered_groups)
+        }
+        found.update(groups(inner, f"{above}{one.name} "))
     return found
+
+
+def command_of(words: list[str], known: dict[str, set[str]]) -> list[str]:
+    """The words that lead to a command, as far as groups go; empty for one that does not exist."""
+    path = words[:1] if words[0] in known else []
+    for word in words[1:] if path else []:
+        names, below = word.split("|"), known[" ".join(path)]
+        if not below or not names[0]:
+            break
+        if not {name for name in names if name} <= below:
+            return []
+        path.append(names[0])
+    return path
 
 
 def wrong_commands(text: str) -> list[str]:
@@ -33,11 +51,11 @@ def wrong_commands(text: str) -> list[str]:
         first, *rest = [re.sub(r"[^\w|-].*$", "", word) for word in words]
         if first.startswith("-"):
             continue
-        inner = rest[0].split("|") if known.get(first) and rest else []
-        if first not in known or any(name and name not in known[first] for name in inner):
+        path = command_of([first, *rest], known)
+        if not path:
             wrong.append(line)
             continue
-        shown = help_text([first, *inner[:1]])
+        shown = help_text(path)
         wrong += [line for word in rest if word.startswith("--") and word.strip("`") not in shown]
     return wrong
 
@@ -55,5 +73,9 @@ def test_commands_that_the_user_is_told_to_type_exist(place):
 def test_the_scan_finds_an_unknown_command_and_an_unknown_option():
     assert wrong_commands("Run `finetune doktor`, then `finetune recipe list`.") == ["doktor"]
     assert wrong_commands("finetune serve sing NAME\n") == ["serve sing NAME"]
+    assert wrong_commands("`finetune serve key make NAME`") == ["serve key make NAME"]
+    assert wrong_commands("`finetune serve key create NAME --scope infer --fast`") == [
+        "serve key create NAME --scope infer --fast"
+    ]
     assert wrong_commands("`finetune train RECIPE --faster`") == ["train RECIPE --faster"]
     assert wrong_commands("`finetune train RECIPE --set a=b` and `finetune data build --repo . --out D`") == []

@@ -15,7 +15,10 @@ MAX_CHAIN = 4
 MAX_POSITIONAL = 2
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "manager"}
 # typer declares options as parameters of the command, in the order of the help page
-COMMAND_MODULES = ("data_pipelines/benchmark/command.py", "finetune/cli/", "data_pipelines/cli.py", "serving/cli.py")
+COMMAND_MODULES = (
+    "data_pipelines/benchmark/command.py", "data_pipelines/cli.py", "finetune/cli/", "serving/access/command.py",
+    "serving/cli.py",
+)  # fmt: skip
 
 
 def tracked_python() -> list[str]:

@@ -34,7 +34,7 @@ def calls(monkeypatch):
         },
     }
 
-    def call(url: str, path: str, *, expects: str, body: object = None) -> object:
+    def call(url: str, path: str, *, expects: str, body: object = None, key_file: Path | None = None) -> object:
         made.append((url, path, body))
         assert expects in answers[path]
         return answers[path]

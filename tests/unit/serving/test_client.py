@@ -7,6 +7,7 @@ import pytest
 
 from finetune.contracts.errors import AdapterError, MachineError, UsageError
 from serving.client import call
+from serving.errors import AccessError
 
 
 class Canned(http.server.BaseHTTPRequestHandler):
@@ -72,3 +73,32 @@ def test_only_http_is_spoken(url):
 def test_a_proxy_in_the_environment_is_not_used(answer, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert call(answer(200, b'{"a": 1}'), "/x", expects="a") == {"a": 1}
+
+
+def test_the_key_comes_from_the_environment_or_a_file(answer, monkeypatch, tmp_path):
+    sent: list[str | None] = []
+    url = answer(200, b'{"a": 1}')
+    do_get = Canned.do_GET
+    monkeypatch.setattr(Canned, "do_GET", lambda self: sent.append(self.headers["Authorization"]) or do_get(self))
+    (tmp_path / "key").write_text("ftk_file\n")
+    monkeypatch.delenv("FINETUNE_API_KEY", raising=False)
+    call(url, "/x", expects="a")
+    monkeypatch.setenv("FINETUNE_API_KEY", "ftk_env")
+    call(url, "/x", expects="a")
+    call(url, "/x", expects="a", key_file=tmp_path / "key")
+    assert sent == [None, "Bearer ftk_env", "Bearer ftk_file"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_told_with_where_to_put_another(answer, status):
+    with pytest.raises(AccessError, match="refused: No") as caught:
+        call(answer(status, b'{"error": {"message": "No."}}'), "/x", expects="a")
+    assert "FINETUNE_API_KEY" in caught.value.hint and "--key-file" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"a\nb", b"\xff", "é".encode()])
+def test_what_is_no_key_is_not_sent(tmp_path, content):
+    (tmp_path / "key").write_bytes(content)
+    for key_file in (tmp_path / "key", tmp_path / "absent"):
+        with pytest.raises(UsageError):
+            call("http://127.0.0.1:1", "/x", expects="a", key_file=key_file)

@@ -1,0 +1,167 @@
+"""finetune serve key: who may ask the servers of a home, and for what."""
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+
+if TYPE_CHECKING:
+    from serving.access.keys import StoredKey
+    from serving.access.scopes import Scope
+
+app = typer.Typer(help="Create, list and revoke the keys of the endpoint.", no_args_is_help=True, rich_markup_mode=None)
+
+LIFETIME = re.compile(r"(?P<number>[1-9]\d{0,4})(?P<unit>[dh])", re.ASCII)
+UNIT_SECONDS = {"d": 86_400, "h": 3_600}
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option("--key-file", metavar="PATH", help="File with the key to ask with, if not that in FINETUNE_API_KEY."),
+]
+KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who or what the key is for.")]
+
+
+@app.command(
+    "create",
+    epilog="Examples: `finetune serve key create editors --scope infer --adapter 'shop*' --expires 90d`, "
+    "`finetune serve key create release --scope load,promote --adapter '*' --json`.",
+)
+def create(
+    name: KeyName,
+    scope: Annotated[
+        str, typer.Option("--scope", metavar="SCOPES", help="infer, load, promote, admin; several with commas.")
+    ],
+    adapter: Annotated[
+        list[str],
+        typer.Option(
+            "--adapter",
+            metavar="PATTERN",
+            help="Names and ids of adapters that exist for the key, * for any letters; none is the base alone.",
+        ),
+    ] = [],  # noqa: B006
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="TIME", help="Valid so long: 90d, 12h. None is until revoked.")
+    ] = None,
+    per_minute: Annotated[
+        int | None,
+        typer.Option("--per-minute", min=1, help="Requests a minute that the key may make. None: any number."),
+    ] = None,
+    home: HomeFolder = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
+    """Create a key and show it, this once. With the first, servers of the home let in nobody without a key."""
+    from finetune.contracts.run import Home
+    from finetune.terminal.output import emit, note
+    from serving.access.keys import KeyFile
+
+    file = KeyFile.within(Home(home).served)
+    scopes = _scopes(scope)
+    _check(name, scopes, adapter)
+    is_first = not file.read()
+    lifetime = _seconds(expires)
+    key, secret = file.create(
+        name, scopes=scopes, adapters=adapter, valid_seconds=lifetime, requests_per_minute=per_minute
+    )
+    if is_first:
+        note("This is the first key: from now on, servers of this home let in nobody without one.")
+    text = f"{_sentence(key)}\nIt is shown this once:\n\n{secret}"
+    emit({**_row(key), "key": secret}, as_json=json, text=text)
+
+
+@app.command(
+    "list", epilog="Examples: `finetune serve key list`, `finetune serve key list --home /srv/finetune --json`."
+)
+def list_keys(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
+    """List the keys that were ever made, without what is secret."""
+    from finetune.contracts.run import Home
+    from finetune.terminal.output import emit, table
+    from serving.access.keys import KeyFile
+
+    keys = [_row(key) for key in KeyFile.within(Home(home).served).read()]
+    columns = ("name", "state", "scopes", "adapters", "created", "expires")
+    rows = [
+        tuple(", ".join(row[column]) if isinstance(row[column], list) else row[column] or "" for column in columns)
+        for row in keys
+    ]
+    text = table(rows, header=columns) if rows else "There are no keys: who reaches a server's port may do everything."
+    emit({"keys": keys}, as_json=json, text=text)
+
+
+@app.command(
+    "revoke",
+    epilog="Examples: `finetune serve key revoke editors`, `finetune serve key revoke release --home /srv/finetune`.",
+)
+def revoke(name: KeyName, home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
+    """End a key at once, also on servers that run. Answers that are running go on to their end."""
+    from finetune.contracts.run import Home
+    from finetune.terminal.output import emit
+    from serving.access.keys import KeyFile
+
+    key = KeyFile.within(Home(home).served).revoke(name)
+    emit(_row(key), as_json=json, text=f"The key {name} is valid no more.")
+
+
+def _scopes(text: str) -> "frozenset[Scope]":
+    from finetune.contracts.errors import UsageError
+    from serving.access.scopes import Scope
+
+    try:
+        return frozenset(Scope(word.strip()) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--scope {text}: {error}.", f"There are {', '.join(Scope)}.") from error
+
+
+def _check(name: str, scopes: "frozenset[Scope]", adapters: list[str]) -> None:
+    from finetune.contracts.errors import UsageError
+    from serving.access.keys import KEY_NAME, MAX_PATTERNS, PATTERN
+    from serving.access.scopes import Scope
+
+    if not re.fullmatch(KEY_NAME, name, re.ASCII):
+        raise UsageError(
+            f"{name!r} is no name of a key.", "It has 1 to 64 letters, digits, dots, dashes and underscores."
+        )
+    wrong = [pattern for pattern in adapters if not re.fullmatch(PATTERN, pattern, re.ASCII)]
+    if wrong or len(adapters) > MAX_PATTERNS:
+        what = f"--adapter {wrong[0]!r} is no pattern" if wrong else f"There are {len(adapters)} patterns"
+        hint = f"Up to {MAX_PATTERNS} of letters, digits, dots, dashes, underscores, * and ?, such as 'shop*'."
+        raise UsageError(f"{what}.", hint)
+    if adapters and Scope.ADMIN in scopes:
+        raise UsageError("A key with the scope admin sees all adapters.", "Leave --adapter out, or name other scopes.")
+
+
+def _seconds(text: str | None) -> int | None:
+    from finetune.contracts.errors import UsageError
+
+    if text is None:
+        return None
+    found = LIFETIME.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--expires {text} is no time.", "Give days or hours, such as 90d or 12h.")
+    return int(found["number"]) * UNIT_SECONDS[found["unit"]]
+
+
+def _sentence(key: "StoredKey") -> str:
+    row = _row(key)
+    adapters = ", ".join(row["adapters"]) or "no adapter, only the base (--adapter '*' is all)"
+    until = f"until {row['expires']}" if row["expires"] else "until it is revoked"
+    return f"The key {key.name} is for {', '.join(row['scopes'])}, sees {adapters}, and is valid {until}."
+
+
+def _row(key: "StoredKey") -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "id": key.id,
+        "state": key.state(time.time()),
+        "scopes": [scope.value for scope in key.scopes],
+        "adapters": ["*"] if key.caller().sees_all else list(key.adapters),
+        "requests_per_minute": key.requests_per_minute,
+        "created": _moment(key.created_at),
+        "expires": None if key.expires_at is None else _moment(key.expires_at),
+    }
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
