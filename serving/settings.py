@@ -15,8 +15,9 @@ class ServerSettings(BaseModel):
     time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
     its prompt and answer, to which the others are padded; prompt_cache_bytes is what may be kept of prompts that were
     read, for those that begin alike: 0 keeps nothing, None takes a quarter of a GPU's memory that is free beside the
-    base, or 1 GiB of host memory; max_rank and max_adapters bound what adapters take of the
-    memory. drain_seconds is how long requests may go on with an adapter that was replaced or unloaded.
+    base, or 1 GiB of host memory; max_rank, max_adapter_bytes (of an adapter's files together) and max_adapters bound
+    what adapters take of the memory. drain_seconds is how long requests may go on with an adapter that was replaced or
+    unloaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +33,7 @@ class ServerSettings(BaseModel):
     prompt_cache_bytes: int | None = Field(default=None, ge=0)
     max_adapters: int = Field(default=16, ge=1)
     max_rank: int = Field(default=256, ge=1)
+    max_adapter_bytes: int = Field(default=8 << 30, ge=1)
     drain_seconds: float = Field(default=300.0, ge=0)
     shutdown_seconds: int = Field(default=5, ge=0)
 

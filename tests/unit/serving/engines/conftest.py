@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,14 @@ def family_model(request):
             config["sliding_window"] = 8
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).float().eval()
+
+
+@pytest.fixture(scope="session")
+def calling_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A token a byte, and the tags of calls as tokens of their own, as published Qwen tokenizers have them."""
+    from finetune.model.loading import load_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizers")
+    unit = E2E._unit_conftest()
+    unit.save_byte_tokenizer(folder, [*unit.SPECIAL, "<tool_call>", "</tool_call>"])
+    return load_tokenizer(folder)
