@@ -175,7 +175,7 @@ class TransformersEngine:
         except torch.OutOfMemoryError:
             # prompts that are kept for later make way
             self._scheduler.make_room()
-        # not inside the handler, where the error still holds what was computed
+        # not inside the handler, where the error still holds what work computed
         try:
             return work()
         except torch.OutOfMemoryError as error:
