@@ -11,14 +11,23 @@ from serving.adapters.store import AdapterStore
 from serving.api import adapters, chat, completions, errors, health, infill, models
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.service import Service
+from serving.card import CardWatch
 from serving.engines.base import Engine
 from serving.settings import ServerSettings
 
 
 def create_app(
-    engine: Engine, store: AdapterStore, *, settings: ServerSettings, registry: AdapterRegistry | None = None
+    engine: Engine,
+    store: AdapterStore,
+    *,
+    settings: ServerSettings,
+    registry: AdapterRegistry | None = None,
+    watch: CardWatch | None = None,
 ) -> FastAPI:
-    """The application. It closes the engine when it stops. registry None begins with no adapter served."""
+    """The application. It closes the engine when it stops. registry None begins with no adapter served.
+
+    watch lets the engine leave its card to jobs while the application runs, None: it stays.
+    """
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
     )
@@ -26,7 +35,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch.run()) if watch else None
         yield
+        if watching:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         # It waits for the step that runs
         await asyncio.to_thread(engine.close)
 

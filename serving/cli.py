@@ -17,6 +17,10 @@ app = typer.Typer(
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
 Url = Annotated[str, typer.Option("--url", envvar="FINETUNE_SERVE_URL", help="Address of the running server.")]
+EmbeddingOnHost = Annotated[
+    bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+]
+KeepCard = Annotated[bool, typer.Option("--keep-card", help="Never leave the card to a training run of this home.")]
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
 
 
@@ -41,18 +45,18 @@ def start(
     quantization: Annotated[
         str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
     ] = "nf4",
-    embedding_on_host: Annotated[
-        bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
-    ] = False,
+    embedding_on_host: EmbeddingOnHost = False,
     base_cache: Annotated[
         bool, typer.Option(help="Keep a 4-bit copy of a base above 4 GB in the home, for the next start.")
     ] = True,
+    keep_card: KeepCard = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
     """Serve on 127.0.0.1 until Ctrl-C. With --json the document is printed once the server is ready.
 
-    Adapters that were served at this port over this base before are served again, unless the port is 0.
+    Adapters that were served at this port over this base before are served again, unless the port is 0. While a
+    training run or an evaluation of the same home wants the card, the server leaves it, and comes back by itself.
     """
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
@@ -67,7 +71,7 @@ def start(
 
     folder = _base_folder(base)
     note(f"Loading the base {folder}")
-    settings = ServerSettings(port=port)
+    settings = ServerSettings(port=port, yields_card=not keep_card)
     prepare = prepared_server(
         folder,
         adapters,
@@ -76,7 +80,7 @@ def start(
         served=served,
         embedding_on_host=embedding_on_host,
         copies=place.bases if base_cache else None,
-        states=place.served,
+        home=place,
     )
     with prepare as prepared:
         text = (

@@ -45,3 +45,13 @@ class EngineError(MachineError):
 
     status = 503
     code = "engine_unavailable"
+
+
+class AwayError(EngineError):
+    """The engine has left its card to another job; nobody knows when that ends, so retry_after_seconds is a guess."""
+
+    code = "card_in_use"
+    retry_after_seconds = 30
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "Ask again later.")

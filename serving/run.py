@@ -7,16 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.errors import MachineError
+from finetune.contracts.run import Home
 from finetune.terminal.output import note
 from serving.settings import ServerSettings
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
@@ -80,26 +83,35 @@ def prepared_server(
     served: Sequence[tuple[str, Path]] = (),
     embedding_on_host: bool = False,
     copies: Path | None = None,
-    states: Path | None = None,
+    home: Home | None = None,
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    states is the folder where what is served is kept for the next start at this port over this base; None, and port 0,
-    begin anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
-    The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
-    for an adapter that is refused.
+    home is where what is served is kept for the next start at this port over this base, and whose jobs the card is
+    shared with; None shares with nobody, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit
+    copies of large bases are kept, are those of load_engine. The port is taken first: a busy one must not cost the
+    minutes that a large base takes to load. Raises AdapterError for an adapter that is refused.
     """
-    with contextlib.closing(listen(settings)) as listener:
-        import uvicorn
-
+    with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
         from serving.adapters.registry import AdapterRegistry
         from serving.adapters.store import AdapterStore
         from serving.app import create_app
+        from serving.card import CardWatch, server_hold
         from serving.engines.transformers import load_engine
+        from serving.engines.yielding import YieldingEngine
 
-        engine = load_engine(
-            base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
+        hold = stack.enter_context(server_hold(home.cards, settings, url=_url(listener))) if home else None
+        if hold:
+            hold.wait(lambda job: note(f"Waiting for the card, which {job.does} (process {job.pid}) has."))
+        load = partial(
+            load_engine,
+            base,
+            settings,
+            quantization=quantization,
+            embedding_on_host=embedding_on_host,
+            copies=copies,
         )
+        engine = YieldingEngine(load)
         with contextlib.closing(engine):
             store = AdapterStore(adapters, max_rank=settings.max_rank)
             registry = AdapterRegistry(
@@ -107,21 +119,13 @@ def prepared_server(
                 store,
                 max_adapters=settings.max_adapters,
                 drain_seconds=settings.drain_seconds,
-                state=_state_file(states, settings.port, engine.description.identity.digest),
+                state=_state_file(home, settings.port, engine.description.identity.digest),
             )
             asyncio.run(_load_all(registry, served))
-            app = create_app(engine, store, settings=settings, registry=registry)
-            config = uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                ws="none",
-                server_header=False,
-                lifespan="on",
-                timeout_graceful_shutdown=settings.shutdown_seconds,
-            )
+            watch = CardWatch(hold, engine, registry) if hold and settings.yields_card else None
+            app = create_app(engine, store, settings=settings, registry=registry, watch=watch)
             models = (registry.base_name, *(adapter.name for adapter in registry.served))
-            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models)
+            yield PreparedServer(_server(app, settings), listener, _url(listener), models)
 
 
 def serve(prepared: PreparedServer) -> None:
@@ -147,6 +151,21 @@ def listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
+def _server(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    return uvicorn.Server(config)
+
+
 async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Path]]) -> None:
     for problem in await registry.restore():
         note(f"Not served as before: {problem}")
@@ -154,13 +173,13 @@ async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Pat
         await registry.load_folder(name, folder, move=True)
 
 
-def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile | None":
+def _state_file(home: Home | None, port: int, base_digest: str) -> "StateFile | None":
     from serving.adapters.desired import StateFile
 
-    if folder is None or port == 0:
+    if home is None or port == 0:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return StateFile(folder / f"{port}-{base_digest[:12]}.json")
+    home.served.mkdir(parents=True, exist_ok=True)
+    return StateFile(home.served / f"{port}-{base_digest[:12]}.json")
 
 
 def _url(listener: socket.socket) -> str:

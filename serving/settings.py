@@ -14,7 +14,8 @@ class ServerSettings(BaseModel):
     running or waiting before the next one is told to come back later; max_batch how many of them are answered at a
     time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
     its prompt and answer, to which the others are padded; max_rank and max_adapters bound what adapters take of the
-    memory. drain_seconds is how long requests may go on with an adapter that was replaced or unloaded.
+    memory. drain_seconds is how long requests may go on with an adapter that was replaced or unloaded,
+    and those that run when a job of the same home wants the card. yields_card False: the server keeps it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class ServerSettings(BaseModel):
     max_rank: int = Field(default=256, ge=1)
     drain_seconds: float = Field(default=300.0, ge=0)
     shutdown_seconds: int = Field(default=5, ge=0)
+    yields_card: bool = True
 
     @field_validator("host")
     @classmethod

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from finetune.cli.card import ShareCard, having_card
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
@@ -38,17 +39,22 @@ def train(
         typer.Option(metavar="RUN", help="Go on with a run or a sweep, by its own recipe, from its last checkpoint."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count everything, train nothing.")] = False,
+    share_card: ShareCard = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Train an adapter by a recipe. The run's id is printed last, of a sweep that of its best run."""
+    """Train an adapter by a recipe. The run's id is printed last, of a sweep that of its best run.
+
+    A server of the same home leaves the card meanwhile, and comes back by itself.
+    """
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
 
     place = Home(home.absolute())
     sweep_id = _sweep_id(place, resume)
     if sweep or sweep_id:
-        _train_sweep(place, recipe, set_, sweep, resume=sweep_id or resume, dry_run=dry_run, json=json)
+        given = sweep_id or resume
+        _train_sweep(place, recipe, set_, sweep, resume=given, dry_run=dry_run, share_card=share_card, json=json)
         return
     resolved = _resolve(place, recipe, set_, resume=resume)
     if dry_run:
@@ -57,7 +63,9 @@ def train(
         forecast = count(resolved, home=place)
         emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())
         return
-    state = run_training(resolved, place, resume=resume)
+    does, num_cards = f"finetune train {resolved.name}", resolved.train.num_processes
+    with having_card(place, does, num_cards=num_cards, share=share_card):
+        state = run_training(resolved, place, resume=resume)
     if not json:
         note(f"Next: finetune evaluate {state.run_id}")
     emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
@@ -79,6 +87,7 @@ def _train_sweep(
     *,
     resume: str | None,
     dry_run: bool,
+    share_card: bool,
     json: bool,
 ) -> None:
     from finetune.cli.sweep import begin, begun, forecast, planned, train_sweep
@@ -91,7 +100,9 @@ def _train_sweep(
         found = forecast(cells, home=home)
         emit(found.model_dump(mode="json"), as_json=json, text=found.text())
     else:
-        train_sweep(home, resume or begin(planned(recipe, overrides, sweeps), home=home), json=json)
+        sweep_id = resume or begin(planned(recipe, overrides, sweeps), home=home)
+        with having_card(home, f"finetune train {sweep_id}", share=share_card):
+            train_sweep(home, sweep_id, json=json)
 
 
 def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:

@@ -16,7 +16,7 @@ from serving.adapters.desired import DesiredAlias, DesiredMove, DesiredVersion, 
 from serving.adapters.store import NAME, AdapterStore
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
-from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
+from serving.errors import AdapterConflictError, AdapterMissingError, AwayError, RequestError
 
 # Moves of one name that are remembered
 MAX_HISTORY = 100
@@ -70,6 +70,7 @@ class AdapterRegistry:
         self._state = state
         self._unserved: dict[str, DesiredAlias] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._away = False
         self.base_name = engine.description.identity.name
 
     @property
@@ -114,6 +115,8 @@ class AdapterRegistry:
         """
         self._check_name(name)
         async with self._changing:
+            if self._away:
+                raise AwayError("The server has left its card to another job, and can load no adapter.")
             if name in self._aliases and not move:
                 raise AdapterConflictError(
                     f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
@@ -156,6 +159,10 @@ class AdapterRegistry:
 
     async def unload(self, name: str) -> None:
         """Stop serving name now; the weights go when the requests that came before have ended."""
+        if self._away:
+            # an adapter is not taken off while it comes back
+            async with self._changing:
+                pass
         if self._unserved.pop(name, None):
             self._save()
             return
@@ -164,6 +171,38 @@ class AdapterRegistry:
         self._save()
         unused = [version for version in alias.versions() if not self._is_used(version)]
         await asyncio.gather(*(self._versions.retire(version) for version in unused))
+
+    async def leave(self) -> None:
+        """Load nothing from now on; the load that runs has ended when this returns."""
+        async with self._changing:
+            self._away = True
+
+    def stay(self) -> None:
+        """Load again: the engine has everything still."""
+        self._away = False
+
+    async def come_back(self) -> list[str]:
+        """Give an engine without adapters all that is held; what went wrong with each name that is not served now.
+
+        Such names stay in the state for the next start, as those that restore cannot serve.
+        """
+        async with self._changing:
+            lost = {}
+            for version in self._versions.resident:
+                try:
+                    await self._versions.attach_again(version)
+                except PlatformError as error:
+                    lost[version.slot] = error.message
+            problems = []
+            for alias in tuple(self._aliases.values()):
+                if alias.previous and alias.previous.slot in lost:
+                    alias.previous = None
+                if alias.current.slot in lost:
+                    problems.append(f"{alias.name}: {lost[alias.current.slot]}")
+                    self._unserved[alias.name] = _desired(alias)
+                    del self._aliases[alias.name]
+            self._away = False
+            return problems
 
     async def restore(self) -> list[str]:
         """Serve what was served when the state was last written; what went wrong with each name that is not.

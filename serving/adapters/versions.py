@@ -14,7 +14,7 @@ from finetune.contracts.errors import AdapterError, PlatformError
 from serving.adapters.probe import judge
 from serving.adapters.store import AdapterStore, without_folder
 from serving.engines.base import Engine
-from serving.errors import EngineError
+from serving.errors import AdapterConflictError, EngineError
 
 
 class VersionState(StrEnum):
@@ -122,6 +122,24 @@ class Versions:
             if version.state is VersionState.VALIDATING:
                 del self._held[version.slot]
         return version
+
+    async def attach_again(self, version: Version) -> None:
+        """Attach a resident version to an engine that has lost it; when this raises, it is held no more.
+
+        Raises AdapterConflictError when its folder holds another adapter by now, and what check and load raise.
+        """
+        version.state = VersionState.VALIDATING
+        try:
+            if await self.check(version.folder) != version.manifest:
+                raise AdapterConflictError(
+                    f"{version.adapter_id} is no longer where it was loaded from.", "Load it again."
+                )
+            await self._attach(version)
+        except AdapterError as error:
+            raise without_folder(error, version.folder) from error
+        finally:
+            if version.state is VersionState.VALIDATING:
+                del self._held[version.slot]
 
     def retire(self, version: Version) -> Coroutine[Any, Any, None]:
         """Give a resident version to no new request from now on; awaiting takes it off.

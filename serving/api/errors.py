@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from finetune.contracts.errors import InputError, PlatformError
 from serving.api.wire import ErrorBody
-from serving.errors import BusyError
+from serving.errors import AwayError, BusyError
 
 LOGGER = logging.getLogger("serving")
 TYPES = {404: "not_found_error", 409: "conflict_error", 413: "request_too_large_error", 429: "rate_limit_error"}
@@ -39,8 +39,8 @@ def status_of(error: PlatformError) -> int:
 
 
 def error_response(error: PlatformError) -> JSONResponse:
-    """The answer for an expected failure; a busy server says when to come back."""
-    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, BusyError) else None
+    """The answer for an expected failure; a server that is busy or away says when to come back."""
+    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, BusyError | AwayError) else None
     return JSONResponse(error_document(error), status_code=status_of(error), headers=headers)
 
 

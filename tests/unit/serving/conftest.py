@@ -46,6 +46,7 @@ class FakeGeneration:
         self.num_prompt_tokens = num_prompt_tokens
         self.truncated = False
         self.cancelled = False
+        self.released = False
         self.failed_with: PlatformError | None = None
         self._deltas = deltas
         self._hang = hang
@@ -56,7 +57,7 @@ class FakeGeneration:
             yield delta
         if self._fail:
             raise EngineError("The device failed.", "Start the server again.")
-        while self._hang and not self.cancelled:
+        while self._hang and not self.cancelled and not self.released:
             await asyncio.sleep(0.01)
         if self.failed_with:
             raise self.failed_with
@@ -64,6 +65,10 @@ class FakeGeneration:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+    def release(self) -> None:
+        """Go on to the end, if it hangs."""
+        self.released = True
 
     def fail(self, error: PlatformError) -> None:
         self.failed_with = error
@@ -219,6 +224,11 @@ def save_config(folder: Path, *, rank: int, **changes: object) -> None:
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()
+
+
+@pytest.fixture
+def make_engine() -> Callable[[], FakeEngine]:
+    return FakeEngine
 
 
 @pytest.fixture
