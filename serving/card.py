@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import os
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -49,15 +47,6 @@ class CardHold:
         if job is not None:
             self.release()
         return job
-
-    def wait(self, tell: Callable[[CardJob], None]) -> None:
-        """Take the card as soon as no job wants it; tell hears of each job that is waited for."""
-        told = None
-        while (job := self.take()) is not None:
-            if job != told:
-                tell(job)
-                told = job
-            time.sleep(POLL_SECONDS)
 
     def release(self) -> None:
         """Let go; calling it again does nothing."""

@@ -99,10 +99,11 @@ def prepared_server(
         from serving.card import CardWatch, server_hold
         from serving.engines.transformers import load_engine
         from serving.engines.yielding import YieldingEngine
+        from serving.waiting import wait_for_card
 
         hold = stack.enter_context(server_hold(home.cards, settings, url=_url(listener))) if home else None
         if hold:
-            hold.wait(lambda job: note(f"Waiting for the card, which {job.does} (process {job.pid}) has."))
+            wait_for_card(hold, listener, settings)
         load = partial(
             load_engine,
             base,
@@ -125,7 +126,7 @@ def prepared_server(
             watch = CardWatch(hold, engine, registry) if hold and settings.yields_card else None
             app = create_app(engine, store, settings=settings, registry=registry, watch=watch)
             models = (registry.base_name, *(adapter.name for adapter in registry.served))
-            yield PreparedServer(_server(app, settings), listener, _url(listener), models)
+            yield PreparedServer(server_of(app, settings), listener, _url(listener), models)
 
 
 def serve(prepared: PreparedServer) -> None:
@@ -151,7 +152,8 @@ def listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
-def _server(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
+def server_of(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
+    """What answers with app."""
     import uvicorn
 
     config = uvicorn.Config(
