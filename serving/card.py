@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -86,8 +87,8 @@ class CardWatch:
             while not drained.done():
                 await asyncio.wait({drained}, timeout=POLL_SECONDS)
                 if not drained.done() and await self._wanted_by() is None:
-                    self._registry.stay()
                     self._engine.open()
+                    self._tell(await self._registry.stay())
                     note("The card is not wanted any more: serving goes on.")
                     return False
         finally:
@@ -117,10 +118,14 @@ class CardWatch:
             self._engine.away = "The server cannot load its base again, and tries it."
             await asyncio.sleep(retry_seconds)
             retry_seconds = min(2 * retry_seconds, LAST_RETRY_SECONDS)
-        for problem in await self._registry.come_back():
-            note(f"Not served as before: {problem}")
+        self._tell(await self._registry.come_back())
         self._engine.open()
         note("The card is free again: serving goes on.")
+
+    @staticmethod
+    def _tell(problems: Sequence[str]) -> None:
+        for problem in problems:
+            note(f"Not served as wanted: {problem}")
 
 
 def server_hold(folder: Path, settings: ServerSettings, *, url: str) -> CardHold:

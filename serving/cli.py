@@ -112,7 +112,13 @@ def load(
     # The server has a working folder of its own, so a path goes there in full
     path = str(Path(adapter).resolve()) if Path(adapter).is_dir() else adapter
     answer = call(url, "/v1/adapters/alias", expects="adapter", body={"alias": name, "adapter": path})
-    emit(answer, as_json=json, text=_served_text(answer["adapter"], url))
+    if answer["status"] == "waiting":
+        text = (
+            f"{answer['adapter']['adapter_id']} will be served as {name} at {url}/v1 when the server has its card back."
+        )
+    else:
+        text = _served_text(answer["adapter"], url)
+    emit(answer, as_json=json, text=text)
 
 
 @app.command(
@@ -161,6 +167,11 @@ def list_served(url: Url = DEFAULT_URL, json: Json = False) -> None:
     kept = [row for row in adapters["versions"] if row["adapter_id"] not in served]
     if kept:
         text += "\n\nHeld beside them: " + ", ".join(f"{row['adapter_id']} ({row['state']})" for row in kept)
+    # a server that was started before an upgrade of this program does not tell it
+    waiting_cards = adapters.get("waiting", [])
+    if waiting_cards:
+        text += "\n\nWhen the server has its card back: "
+        text += ", ".join(f"{row['name']} is {row['adapter_id']}" for row in waiting_cards)
     held = {row["adapter_id"] for row in adapters["versions"]}
     waiting = [name for name in adapters["available"] if name not in held]
     if waiting:

@@ -1,10 +1,12 @@
 """Load, move, roll back and unload adapters while the server answers, and list them: vLLM's two routes, and our own."""
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 
-from serving.adapters.registry import Alias
+from serving.adapters.registry import Alias, Waiting
 from serving.adapters.versions import Version
 from serving.api.service import Service
 from serving.api.wire import (
@@ -14,6 +16,7 @@ from serving.api.wire import (
     RollbackRequest,
     UnloadAdapterRequest,
     VersionCard,
+    WaitingCard,
 )
 
 
@@ -26,9 +29,8 @@ def routes(service: Service) -> APIRouter:
         return _alias_card(service, alias).body()
 
     @router.post("/v1/load_lora_adapter")
-    async def load(body: LoadAdapterRequest) -> dict[str, Any]:
-        alias = await registry.load(body.lora_name, body.lora_path)
-        return {"status": "loaded", "adapter": card(alias)}
+    async def load(body: LoadAdapterRequest) -> JSONResponse:
+        return _loaded(service, await registry.load(body.lora_name, body.lora_path), "loaded")
 
     @router.post("/v1/unload_lora_adapter")
     async def unload(body: UnloadAdapterRequest) -> dict[str, Any]:
@@ -36,9 +38,8 @@ def routes(service: Service) -> APIRouter:
         return {"status": "unloaded", "name": body.lora_name}
 
     @router.post("/v1/adapters/alias")
-    async def move(body: AliasRequest) -> dict[str, Any]:
-        alias = await registry.load(body.alias, body.adapter, move=True)
-        return {"status": "served", "adapter": card(alias)}
+    async def move(body: AliasRequest) -> JSONResponse:
+        return _loaded(service, await registry.load(body.alias, body.adapter, move=True), "served")
 
     @router.post("/v1/adapters/rollback")
     async def roll_back(body: RollbackRequest) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def routes(service: Service) -> APIRouter:
         return {
             "object": "list",
             "data": [card(alias) for alias in registry.served],
+            "waiting": [_waiting_card(service, one).body() for one in registry.waiting],
             "versions": [_version_card(version).body() for version in registry.versions],
             "available": registry.available(),
         }
@@ -76,6 +78,23 @@ def _alias_card(service: Service, alias: Alias) -> AdapterCard:
         weights_digest=manifest.digests.weights,
         loaded_at=adapter.loaded_at,
         num_active=adapter.num_active,
+    )
+
+
+def _loaded(service: Service, found: Alias | Waiting, done: str) -> JSONResponse:
+    """done is what is said of an adapter that is served; status 202 of one that waits."""
+    if isinstance(found, Waiting):
+        document = {"status": "waiting", "adapter": _waiting_card(service, found).body()}
+        return JSONResponse(document, status_code=HTTPStatus.ACCEPTED)
+    return JSONResponse({"status": done, "adapter": _alias_card(service, found).body()})
+
+
+def _waiting_card(service: Service, waiting: Waiting) -> WaitingCard:
+    return WaitingCard(
+        name=waiting.name,
+        adapter_id=waiting.adapter_id,
+        previous=waiting.previous.current.adapter_id if waiting.previous else None,
+        base=service.registry.base_name,
     )
 
 

@@ -1,5 +1,6 @@
 """The server leaves its card while a job wants it, over a fake engine and a real lock, and comes back with the same."""
 
+import json
 import os
 import shutil
 import threading
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from finetune.contracts.card import Card, CardJob, CardServer
 from finetune.contracts.errors import BaseModelError
+from serving.adapters.desired import StateFile
 from serving.adapters.registry import AdapterRegistry
 from serving.app import create_app
 from serving.card import CardHold, CardWatch
@@ -55,13 +57,18 @@ def card(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def client(engines, store, settings, card):
+def state(tmp_path):
+    return tmp_path / "served.json"
+
+
+@pytest.fixture
+def client(engines, store, settings, card, state):
     settings = settings.model_copy(update={"drain_seconds": 0.5, "max_adapters": 4})
     told = CardServer(pid=os.getpid(), url="http://127.0.0.1", yields=True, drain_seconds=settings.drain_seconds)
     with CardHold(card, told) as hold:
         assert hold.take() is None
         engine = YieldingEngine(engines.load)
-        registry = AdapterRegistry(engine, store, max_adapters=settings.max_adapters)
+        registry = AdapterRegistry(engine, store, max_adapters=settings.max_adapters, state=StateFile(state))
         watch = CardWatch(hold, engine, registry)
         app = create_app(engine, store, settings=settings, registry=registry, watch=watch)
         with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as one:
@@ -168,6 +175,63 @@ def test_an_adapter_that_is_gone_is_not_served_and_the_others_are(client, card, 
     wait_until(lambda: is_back(client))
     assert client.post("/v1/completions", json={**ASK, "model": "team"}).status_code == 200
     assert client.post("/v1/completions", json=ASK).status_code == 404
+
+
+@pytest.fixture
+def ids(root, make_adapter):
+    """Ids of three adapters in the folders shop-1, shop-2 and shop-3."""
+    for number in (2, 3):
+        make_adapter(root / f"shop-{number}", content=number)
+    return [json.loads((root / f"shop-{number}" / "manifest.json").read_text())["adapter_id"] for number in (1, 2, 3)]
+
+
+def move(client, name: str, adapter: str) -> int:
+    return client.post("/v1/adapters/alias", json={"alias": name, "adapter": adapter}).status_code
+
+
+def answers_with(client, name: str) -> str:
+    return client.post("/v1/completions", json={**ASK, "model": name}).json().get("system_fingerprint", "")
+
+
+def test_what_is_loaded_while_the_card_is_away_is_served_when_it_is_back(client, card, root, ids, state):
+    move(client, "shop", "shop-1")
+    with job(card):
+        assert move(client, "shop", "shop-2") == move(client, "new", "shop-3") == 202
+        waiting = client.get("/v1/adapters").json()["waiting"]
+        assert [(one["name"], one["adapter_id"], one["previous"]) for one in waiting] == [
+            ("shop", ids[1], ids[0]),
+            ("new", ids[2], None),
+        ]
+        # a server that dies now serves the same at its next start
+        wanted = StateFile(state).read()
+        assert wanted["shop"].current.adapter_id == ids[1] and wanted["new"].current.adapter_id == ids[2]
+        assert wanted["shop"].previous.adapter_id == ids[0]
+        assert move(client, "bad", "absent") == 404
+    wait_until(lambda: is_back(client))
+    assert answers_with(client, "shop") == ids[1] and answers_with(client, "new") == ids[2]
+    assert not client.get("/v1/adapters").json()["waiting"]
+    client.post("/v1/adapters/rollback", json={"alias": "shop"})
+    assert answers_with(client, "shop") == ids[0]
+
+
+def test_a_move_that_waits_is_given_up_by_a_rollback_or_an_unload(client, card, ids):
+    move(client, "shop", "shop-1")
+    with job(card):
+        assert move(client, "shop", "shop-2") == move(client, "new", "shop-3") == 202
+        assert client.post("/v1/adapters/rollback", json={"alias": "shop"}).json()["adapter"]["adapter_id"] == ids[0]
+        assert client.post("/v1/unload_lora_adapter", json={"lora_name": "new"}).status_code == 200
+        assert not client.get("/v1/adapters").json()["waiting"]
+    wait_until(lambda: is_back(client))
+    assert answers_with(client, "shop") == ids[0] and not answers_with(client, "new")
+
+
+def test_a_move_that_waits_and_is_refused_leaves_the_name_where_it_is(client, card, root, ids):
+    move(client, "shop", "shop-1")
+    with job(card):
+        assert move(client, "shop", "shop-2") == 202
+        shutil.rmtree(root / "shop-2")
+    wait_until(lambda: is_back(client))
+    assert answers_with(client, "shop") == ids[0] and not client.get("/v1/adapters").json()["waiting"]
 
 
 def test_names_go_back_and_off_while_the_card_is_away(client, card, root, make_adapter, engines):
