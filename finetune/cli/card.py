@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from finetune.contracts.card import Card, CardServer
+    from finetune.contracts.card import Card, CardServer, HeldCards
     from finetune.contracts.run import Home
 
 ShareCard = Annotated[
@@ -22,26 +22,28 @@ POLL_SECONDS = 0.1
 
 
 @contextmanager
-def having_card(home: "Home", does: str, *, num_cards: int = 1, share: bool = False) -> Iterator[None]:
+def having_card(home: "Home", does: str, *, num_cards: int = 1, share: bool = False) -> "Iterator[HeldCards]":
     """Have the first num_cards cards while the block runs; does says what for, to whoever finds them taken.
 
-    Servers of home are asked to leave, and waited for. share: nobody is asked, and nobody waits. Raises MachineError
-    when a server keeps the card or does not leave in time, CardTakenError when another job has it.
+    Yields what the processes of the job must hold too. Servers of home are asked to leave, and waited for. share:
+    nobody is asked, and nobody waits. Raises MachineError when a server keeps the card or does not leave in time,
+    CardTakenError when another job has it.
     """
+    from finetune.contracts.card import CardJob, HeldCards
+
     if share:
-        yield
+        yield HeldCards(())
         return
-    from finetune.contracts.card import CardJob
     from finetune.model.cards import cards
 
     found = cards(home.cards, num_cards)
     with ExitStack() as held:
         # a job that will be refused must not send another server away first
         _refuse_kept(found)
-        for card in found:
-            held.enter_context(card.wanted(CardJob(pid=os.getpid(), does=does)))
+        job = CardJob(pid=os.getpid(), does=does)
+        handles = [held.enter_context(card.wanted(job)) for card in found]
         _wait_until_free(found)
-        yield
+        yield HeldCards(handles)
 
 
 def _wait_until_free(cards: "Sequence[Card]") -> None:

@@ -54,12 +54,15 @@ def evaluate(
     A killed evaluation goes on where it was, and what was measured of a base is not measured again. Without --endpoint
     a server of the same home leaves the card meanwhile.
     """
+    from finetune.adapters.find import find_usable
     from finetune.contracts.evaluation import PAGE_NAME
     from finetune.contracts.run import Home, RunLayout
     from finetune.evaluate.text import report_text
     from finetune.terminal.output import emit
 
     place = Home(home.absolute())
+    # no server leaves its card for a name that is mistyped
+    find_usable(place, target)
     # what is asked at an endpoint must be served
     with having_card(place, f"finetune evaluate {target}", share=share_card or endpoint is not None):
         report = run_evaluation(

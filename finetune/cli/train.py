@@ -10,6 +10,7 @@ from finetune.cli.card import ShareCard, having_card
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
+    from finetune.contracts.card import HeldCards
     from finetune.contracts.run import Home, RunState
     from finetune.recipe.resolve import ResolvedRecipe
     from finetune.train.ranks import Ranks
@@ -63,9 +64,10 @@ def train(
         forecast = count(resolved, home=place)
         emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())
         return
+    _check_files(resolved)
     does, num_cards = f"finetune train {resolved.name}", resolved.train.num_processes
-    with having_card(place, does, num_cards=num_cards, share=share_card):
-        state = run_training(resolved, place, resume=resume)
+    with having_card(place, does, num_cards=num_cards, share=share_card) as held:
+        state = run_training(resolved, place, resume=resume, held=held)
     if not json:
         note(f"Next: finetune evaluate {state.run_id}")
     emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
@@ -116,13 +118,25 @@ def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:
         )
 
 
-def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
-    """Train with the MLflow store of home as the record."""
+def _check_files(resolved: "ResolvedRecipe") -> None:
+    """Raise what the run would: no server leaves its card for a path that is mistyped."""
+    from finetune.model.identity import read_model_type
+    from finetune.render.dataset import open_dataset
+    from finetune.train.data import dataset_folder
+
+    open_dataset(dataset_folder(resolved))
+    read_model_type(Path(resolved.base.path))
+
+
+def run_training(
+    resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None, held: "HeldCards | None" = None
+) -> "RunState":
+    """Train with the MLflow store of home as the record. held is what each process of the run must hold."""
     from finetune.train.ranks import ALONE
     from finetune.train.run_folder import new_run_id
 
     run_id = resume or new_run_id(resolved.name)
-    work = partial(_train_as, resolved=resolved, home=home, run_id=run_id, resumed=resume is not None)
+    work = partial(_train_as, resolved=resolved, home=home, run_id=run_id, resumed=resume is not None, held=held)
     if resolved.train.num_processes == 1:
         return work(ALONE)
     from finetune.train.launch import run_ranks
@@ -131,7 +145,15 @@ def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None
     return run_ranks(work, resolved.train.num_processes, hint=hint)
 
 
-def _train_as(ranks: "Ranks", *, resolved: "ResolvedRecipe", home: "Home", run_id: str, resumed: bool) -> "RunState":
+def _train_as(
+    ranks: "Ranks",
+    *,
+    resolved: "ResolvedRecipe",
+    home: "Home",
+    run_id: str,
+    resumed: bool,
+    held: "HeldCards | None",  # a process that has it holds the cards
+) -> "RunState":
     from finetune.contracts.run import RunLayout
     from finetune.tracking.mlflow import MlflowTracker
     from finetune.tracking.silent import SilentTracker

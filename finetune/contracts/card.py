@@ -9,10 +9,11 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -50,6 +51,23 @@ class CardTakenError(MachineError):
     """Another job has the card."""
 
 
+class HeldCards:
+    """The locks of a job, to be given to processes that it starts by spawning.
+
+    They then hold them too: when the job is killed, its cards are not free before those processes have ended.
+    """
+
+    def __init__(self, handles: Sequence[int]) -> None:
+        self._handles = handles
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _held_by_child, tuple(DupFd(handle) for handle in self._handles)
+
+
+def _held_by_child(*handles: Any) -> HeldCards:
+    return HeldCards([handle.detach() for handle in handles])
+
+
 class Card:
     """A device and its folder in the home, which all jobs and servers of the home share."""
 
@@ -60,8 +78,8 @@ class Card:
         self._servers = folder / "servers"
 
     @contextmanager
-    def wanted(self, job: CardJob) -> Iterator[None]:
-        """Want the card, and have it once servers() is empty, while the block runs.
+    def wanted(self, job: CardJob) -> Iterator[int]:
+        """Want the card, and have it once servers() is empty, while the block runs; yields the lock's handle.
 
         Raises CardTakenError when another job does.
         """
@@ -76,7 +94,7 @@ class Card:
                     "Wait for it to end, or stop it; --share-card works beside it, where memory is enough for both.",
                 )
             write_json(self._note, job)
-            yield
+            yield handle
         finally:
             os.close(handle)
 

@@ -1,6 +1,7 @@
 """Who has the card: real processes that are killed while they hold it, and both sides at once."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -67,6 +68,46 @@ def test_a_second_job_is_told_who_the_first_is_and_gets_the_card_when_that_is_ki
         with card.wanted(job()):
             assert card.wanted_by() == job()
     assert card.wanted_by() is None
+
+
+PARENT = """
+import os, sys, time
+from multiprocessing import get_context
+from pathlib import Path
+from finetune.contracts.card import Card, CardJob, HeldCards
+
+def work(held, told):
+    told.send(os.getpid())
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with Card(Path(sys.argv[1])).wanted(CardJob(pid=os.getpid(), does="finetune train shop")) as handle:
+        context = get_context("spawn")
+        told, tell = context.Pipe(duplex=False)
+        context.Process(target=work, args=(HeldCards([handle]), tell)).start()
+        print(told.recv(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_job_that_is_killed_has_the_card_until_its_processes_have_ended(card, tmp_path):
+    """The processes of a run over several cards save what they have done after the one that started them is gone."""
+    program = tmp_path / "parent.py"
+    program.write_text(PARENT)
+    command = [sys.executable, str(program), str(tmp_path / "cards" / "cpu")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        try:
+            parent.kill()
+            parent.wait()
+            assert card.wanted_by() is not None
+        finally:
+            os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while card.wanted_by() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_server_that_is_killed_has_the_card_no_more_and_leaves_nothing(card, tmp_path):
