@@ -94,6 +94,7 @@ class FakeEngine:
         self.broken = False
         self.adapter_log_probs = ADAPTER_LOG_PROBS
         self.attach_error: AdapterError | None = None
+        self.slow_attach = False
         self.slots: list[str] = []
         self.detached: list[str] = []
         self.requests: list[GenerationRequest] = []
@@ -121,6 +122,8 @@ class FakeEngine:
     async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
         if self.attach_error:
             raise self.attach_error
+        while self.slow_attach:
+            await asyncio.sleep(0.01)
         self.slots.append(slot)
         return ProbeReading(BASE_LOG_PROBS, self.adapter_log_probs)
 

@@ -40,12 +40,13 @@ class Engines:
     def __init__(self, make) -> None:
         self.made: list = []
         self.problems: list[Exception] = []
+        self.spare = None
         self._make = make
 
     def load(self):
         if self.problems:
             raise self.problems.pop()
-        self.made.append(self._make())
+        self.made.append(self.spare or self._make())
         return self.made[-1]
 
 
@@ -160,7 +161,7 @@ def test_another_base_in_the_folder_is_not_served_under_the_old_name(client, car
     with job(card):
         other = make_engine()
         other.description = None
-        engines._make = lambda: other
+        engines.spare = other
     wait_until(lambda: other.closed)
     assert not is_back(client)
 
@@ -232,6 +233,24 @@ def test_a_move_that_waits_and_is_refused_leaves_the_name_where_it_is(client, ca
         shutil.rmtree(root / "shop-2")
     wait_until(lambda: is_back(client))
     assert answers_with(client, "shop") == ids[0] and not client.get("/v1/adapters").json()["waiting"]
+
+
+def test_a_name_that_is_unloaded_while_it_comes_back_leaves_nothing(client, card, ids, engines, make_engine):
+    move(client, "shop", "shop-1")
+    with job(card):
+        slow = make_engine()
+        slow.slow_attach = True
+        engines.spare = slow
+    wait_until(lambda: slow in engines.made)
+    unloading = threading.Thread(
+        target=client.post, args=("/v1/unload_lora_adapter",), kwargs={"json": {"lora_name": "shop"}}
+    )
+    unloading.start()
+    unloading.join(0.2)
+    slow.slow_attach = False
+    unloading.join(10)
+    wait_until(lambda: is_back(client))
+    assert not slow.slots and not client.get("/v1/adapters").json()["versions"]
 
 
 def test_names_go_back_and_off_while_the_card_is_away(client, card, root, make_adapter, engines):

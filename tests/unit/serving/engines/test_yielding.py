@@ -63,6 +63,8 @@ def test_nothing_of_the_model_stays_and_what_comes_back_answers_the_same(engine,
         await engine.reload()
         with pytest.raises(AwayError):
             await answer(engine)
+        # one that was draining when the engine went
+        await engine.detach("slot000000")
         await engine.attach("slot000000", good_adapter, probe=probe_of(good_adapter))
         engine.open()
         assert engine.ready
