@@ -116,3 +116,15 @@ def test_an_evaluation_wants_the_card_but_not_where_it_asks_an_endpoint(home, ca
         ):
             assert run(["evaluate", "shop", *words, "--home", str(home.root)]) == 4
             assert said in capsys.readouterr().err
+
+
+def test_pausing_has_the_card_until_it_is_interrupted(home, card, monkeypatch):
+    jobs = []
+
+    def interrupt(seconds: float) -> None:
+        jobs.append(card.wanted_by())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("finetune.cli.pause.time.sleep", interrupt)
+    assert run(["serve", "pause", "--home", str(home.root)]) == 0
+    assert [one.does for one in jobs] == ["finetune serve pause"] and card.wanted_by() is None
