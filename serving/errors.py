@@ -55,3 +55,10 @@ class AwayError(EngineError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, "Ask again later.")
+
+
+class HungUpError(EngineError):
+    """The client left before its answer was whole. Nobody reads it; the status is the one that proxies log for it."""
+
+    status = 499
+    code = "client_closed_request"

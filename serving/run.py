@@ -87,10 +87,10 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    home is where what is served is kept for the next start at this port over this base, and whose jobs the card is
-    shared with; None shares with nobody, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit
-    copies of large bases are kept, are those of load_engine. The port is taken first: a busy one must not cost the
-    minutes that a large base takes to load. Raises AdapterError for an adapter that is refused.
+    home is where what is served is kept for the next start at this port over this base, with copies of the adapters,
+    and whose jobs the card is shared with; None shares with nobody, and begins anew as port 0 does. embedding_on_host
+    and copies, where 4-bit copies of large bases are kept, are those of load_engine. The port is taken first: a busy
+    one must not cost the minutes that a large base takes to load. Raises AdapterError for an adapter that is refused.
     """
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
         from serving.adapters.registry import AdapterRegistry
@@ -114,7 +114,10 @@ def prepared_server(
         )
         engine = YieldingEngine(load)
         with contextlib.closing(engine):
-            store = AdapterStore(adapters, max_rank=settings.max_rank)
+            kept = home.served if home else None
+            store = AdapterStore(
+                adapters, max_rank=settings.max_rank, max_bytes=settings.max_adapter_bytes, served=kept
+            )
             registry = AdapterRegistry(
                 engine,
                 store,
@@ -173,6 +176,7 @@ async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Pat
         note(f"Not served as before: {problem}")
     for name, folder in served:
         await registry.load_folder(name, folder, move=True)
+    await registry.drained()
 
 
 def _state_file(home: Home | None, port: int, base_digest: str) -> "StateFile | None":

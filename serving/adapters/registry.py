@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune.contracts.errors import PlatformError
 from serving.adapters.desired import DesiredAlias, DesiredMove, DesiredVersion, StateFile
+from serving.adapters.measures import AdapterMeasures
 from serving.adapters.store import NAME, AdapterStore
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
@@ -74,7 +75,8 @@ class AdapterRegistry:
         self._engine = engine
         self._store = store
         self._max_adapters = max_adapters
-        self._versions = Versions(engine, store, drain_seconds=drain_seconds)
+        self.measures = AdapterMeasures()
+        self._versions = Versions(engine, store, drain_seconds=drain_seconds, measures=self.measures)
         self._aliases: dict[str, Alias] = {}
         self._changing = asyncio.Lock()
         self._state = state
@@ -99,6 +101,10 @@ class AdapterRegistry:
         """The names that will stand for something else when the engine is back."""
         return tuple(self._waiting.values())
 
+    def serves(self, name: str) -> bool:
+        """Whether a request may name it now."""
+        return name == self.base_name or name in self._aliases
+
     def available(self) -> list[str]:
         """Ids in the adapters folder."""
         return self._store.available()
@@ -121,7 +127,9 @@ class AdapterRegistry:
     async def load(self, name: str, reference: str, *, move: bool = False) -> Alias | Waiting:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
         self._check_name(name)
-        return await self.load_folder(name, await asyncio.to_thread(self._store.find, reference), move=move)
+        async with self.measures.count_refusals():
+            folder = await asyncio.to_thread(self._store.find, reference)
+        return await self.load_folder(name, folder, move=move)
 
     async def load_folder(self, name: str, folder: Path, *, move: bool = False) -> Alias | Waiting:
         """Verify, attach and probe the adapter in folder, and let name stand for it.
@@ -131,7 +139,7 @@ class AdapterRegistry:
         conflict. Each refusal leaves what is served as it was.
         """
         self._check_name(name)
-        async with self._changing:
+        async with self._changing, self.measures.count_refusals():
             if name in {*self._aliases, *self._waiting} and not move:
                 raise AdapterConflictError(
                     f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
@@ -148,6 +156,7 @@ class AdapterRegistry:
             return alias
         else:
             dropped, alias.previous, alias.current = alias.previous, alias.current, version
+            self.measures.moves.labels("move").inc()
             self._retire(dropped)
         self._unserved.pop(name, None)
         self._note(alias)
@@ -183,6 +192,7 @@ class AdapterRegistry:
             # only now: the name may have been unloaded meanwhile
             alias = self._named(name)
             alias.current, alias.previous = before, alias.current
+            self.measures.moves.labels("rollback").inc()
             self._note(alias)
             return alias
 
@@ -250,6 +260,10 @@ class AdapterRegistry:
         self._save()
         return problems
 
+    async def drained(self) -> None:
+        """Wait until what was replaced before is gone; an event loop that ends before would leave it half gone."""
+        await asyncio.gather(*self._draining)
+
     async def restore(self) -> list[str]:
         """Serve what was served when the state was last written; what went wrong with each name that is not.
 
@@ -262,10 +276,11 @@ class AdapterRegistry:
                 await self._restore(name, wanted)
             except PlatformError as error:
                 problems.append(f"{name}: {error.message}")
+        await self._versions.sweep()
         return problems
 
     async def _restore(self, name: str, wanted: DesiredAlias) -> None:
-        async with self._changing:
+        async with self._changing, self.measures.count_refusals():
             current = await self._version(Path(wanted.current.folder), wanted.current.adapter_id)
             alias = Alias(name, current, history=[Move(one.adapter_id, one.at) for one in wanted.history])
             self._aliases[name] = alias
@@ -279,9 +294,12 @@ class AdapterRegistry:
 
     async def _version(self, folder: Path, adapter_id: str | None = None) -> Version:
         """The adapter in folder as a resident version. adapter_id: the content that must be there, None for any."""
+        moved = AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+        if adapter_id and not folder.is_dir():
+            raise moved
         manifest = await self._versions.check(folder)
         if adapter_id not in (None, manifest.adapter_id):
-            raise AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+            raise moved
         found = self._versions.find(manifest)
         if found:
             return found
@@ -302,6 +320,8 @@ class AdapterRegistry:
         for alias in self._aliases.values():
             if alias.previous is spare:
                 alias.previous = None
+        self._save()
+        self.measures.evictions.inc()
         await self._versions.retire(spare)
 
     def _retire(self, version: Version | None) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,10 @@ from finetune.contracts.errors import PlatformError
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
+from serving.api.measures import MeasuredGeneration, ServiceMeasures
 from serving.api.wire import Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
-from serving.errors import EngineError, RequestError
+from serving.errors import EngineError, HungUpError, RequestError
 from serving.settings import ServerSettings
 
 LOGGER = logging.getLogger("serving")
@@ -32,6 +34,7 @@ class Service:
     engine: Engine
     registry: AdapterRegistry
     settings: ServerSettings
+    measures: ServiceMeasures
 
     async def open(
         self, model: str, prompts: Sequence[Prompt], sampling: Sampling, *, num_answers: int = 1
@@ -47,16 +50,20 @@ class Service:
                 "Lower max_tokens.",
                 param="max_tokens",
             )
+        asked_at = time.monotonic()
         answer = OpenAnswer(self.registry.lease(model), num_answers=num_answers)
         answer.lease.when_ended(answer.fail)
         try:
             for prompt in prompts:
                 for number in range(num_answers):
                     request = GenerationRequest(prompt, _seeded(sampling, number), answer.lease.slot)
-                    answer.generations.append(await self.engine.generate(request))
+                    generation = await self.engine.generate(request)
+                    measured = MeasuredGeneration(generation, self.measures, model=model, asked_at=asked_at)
+                    answer.generations.append(measured)
         except BaseException:
             answer.close()
             raise
+        self.measures.prompt_tokens.labels(self.measures.alias(model)).inc(answer.usage().prompt_tokens)
         return answer
 
 
@@ -134,14 +141,14 @@ async def closing(answer: OpenAnswer) -> AsyncIterator[OpenAnswer]:
 
 
 async def unless_gone(request: Request, work: Awaitable[ResultT]) -> ResultT:
-    """The result of work; it is cancelled when the client hangs up. Raises EngineError then, which nobody reads."""
+    """The result of work; it is cancelled when the client hangs up. Raises HungUpError then, which nobody reads."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_hang_up(request))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise EngineError("The client hung up.", "")
+        raise HungUpError("The client hung up.", "")
     finally:
         for one in (task, watch):
             one.cancel()

@@ -1,7 +1,8 @@
 """Engine: what the HTTP layer needs of whatever runs the model, and the values that pass between the two."""
 
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -96,12 +97,14 @@ class Delta:
     """What one step added. text may be empty while a character or a stop text is incomplete.
 
     num_tokens counts the tokens generated in this step, the end token included; finish_reason is None but in the last.
+    made_at is when, in seconds of the monotonic clock.
     """
 
     text: str
     num_tokens: int
     finish_reason: FinishReason | None = None
     scores: tuple[TokenScore, ...] = ()
+    made_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 class Generation(Protocol):
@@ -138,10 +141,23 @@ class EngineDescription:
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """Log-probabilities of a reference probe's continuation, measured in this engine without and with the adapter."""
+    """Log-probabilities of a reference probe's continuation, measured in this engine without and with the adapter.
+
+    seconds is how long measuring took.
+    """
 
     base_log_probs: tuple[float, ...]
     adapter_log_probs: tuple[float, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """What an engine has in hand right now: requests that wait and that are answered, and memory held for adapters."""
+
+    num_waiting: int
+    num_running: int
+    adapter_bytes: int
 
 
 class Engine(Protocol):
@@ -154,6 +170,9 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Whether requests can be answered now."""
         ...
+
+    @property
+    def occupancy(self) -> Occupancy: ...
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Accept a request. Raises RequestError for a prompt that cannot be answered, BusyError when too many wait."""

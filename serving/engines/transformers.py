@@ -3,20 +3,23 @@
 import asyncio
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from finetune.contracts.adapter import Quantization, ReferenceProbe
 from finetune.contracts.adapter_files import check_base, read_adapter
-from finetune.contracts.errors import AdapterError
+from finetune.contracts.errors import AdapterError, PlatformError
 from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.probe import continuation_log_probs
 from finetune.model.quiet import quiet_libraries
 from serving.engines.answer import AnswerWriter
-from serving.engines.base import EngineDescription, GenerationRequest, ProbeReading
+from serving.engines.base import EngineDescription, GenerationRequest, Occupancy, ProbeReading
 from serving.engines.batch import PromptReader
 from serving.engines.cache import check_layers
 from serving.engines.prompts import RenderedPrompt, render
@@ -28,8 +31,11 @@ from serving.engines.thread import ModelThread
 from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
 
+ResultT = TypeVar("ResultT")
 # All answers wait while a probe is read; those that an export writes are far shorter
 MAX_PROBE_TOKENS = 1024
+# Exports choose among a handful of probes, so the base is seldom asked twice
+MAX_BASE_READINGS = 16
 
 
 class TransformersEngine:
@@ -48,12 +54,19 @@ class TransformersEngine:
         self._scheduler = Scheduler(
             base.model, self._slots, device=base.device, num_tokens=self._num_tokens, settings=settings
         )
+        self._base_readings: dict[tuple[Sequence[int], Sequence[int]], tuple[float, ...]] = {}
         self._thread = ModelThread(self._scheduler)
 
     @property
     def ready(self) -> bool:
         """False once the engine was closed, or the device failed in a way that only a restart cures."""
         return self._scheduler.healthy and self._thread.alive
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """See Engine."""
+        scheduler = self._scheduler
+        return Occupancy(scheduler.num_waiting, scheduler.num_running, adapter_bytes=self._slots.num_bytes)
 
     async def generate(self, request: GenerationRequest) -> StreamedAnswer:
         """Accept a request; see Engine."""
@@ -70,15 +83,23 @@ class TransformersEngine:
         return queued.answer
 
     async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
-        """Read and check an adapter aside, then load and measure it between two steps; see Engine."""
+        """Read and check an adapter aside, then load and measure it, each between two other steps; see Engine."""
         self._check_probe(probe)
         factors = await asyncio.to_thread(self._read, folder)
         try:
-            return await self._thread.call(lambda: self._load(slot, factors, probe=probe))
+            await self._thread.call(lambda: _in_memory(lambda: self._slots.load(slot, factors)))
+            began = time.monotonic()
+            before = await self._thread.call(lambda: _in_memory(lambda: self._measure_base(probe)))
+            after = await self._thread.call(lambda: _in_memory(lambda: self._measure(slot, probe)))
         except asyncio.CancelledError:
             # nobody knows that it was loaded
             self._thread.post(lambda: self._discard(slot))
             raise
+        except PlatformError:
+            with suppress(EngineError):
+                await self._thread.call(lambda: self._discard(slot))
+            raise
+        return ProbeReading(before, after, seconds=time.monotonic() - began)
 
     async def detach(self, slot: str) -> None:
         """Take an adapter off between two steps; see Engine."""
@@ -139,22 +160,18 @@ class TransformersEngine:
         check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
         return read_linear_factors(folder, manifest, self._slots)
 
-    def _load(self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe) -> ProbeReading:
-        try:
-            self._slots.load(slot, factors)
-            try:
-                before, after = (self._measure(one, probe) for one in (None, slot))
-            except Exception:
-                self._slots.free(slot)
-                raise
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
-        return ProbeReading(before, after)
-
     def _discard(self, slot: str) -> None:
         if slot in self._slots:
             self._slots.free(slot)
+
+    def _measure_base(self, probe: ReferenceProbe) -> tuple[float, ...]:
+        """What the base answers, which never changes: all others wait while it is asked."""
+        key = probe.token_ids, probe.continuation_ids
+        if key not in self._base_readings:
+            if len(self._base_readings) == MAX_BASE_READINGS:
+                del self._base_readings[next(iter(self._base_readings))]
+            self._base_readings[key] = self._measure(None, probe)
+        return self._base_readings[key]
 
     def _measure(self, slot: str | None, probe: ReferenceProbe) -> tuple[float, ...]:
         self._slots.select([slot])
@@ -168,6 +185,15 @@ class TransformersEngine:
             reader.read(2)
             reader.read(1)
         check_layers(reader.cache)
+
+
+def _in_memory(work: Callable[[], ResultT]) -> ResultT:
+    """The result of work on the model's thread. Raises EngineError when the device has no memory for it."""
+    try:
+        return work()
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
 
 
 def load_engine(

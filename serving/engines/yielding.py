@@ -12,7 +12,7 @@ from finetune.contracts.adapter import ReferenceProbe
 from finetune.contracts.card import Card
 from finetune.contracts.errors import BaseModelError, PlatformError
 from finetune.model.cards import cards
-from serving.engines.base import Delta, Engine, Generation, GenerationRequest, ProbeReading
+from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Occupancy, ProbeReading
 from serving.errors import AwayError, EngineError
 
 
@@ -36,6 +36,11 @@ class YieldingEngine:
     def ready(self) -> bool:
         """False while it is away, too; away is the reason then."""
         return self.away is None and self._engine is not None and self._engine.ready
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """See Engine; nothing while there is none."""
+        return self._engine.occupancy if self._engine is not None else Occupancy(0, 0, adapter_bytes=0)
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Accept a request; see Engine. Raises AwayError from drain to open."""

@@ -25,6 +25,7 @@ from serving.engines.base import (
     EngineDescription,
     GenerationRequest,
     InfillPrompt,
+    Occupancy,
     ProbeReading,
     TextPrompt,
     TokenScore,
@@ -100,6 +101,11 @@ class FakeEngine:
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
         self.closed = False
+
+    @property
+    def occupancy(self) -> Occupancy:
+        running = sum(not generation.cancelled for generation in self.generations)
+        return Occupancy(num_waiting=0, num_running=running, adapter_bytes=1000 * len(self.slots))
 
     async def generate(self, request: GenerationRequest) -> FakeGeneration:
         if self.busy:

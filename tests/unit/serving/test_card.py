@@ -166,13 +166,21 @@ def test_another_base_in_the_folder_is_not_served_under_the_old_name(client, car
     assert not is_back(client)
 
 
-def test_an_adapter_that_is_gone_is_not_served_and_the_others_are(client, card, root, make_adapter):
+def damage_copy(root, adapter: str) -> None:
+    """Put other weights into the copy that is served of an adapter."""
+    weights = (root / adapter / "adapter_model.safetensors").read_bytes()
+    for path in (root.parent / "served").rglob("adapter_model.safetensors"):
+        if path.read_bytes() == weights:
+            path.chmod(0o644)
+            path.write_bytes(weights[:-1] + b"x")
+
+
+def test_an_adapter_that_is_damaged_is_not_served_and_the_others_are(client, card, root, make_adapter):
     make_adapter(root / "shop-2", content=1)
     client.post("/v1/load_lora_adapter", json=SHOP)
     client.post("/v1/load_lora_adapter", json={"lora_name": "team", "lora_path": "shop-2"})
     with job(card):
-        shutil.rmtree(root / "shop-1")
-        make_adapter(root / "shop-1", content=2)
+        damage_copy(root, "shop-1")
     wait_until(lambda: is_back(client))
     assert client.post("/v1/completions", json={**ASK, "model": "team"}).status_code == 200
     assert client.post("/v1/completions", json=ASK).status_code == 404

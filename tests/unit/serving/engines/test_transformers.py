@@ -13,8 +13,9 @@ from finetune.contracts.adapter_files import list_files
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_file, read_model
 from finetune.model.loading import load_base
+from finetune.model.probe import continuation_log_probs
 from serving.engines import transformers
-from serving.engines.base import GenerationRequest, Sampling, TextPrompt, TokenPrompt
+from serving.engines.base import GenerationRequest, Occupancy, Sampling, TextPrompt, TokenPrompt
 from serving.engines.transformers import TransformersEngine
 from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
@@ -144,13 +145,27 @@ def spoil(folder, how: str) -> None:
     if how == "shape":
         state[first] = torch.cat([tensor, tensor], dim=1).contiguous()
     elif how == "nowhere":
-        state[first.replace("layers.0.", "layers.77.")] = tensor
+        state[first.replace("layers.0.", "layers.77.")], state[first] = tensor.clone(), tensor
+    elif how in ("nan", "inf"):
+        tensor[-1, -1] = float(how)
+        state[first] = tensor
     save_file(state, path)
 
 
 @pytest.mark.parametrize("others", [0, 1])
-@pytest.mark.parametrize("how", ["shape", "missing", "nowhere"])
-def test_a_load_that_fails_half_way_leaves_no_trace(engine, base, good_adapter, tmp_path, change_manifest, how, others):
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("shape", r"model\.layers\.0\.\S+ have not the size"),
+        ("missing", r"lacks base_model\.model\.model\.layers\.0\.\S+\.lora_A\.weight"),
+        ("nowhere", r"no place for model\.layers\.77\."),
+        ("nan", r"model\.layers\.0\.\S+\.lora_A\.weight holds what is no number"),
+        ("inf", r"model\.layers\.0\.\S+\.lora_A\.weight holds what is no number"),
+    ],
+)
+def test_a_load_that_fails_half_way_leaves_no_trace(
+    engine, base, good_adapter, tmp_path, change_manifest, how, words, others
+):
     folder = shutil.copytree(good_adapter, tmp_path / "bad")
     spoil(folder, how)
     reseal(folder, change_manifest)
@@ -161,7 +176,7 @@ def test_a_load_that_fails_half_way_leaves_no_trace(engine, base, good_adapter, 
         slot = "slot000000" if others else None
         before = text_of(await collect(engine)), text_of(await collect(engine, slot))
         names = [name for name, _ in base.model.named_modules()]
-        with pytest.raises(AdapterError):
+        with pytest.raises(AdapterError, match=words):
             await attach(engine, folder, "slot000001")
         assert [name for name, _ in base.model.named_modules()] == names
         assert (text_of(await collect(engine)), text_of(await collect(engine, slot))) == before
@@ -207,6 +222,42 @@ def test_memory_that_a_probe_lacks_is_said_and_leaves_no_trace(engine, good_adap
     with pytest.raises(EngineError, match="no memory for the adapter"):
         asyncio.run(attach(engine, good_adapter))
     assert engine._slots.num_ranks == 0
+
+
+def test_the_base_is_asked_a_probe_once(engine, good_adapter, monkeypatch):
+    asked = []
+
+    def count(*args):
+        asked.append(engine._slots._selected)
+        return continuation_log_probs(*args)
+
+    monkeypatch.setattr(transformers, "continuation_log_probs", count)
+
+    async def scene():
+        first = await attach(engine, good_adapter, "slot000002")
+        second = await attach(engine, good_adapter, "slot000003")
+        assert engine.occupancy.adapter_bytes > 0 and first.seconds > 0
+        for slot in ("slot000002", "slot000003"):
+            await engine.detach(slot)
+        return first, second
+
+    first, second = asyncio.run(scene())
+    assert asked == [(None,), ("slot000002",), ("slot000003",)]
+    assert first.base_log_probs == second.base_log_probs and first.adapter_log_probs == second.adapter_log_probs
+    assert engine.occupancy == Occupancy(num_waiting=0, num_running=0, adapter_bytes=0)
+
+
+def test_base_readings_are_bounded(engine, good_adapter):
+    probe = manifest_of(good_adapter).probe
+
+    async def scene():
+        for number in range(transformers.MAX_BASE_READINGS + 2):
+            other = probe.model_copy(update={"token_ids": (*probe.token_ids, number)})
+            await engine.attach("slot000004", good_adapter, probe=other)
+            await engine.detach("slot000004")
+
+    asyncio.run(scene())
+    assert len(engine._base_readings) == transformers.MAX_BASE_READINGS
 
 
 def test_a_closed_engine_is_not_ready(base):
