@@ -14,6 +14,7 @@ from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
 from serving.api.service import Service
+from serving.card import CardWatch
 from serving.engines.base import Engine
 from serving.settings import ServerSettings
 
@@ -26,11 +27,13 @@ def create_app(
     registry: AdapterRegistry | None = None,
     keyring: Keyring | None = None,
     keep_vote: votes.Keep | None = None,
+    watch: CardWatch | None = None,
 ) -> FastAPI:
     """The application. It closes the engine when it stops.
 
     registry None begins with no adapter served; keyring None lets everybody in who reaches the port. keep_vote takes
-    the votes of the playground; None refuses them.
+    the votes of the playground; None refuses them. watch lets the engine leave its card to jobs while the application
+    runs, None: it stays.
     """
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
@@ -39,7 +42,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch.run()) if watch else None
         yield
+        if watching:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         # It waits for the step that runs
         await asyncio.to_thread(engine.close)
 

@@ -22,6 +22,10 @@ app.add_typer(key_app, name="key")
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
 Url = Annotated[str, typer.Option("--url", envvar="FINETUNE_SERVE_URL", help="Address of the running server.")]
+EmbeddingOnHost = Annotated[
+    bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+]
+KeepCard = Annotated[bool, typer.Option("--keep-card", help="Never leave the card to a training run of this home.")]
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
 
 
@@ -46,18 +50,18 @@ def start(
     quantization: Annotated[
         str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
     ] = "nf4",
-    embedding_on_host: Annotated[
-        bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
-    ] = False,
+    embedding_on_host: EmbeddingOnHost = False,
     base_cache: Annotated[
         bool, typer.Option(help="Keep a 4-bit copy of a base above 4 GB in the home, for the next start.")
     ] = True,
+    keep_card: KeepCard = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
     """Serve on 127.0.0.1 until Ctrl-C. With --json the document is printed once the server is ready.
 
-    Adapters that were served at this port over this base before are served again, unless the port is 0.
+    Adapters that were served at this port over this base before are served again, unless the port is 0. While a
+    training run or an evaluation of the same home wants the card, the server leaves it, and comes back by itself.
     """
     from finetune.contracts.run import Home
     from finetune.terminal.output import note
@@ -72,7 +76,7 @@ def start(
 
     folder = _base_folder(base)
     note(f"Loading the base {folder}")
-    settings = ServerSettings(port=port)
+    settings = ServerSettings(port=port, yields_card=not keep_card)
     prepare = prepared_server(
         folder,
         adapters,
@@ -81,7 +85,7 @@ def start(
         served=served,
         embedding_on_host=embedding_on_host,
         copies=place.bases if base_cache else None,
-        states=place.served,
+        home=place,
     )
     with prepare as prepared:
         _tell(prepared, adapters, as_json=json)
@@ -113,7 +117,13 @@ def load(
     answer = call(
         url, "/v1/adapters/alias", expects="adapter", body={"alias": name, "adapter": path}, key_file=key_file
     )
-    emit(answer, as_json=json, text=_served_text(answer["adapter"], url))
+    if answer["status"] == "waiting":
+        text = (
+            f"{answer['adapter']['adapter_id']} will be served as {name} at {url}/v1 when the server has its card back."
+        )
+    else:
+        text = _served_text(answer["adapter"], url)
+    emit(answer, as_json=json, text=text)
 
 
 @app.command(
@@ -162,6 +172,11 @@ def list_served(url: Url = DEFAULT_URL, key_file: KeyFileOption = None, json: Js
     kept = [row for row in adapters["versions"] if row["adapter_id"] not in served]
     if kept:
         text += "\n\nHeld beside them: " + ", ".join(f"{row['adapter_id']} ({row['state']})" for row in kept)
+    # a server that was started before an upgrade of this program does not tell it
+    waiting_cards = adapters.get("waiting", [])
+    if waiting_cards:
+        text += "\n\nWhen the server has its card back: "
+        text += ", ".join(f"{row['name']} is {row['adapter_id']}" for row in waiting_cards)
     held = {row["adapter_id"] for row in adapters["versions"]}
     waiting = [name for name in adapters["available"] if name not in held]
     if waiting:

@@ -86,6 +86,16 @@ class EngineError(MachineError):
     code = "engine_unavailable"
 
 
+class AwayError(EngineError):
+    """The engine has left its card to another job; nobody knows when that ends, so retry_after_seconds is a guess."""
+
+    code = "card_in_use"
+    retry_after_seconds = 30
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "Ask again later.")
+
+
 class HungUpError(EngineError):
     """The client left before its answer was whole. Nobody reads it; the status is the one that proxies log for it."""
 

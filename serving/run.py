@@ -2,22 +2,24 @@
 
 import asyncio
 import contextlib
-import functools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.errors import MachineError
+from finetune.contracts.run import Home
 from finetune.terminal.output import note
 from serving.settings import ServerSettings
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
@@ -49,15 +51,15 @@ def running_server(
     port: int = 0,
     quantization: Quantization = Quantization.NF4,
     settings: ServerSettings | None = None,
-    states: Path | None = None,
+    home: Home | None = None,
 ) -> Iterator[str]:
     """Serve the base in a folder from a thread of this process while the block runs; yields http://127.0.0.1:PORT.
 
     The OpenAI client's base_url is that plus "/v1". adapters is the folder that may be loaded from; port 0 takes a free
-    one; states is that of prepared_server. Raises BaseModelError, or MachineError when the port is taken.
+    one; home is that of prepared_server. Raises BaseModelError, or MachineError when the port is taken.
     """
     settings = (settings or ServerSettings()).model_copy(update={"port": port})
-    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization, states=states)
+    prepare = prepared_server(base, adapters, settings=settings, quantization=quantization, home=home)
     with prepare as prepared, serve_in_thread(prepared):
         yield prepared.url
 
@@ -87,56 +89,65 @@ def prepared_server(
     served: Sequence[tuple[str, Path]] = (),
     embedding_on_host: bool = False,
     copies: Path | None = None,
-    states: Path | None = None,
+    home: Home | None = None,
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    states is the home's folder of what is served, kept for the next start at this port over this base with copies of
-    the adapters, of votes, and of the keys without which nobody is let in; None: no keys, nothing kept, and like port 0
-    it begins anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
-    The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
-    for an adapter that is refused, KeyFileError for damaged keys.
+    home is where what is served is kept for the next start at this port over this base, with copies of the adapters,
+    votes, and the keys without which nobody is let in, and whose jobs the card is shared with; None shares with nobody,
+    has no keys, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit copies of large bases are
+    kept, are those of load_engine. The port is taken first: a busy one must not cost the minutes that a large base
+    takes to load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys.
     """
-    with contextlib.closing(listen(settings)) as listener:
-        import uvicorn
-
+    with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
         from serving.access.keyring import Keyring
         from serving.access.keys import KeyFile
         from serving.adapters.registry import AdapterRegistry
         from serving.adapters.store import AdapterStore
         from serving.app import create_app
+        from serving.card import CardWatch, server_hold
         from serving.engines.transformers import load_engine
+        from serving.engines.yielding import YieldingEngine
+        from serving.waiting import wait_for_card
 
-        keyring = Keyring(KeyFile.within(states).path if states else None)
-        engine = load_engine(
-            base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
+        keyring = Keyring(KeyFile.within(home.served).path if home else None)
+        hold = stack.enter_context(server_hold(home.cards, settings, url=_url(listener))) if home else None
+        if hold:
+            wait_for_card(hold, listener, settings, keyring=keyring)
+        load = partial(
+            load_engine,
+            base,
+            settings,
+            quantization=quantization,
+            embedding_on_host=embedding_on_host,
+            copies=copies,
         )
+        engine = YieldingEngine(load)
         with contextlib.closing(engine):
+            kept = home.served if home else None
             store = AdapterStore(
-                adapters, max_rank=settings.max_rank, max_bytes=settings.max_adapter_bytes, served=states
+                adapters, max_rank=settings.max_rank, max_bytes=settings.max_adapter_bytes, served=kept
             )
             registry = AdapterRegistry(
                 engine,
                 store,
                 max_adapters=settings.max_adapters,
                 drain_seconds=settings.drain_seconds,
-                state=_state_file(states, settings.port, engine.description.identity.digest),
+                state=_state_file(home, settings.port, engine.description.identity.digest),
             )
             asyncio.run(_load_all(registry, served))
+            watch = CardWatch(hold, engine, registry) if hold and settings.yields_card else None
             app = create_app(
-                engine, store, settings=settings, registry=registry, keyring=keyring, keep_vote=_keep_vote(states)
-            )
-            config = uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                ws="none",
-                server_header=False,
-                lifespan="on",
-                timeout_graceful_shutdown=settings.shutdown_seconds,
+                engine,
+                store,
+                settings=settings,
+                registry=registry,
+                keyring=keyring,
+                keep_vote=_keep_vote(home),
+                watch=watch,
             )
             models = (registry.base_name, *(adapter.name for adapter in registry.served))
-            yield PreparedServer(uvicorn.Server(config), listener, _url(listener), models, is_open=keyring.is_open)
+            yield PreparedServer(server_of(app, settings), listener, _url(listener), models, is_open=keyring.is_open)
 
 
 def serve(prepared: PreparedServer) -> None:
@@ -162,6 +173,22 @@ def listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
+def server_of(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
+    """What answers with app."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    return uvicorn.Server(config)
+
+
 async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Path]]) -> None:
     for problem in await registry.restore():
         note(f"Not served as before: {problem}")
@@ -170,19 +197,19 @@ async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Pat
     await registry.drained()
 
 
-def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile | None":
+def _state_file(home: Home | None, port: int, base_digest: str) -> "StateFile | None":
     from serving.adapters.desired import StateFile
 
-    if folder is None or port == 0:
+    if home is None or port == 0:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return StateFile(folder / f"{port}-{base_digest[:12]}.json")
+    home.served.mkdir(parents=True, exist_ok=True)
+    return StateFile(home.served / f"{port}-{base_digest[:12]}.json")
 
 
-def _keep_vote(folder: Path | None) -> "Keep | None":
-    from finetune.contracts.votes import FILE_NAME, append_vote
+def _keep_vote(home: Home | None) -> "Keep | None":
+    from finetune.contracts.votes import append_vote
 
-    return None if folder is None else functools.partial(append_vote, folder / FILE_NAME)
+    return partial(append_vote, home.votes) if home else None
 
 
 def _url(listener: socket.socket) -> str:

@@ -17,7 +17,7 @@ class ServerSettings(BaseModel):
     read, for those that begin alike: 0 keeps nothing, None takes a quarter of a GPU's memory that is free beside the
     base, or 1 GiB of host memory; max_rank, max_adapter_bytes (of an adapter's files together) and max_adapters bound
     what adapters take of the memory. drain_seconds is how long requests may go on with an adapter that was replaced or
-    unloaded.
+    unloaded, and those that run when a job of the same home wants the card. yields_card False: the server keeps it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +36,7 @@ class ServerSettings(BaseModel):
     max_adapter_bytes: int = Field(default=8 << 30, ge=1)
     drain_seconds: float = Field(default=300.0, ge=0)
     shutdown_seconds: int = Field(default=5, ge=0)
+    yields_card: bool = True
 
     @field_validator("host")
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from finetune.cli.card import having_card
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def run_demo(repo: Path, home: "Home") -> "DemoResult":
     started = time.monotonic()
     dataset = home.datasets / "demo"
     manifest = _step(1, f"Data: {repo}", lambda: _build(repo, dataset, home))
-    state = _step(2, "Training: the embedded base in 4 bit, a LoRA adapter on top", lambda: _train(dataset, home))
-    report = _step(3, "Evaluation: base against adapter on held-out files", lambda: _evaluate(home, state.run_id))
-    answers = _step(4, "Serving: the same question to base and adapter", lambda: ask_both(home, state, dataset))
+    with having_card(home, "finetune demo"):
+        state = _step(2, "Training: the embedded base in 4 bit, a LoRA adapter on top", lambda: _train(dataset, home))
+        report = _step(3, "Evaluation: base against adapter on held-out files", lambda: _evaluate(home, state.run_id))
+        answers = _step(4, "Serving: the same question to base and adapter", lambda: ask_both(home, state, dataset))
     return DemoResult(
         repository=str(repo),
         dataset=manifest,

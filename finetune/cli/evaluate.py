@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from finetune.cli.card import ShareCard, having_card
 from finetune.contracts.suite_name import SuiteName
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
@@ -44,28 +45,36 @@ def evaluate(
         Path | None,
         typer.Option("--key-file", metavar="PATH", help="Key of the dataset's placeholders, if not the home's own."),
     ] = None,
+    share_card: ShareCard = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
     """Compare base and adapter on held-out code; the report goes to the run, to MLflow and to the adapter's manifest.
 
-    A killed evaluation goes on where it was, and what was measured of a base is not measured again.
+    A killed evaluation goes on where it was, and what was measured of a base is not measured again. Without --endpoint
+    a server of the same home leaves the card meanwhile.
     """
+    from finetune.adapters.find import find_usable
     from finetune.contracts.evaluation import PAGE_NAME
     from finetune.contracts.run import Home, RunLayout
     from finetune.evaluate.text import report_text
     from finetune.terminal.output import emit
 
-    report = run_evaluation(
-        Home(home.absolute()),
-        target,
-        suites=suite or tuple(SuiteName),
-        dataset=dataset,
-        tasks=tasks,
-        endpoint=endpoint,
-        key_file=key_file,
-    )
-    page = None if dataset else RunLayout(Home(home.absolute()).runs / report.run_id).evaluation / PAGE_NAME
+    place = Home(home.absolute())
+    # no server leaves its card for a name that is mistyped
+    find_usable(place, target)
+    # what is asked at an endpoint must be served
+    with having_card(place, f"finetune evaluate {target}", share=share_card or endpoint is not None):
+        report = run_evaluation(
+            place,
+            target,
+            suites=suite or tuple(SuiteName),
+            dataset=dataset,
+            tasks=tasks,
+            endpoint=endpoint,
+            key_file=key_file,
+        )
+    page = None if dataset else RunLayout(place.runs / report.run_id).evaluation / PAGE_NAME
     emit(report.model_dump(mode="json"), as_json=json, text=report_text(report, page=page))
 
 

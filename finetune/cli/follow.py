@@ -107,8 +107,9 @@ def follow_once(followed: Sequence[Followed], url: str) -> None:
     from finetune.terminal.output import note
     from serving.client import call
 
-    cards = call(url, "/v1/adapters", expects="available")["data"]
-    served = {card["name"]: card["adapter_id"] for card in cards}
+    answer = call(url, "/v1/adapters", expects="available")
+    # a server that has left its card to a training run moves the name when it is back
+    served = {card["name"]: card["adapter_id"] for card in [*answer["data"], *answer.get("waiting", [])]}
     refused = None
     for one in followed:
         wanted = one.registry.adapter_of(one.alias)

@@ -12,6 +12,7 @@ import finetune.cli.data
 import finetune.cli.demo
 import finetune.cli.evaluate
 import finetune.cli.follow
+import finetune.cli.pause
 import finetune.cli.plan
 import finetune.cli.recipe
 import finetune.cli.runs
@@ -38,6 +39,7 @@ app.add_typer(finetune.cli.adapter.app, name="adapter")
 app.add_typer(finetune.cli.runs.app, name="runs")
 serving.cli.app.command("follow", epilog=finetune.cli.follow.EXAMPLES)(finetune.cli.follow.follow)
 serving.cli.app.command("votes", epilog=finetune.cli.votes.EXAMPLES)(finetune.cli.votes.votes)
+serving.cli.app.command("pause", epilog=finetune.cli.pause.EXAMPLES)(finetune.cli.pause.pause)
 app.add_typer(serving.cli.app, name="serve")
 
 

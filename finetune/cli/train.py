@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from finetune.cli.card import ShareCard, having_card
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
+    from finetune.contracts.card import HeldCards
     from finetune.contracts.run import Home, RunState
     from finetune.recipe.resolve import ResolvedRecipe
     from finetune.train.ranks import Ranks
@@ -38,17 +40,22 @@ def train(
         typer.Option(metavar="RUN", help="Go on with a run or a sweep, by its own recipe, from its last checkpoint."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count everything, train nothing.")] = False,
+    share_card: ShareCard = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
-    """Train an adapter by a recipe. The run's id is printed last, of a sweep that of its best run."""
+    """Train an adapter by a recipe. The run's id is printed last, of a sweep that of its best run.
+
+    A server of the same home leaves the card meanwhile, and comes back by itself.
+    """
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
 
     place = Home(home.absolute())
     sweep_id = _sweep_id(place, resume)
     if sweep or sweep_id:
-        _train_sweep(place, recipe, set_, sweep, resume=sweep_id or resume, dry_run=dry_run, json=json)
+        given = sweep_id or resume
+        _train_sweep(place, recipe, set_, sweep, resume=given, dry_run=dry_run, share_card=share_card, json=json)
         return
     resolved = _resolve(place, recipe, set_, resume=resume)
     if dry_run:
@@ -57,7 +64,10 @@ def train(
         forecast = count(resolved, home=place)
         emit(forecast.model_dump(mode="json"), as_json=json, text=forecast.text())
         return
-    state = run_training(resolved, place, resume=resume)
+    _check_files(resolved)
+    does, num_cards = f"finetune train {resolved.name}", resolved.train.num_processes
+    with having_card(place, does, num_cards=num_cards, share=share_card) as held:
+        state = run_training(resolved, place, resume=resume, held=held)
     if not json:
         note(f"Next: finetune evaluate {state.run_id}")
     emit(state.model_dump(mode="json"), as_json=json, text=state.run_id)
@@ -79,6 +89,7 @@ def _train_sweep(
     *,
     resume: str | None,
     dry_run: bool,
+    share_card: bool,
     json: bool,
 ) -> None:
     from finetune.cli.sweep import begin, begun, forecast, planned, train_sweep
@@ -91,7 +102,9 @@ def _train_sweep(
         found = forecast(cells, home=home)
         emit(found.model_dump(mode="json"), as_json=json, text=found.text())
     else:
-        train_sweep(home, resume or begin(planned(recipe, overrides, sweeps), home=home), json=json)
+        sweep_id = resume or begin(planned(recipe, overrides, sweeps), home=home)
+        with having_card(home, f"finetune train {sweep_id}", share=share_card):
+            train_sweep(home, sweep_id, json=json)
 
 
 def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:
@@ -105,13 +118,25 @@ def _alone(resume: str, recipe: Path | None, others: list[str]) -> None:
         )
 
 
-def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None) -> "RunState":
-    """Train with the MLflow store of home as the record."""
+def _check_files(resolved: "ResolvedRecipe") -> None:
+    """Raise what the run would: no server leaves its card for a path that is mistyped."""
+    from finetune.model.identity import read_model_type
+    from finetune.render.dataset import open_dataset
+    from finetune.train.data import dataset_folder
+
+    open_dataset(dataset_folder(resolved))
+    read_model_type(Path(resolved.base.path))
+
+
+def run_training(
+    resolved: "ResolvedRecipe", home: "Home", *, resume: str | None = None, held: "HeldCards | None" = None
+) -> "RunState":
+    """Train with the MLflow store of home as the record. held is what each process of the run must hold."""
     from finetune.train.ranks import ALONE
     from finetune.train.run_folder import new_run_id
 
     run_id = resume or new_run_id(resolved.name)
-    work = partial(_train_as, resolved=resolved, home=home, run_id=run_id, resumed=resume is not None)
+    work = partial(_train_as, resolved=resolved, home=home, run_id=run_id, resumed=resume is not None, held=held)
     if resolved.train.num_processes == 1:
         return work(ALONE)
     from finetune.train.launch import run_ranks
@@ -120,7 +145,15 @@ def run_training(resolved: "ResolvedRecipe", home: "Home", *, resume: str | None
     return run_ranks(work, resolved.train.num_processes, hint=hint)
 
 
-def _train_as(ranks: "Ranks", *, resolved: "ResolvedRecipe", home: "Home", run_id: str, resumed: bool) -> "RunState":
+def _train_as(
+    ranks: "Ranks",
+    *,
+    resolved: "ResolvedRecipe",
+    home: "Home",
+    run_id: str,
+    resumed: bool,
+    held: "HeldCards | None",  # a process that has it holds the cards
+) -> "RunState":
     from finetune.contracts.run import RunLayout
     from finetune.tracking.mlflow import MlflowTracker
     from finetune.tracking.silent import SilentTracker

@@ -50,6 +50,11 @@ class Home:
         return self.served / FILE_NAME
 
     @property
+    def cards(self) -> Path:
+        """Who has each device, and who wants it: see contracts/card.py."""
+        return self.root / "cards"
+
+    @property
     def tasks(self) -> Path:
         """Folders of tasks that tests grade, one for each repository: see contracts/executed.py."""
         return self.root / "tasks"

@@ -47,6 +47,16 @@ class Alias:
             yield self.previous
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A name that is to stand for an adapter when the engine is back. previous: what it stands for until then."""
+
+    name: str
+    adapter_id: str
+    folder: Path
+    previous: Alias | None
+
+
 class AdapterRegistry:
     """Names of one engine's base and adapters. Every method runs on one event loop at a time.
 
@@ -72,6 +82,8 @@ class AdapterRegistry:
         self._state = state
         self._unserved: dict[str, DesiredAlias] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._away = False
+        self._waiting: dict[str, Waiting] = {}
         self.base_name = engine.description.identity.name
 
     @property
@@ -83,6 +95,11 @@ class AdapterRegistry:
     def versions(self) -> tuple[Version, ...]:
         """What the engine holds, with what is kept for going back and what drains."""
         return self._versions.held
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The names that will stand for something else when the engine is back."""
+        return tuple(self._waiting.values())
 
     def serves(self, name: str) -> bool:
         """Whether a request may name it now."""
@@ -101,47 +118,66 @@ class AdapterRegistry:
             raise model_missing(model)
         return Lease(alias.current, name=alias.current.adapter_id)
 
-    async def load(self, name: str, reference: str, *, move: bool = False) -> Alias:
+    async def load(self, name: str, reference: str, *, move: bool = False) -> Alias | Waiting:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
         self._check_name(name)
         async with self.measures.count_refusals():
             folder = await asyncio.to_thread(self._store.find, reference)
         return await self.load_folder(name, folder, move=move)
 
-    async def load_folder(self, name: str, folder: Path, *, move: bool = False) -> Alias:
+    async def load_folder(self, name: str, folder: Path, *, move: bool = False) -> Alias | Waiting:
         """Verify, attach and probe the adapter in folder, and let name stand for it.
 
-        The folder is one that the operator of the server named. move: a name that stands for another adapter is moved
-        to this one; without, that is a conflict. Each refusal leaves what is served as it was.
+        While the engine is away the adapter is verified, and waits for the rest. The folder is one that the operator of
+        the server named. move: a name that stands for another adapter is moved to this one; without, that is a
+        conflict. Each refusal leaves what is served as it was.
         """
         self._check_name(name)
         async with self._changing, self.measures.count_refusals():
-            if name in self._aliases and not move:
+            if name in {*self._aliases, *self._waiting} and not move:
                 raise AdapterConflictError(
                     f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
                 )
-            version = await self._version(folder)
-            # only now: the name may have been unloaded meanwhile
-            alias = self._aliases.get(name)
-            if alias is None:
-                alias = self._aliases[name] = Alias(name, version)
-            elif alias.current is version:
-                return alias
-            else:
-                dropped, alias.previous, alias.current = alias.previous, alias.current, version
-                self.measures.moves.labels("move").inc()
-                self._retire(dropped)
-            self._unserved.pop(name, None)
-            self._note(alias)
+            return await self._wait(name, folder) if self._away else await self._point(name, folder)
+
+    async def _point(self, name: str, folder: Path, adapter_id: str | None = None) -> Alias:
+        version = await self._version(folder, adapter_id)
+        # only now: the name may have been unloaded meanwhile
+        alias = self._aliases.get(name)
+        if alias is None:
+            alias = self._aliases[name] = Alias(name, version)
+        elif alias.current is version:
             return alias
+        else:
+            dropped, alias.previous, alias.current = alias.previous, alias.current, version
+            self.measures.moves.labels("move").inc()
+            self._retire(dropped)
+        self._unserved.pop(name, None)
+        self._note(alias)
+        return alias
+
+    async def _wait(self, name: str, folder: Path) -> Alias | Waiting:
+        adapter_id = (await self._versions.check(folder)).adapter_id
+        alias = self._aliases.get(name)
+        if alias and alias.current.adapter_id == adapter_id:
+            self._waiting.pop(name, None)
+            self._save()
+            return alias
+        waiting = self._waiting[name] = Waiting(name, adapter_id, folder, alias)
+        self._save()
+        return waiting
 
     async def rollback(self, name: str) -> Alias:
-        """Let name stand for what it stood for before; doing it twice comes back.
+        """Let name stand for what it stood for before; doing it twice comes back. A move that waits is given up.
 
         Raises AdapterConflictError when it stood for nothing else, AdapterError when that was withdrawn since.
         """
         async with self._changing:
-            before = self._named(name).previous
+            alias = self._named(name)
+            if self._waiting.pop(name, None):
+                self._save()
+                return alias
+            before = alias.previous
             if before is None:
                 raise AdapterConflictError(
                     f"{name!r} has stood for nothing else since it was loaded.", "Load another adapter under it."
@@ -160,7 +196,12 @@ class AdapterRegistry:
 
     async def unload(self, name: str) -> None:
         """Stop serving name now; the weights go when the requests that came before have ended."""
-        if self._unserved.pop(name, None):
+        if self._away:
+            # an adapter is not taken off while it comes back
+            async with self._changing:
+                pass
+        waited = self._waiting.pop(name, None)
+        if self._unserved.pop(name, None) or (waited and not waited.previous):
             self._save()
             return
         alias = self._named(name)
@@ -168,6 +209,50 @@ class AdapterRegistry:
         self._save()
         unused = [version for version in alias.versions() if not self._is_used(version)]
         await asyncio.gather(*(self._versions.retire(version) for version in unused))
+
+    async def leave(self) -> None:
+        """Load nothing from now on; the load that runs has ended when this returns."""
+        async with self._changing:
+            self._away = True
+
+    async def stay(self) -> list[str]:
+        """Load again, and first what waits: the engine has everything still. Returns as come_back does."""
+        async with self._changing:
+            return await self._serve_waiting()
+
+    async def come_back(self) -> list[str]:
+        """Give an engine without adapters all that is held; what went wrong with each name that is not served now.
+
+        Such names stay in the state for the next start, as those that restore cannot serve.
+        """
+        async with self._changing:
+            lost = {}
+            for version in self._versions.resident:
+                try:
+                    await self._versions.attach_again(version)
+                except PlatformError as error:
+                    lost[version.slot] = error.message
+            problems = []
+            for alias in tuple(self._aliases.values()):
+                if alias.previous and alias.previous.slot in lost:
+                    alias.previous = None
+                if alias.current.slot in lost:
+                    problems.append(f"{alias.name}: {lost[alias.current.slot]}")
+                    self._unserved[alias.name] = _desired(alias)
+                    del self._aliases[alias.name]
+            return problems + await self._serve_waiting()
+
+    async def _serve_waiting(self) -> list[str]:
+        problems = []
+        self._away = False
+        for name, waiting in tuple(self._waiting.items()):
+            try:
+                await self._point(name, waiting.folder, waiting.adapter_id)
+            except PlatformError as error:
+                problems.append(f"{name}: {error.message}")
+            del self._waiting[name]
+        self._save()
+        return problems
 
     async def drained(self) -> None:
         """Wait until what was replaced before is gone; an event loop that ends before would leave it half gone."""
@@ -252,7 +337,8 @@ class AdapterRegistry:
     def _save(self) -> None:
         if self._state:
             served = {alias.name: _desired(alias) for alias in self._aliases.values()}
-            self._state.write({**self._unserved, **served})
+            waiting = {one.name: _desired_later(one) for one in self._waiting.values()}
+            self._state.write({**self._unserved, **served, **waiting})
 
     def _named(self, name: str) -> Alias:
         alias = self._aliases.get(name)
@@ -288,12 +374,22 @@ def alias_missing(name: str) -> AdapterMissingError:
     return AdapterMissingError(f"No adapter is served as {name!r}.", "GET /v1/adapters lists those that are.")
 
 
-def _desired(alias: Alias) -> DesiredAlias:
-    def told(version: Version) -> DesiredVersion:
-        return DesiredVersion(adapter_id=version.adapter_id, folder=str(version.folder.resolve()))
+def _desired_later(waiting: Waiting) -> DesiredAlias:
+    """As it will be: a restart meanwhile serves that."""
+    current = DesiredVersion(adapter_id=waiting.adapter_id, folder=str(waiting.folder.resolve()))
+    if waiting.previous is None:
+        return DesiredAlias(current=current)
+    before = _desired(waiting.previous)
+    return DesiredAlias(current=current, previous=before.current, history=before.history)
 
+
+def _told(version: Version) -> DesiredVersion:
+    return DesiredVersion(adapter_id=version.adapter_id, folder=str(version.folder.resolve()))
+
+
+def _desired(alias: Alias) -> DesiredAlias:
     return DesiredAlias(
-        current=told(alias.current),
-        previous=told(alias.previous) if alias.previous else None,
+        current=_told(alias.current),
+        previous=_told(alias.previous) if alias.previous else None,
         history=tuple(DesiredMove(adapter_id=move.adapter_id, at=move.at) for move in alias.history),
     )

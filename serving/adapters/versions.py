@@ -16,7 +16,7 @@ from serving.adapters.measures import AdapterMeasures
 from serving.adapters.probe import judge
 from serving.adapters.store import AdapterStore, without_folder
 from serving.engines.base import Engine
-from serving.errors import EngineError
+from serving.errors import AdapterConflictError, EngineError
 
 
 class VersionState(StrEnum):
@@ -133,6 +133,25 @@ class Versions:
                 del self._held[version.slot]
                 await self._give_back(version)
         return version
+
+    async def attach_again(self, version: Version) -> None:
+        """Attach a resident version to an engine that has lost it; when this raises, it is held no more.
+
+        Raises AdapterConflictError when its folder holds another adapter by now, and what check and load raise.
+        """
+        version.state = VersionState.VALIDATING
+        try:
+            if await self.check(version.folder) != version.manifest:
+                raise AdapterConflictError(
+                    f"{version.adapter_id} is no longer where it was loaded from.", "Load it again."
+                )
+            await self._attach(version)
+        except AdapterError as error:
+            raise without_folder(error, version.folder) from error
+        finally:
+            if version.state is not VersionState.RESIDENT:
+                del self._held[version.slot]
+                await self._give_back(version)
 
     async def sweep(self) -> None:
         """Remove copies that nobody uses and no state names."""

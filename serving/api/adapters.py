@@ -3,12 +3,14 @@
 A caller changes and sees its own names and adapters alone. Whether one that it does not see exists is not looked at.
 """
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 
 from serving.access.scopes import Caller, Scope
-from serving.adapters.registry import AdapterRegistry, Alias, alias_missing
+from serving.adapters.registry import AdapterRegistry, Alias, Waiting, alias_missing
 from serving.adapters.store import adapter_missing
 from serving.adapters.versions import Version
 from serving.api.auth import CallerOf
@@ -20,6 +22,7 @@ from serving.api.wire import (
     RollbackRequest,
     UnloadAdapterRequest,
     VersionCard,
+    WaitingCard,
 )
 from serving.errors import ScopeError
 
@@ -33,10 +36,9 @@ def routes(service: Service) -> APIRouter:
         return _alias_card(service, alias).body()
 
     @router.post("/v1/load_lora_adapter")
-    async def load(body: LoadAdapterRequest, caller: CallerOf) -> dict[str, Any]:
+    async def load(body: LoadAdapterRequest, caller: CallerOf) -> JSONResponse:
         _check_sees(caller, registry, name=body.lora_name, adapter=body.lora_path)
-        alias = await registry.load(body.lora_name, body.lora_path)
-        return {"status": "loaded", "adapter": card(alias)}
+        return _loaded(service, await registry.load(body.lora_name, body.lora_path), "loaded")
 
     @router.post("/v1/unload_lora_adapter")
     async def unload(body: UnloadAdapterRequest, caller: CallerOf) -> dict[str, Any]:
@@ -45,14 +47,14 @@ def routes(service: Service) -> APIRouter:
         return {"status": "unloaded", "name": body.lora_name}
 
     @router.post("/v1/adapters/alias")
-    async def move(body: AliasRequest, caller: CallerOf) -> dict[str, Any]:
+    async def move(body: AliasRequest, caller: CallerOf) -> JSONResponse:
         _check_sees(caller, registry, name=body.alias, adapter=body.adapter)
         in_use = any(alias.name == body.alias for alias in registry.served)
         what = f"Moving the name {body.alias!r}" if in_use else "Serving a new name"
         caller.need(Scope.PROMOTE if in_use else Scope.LOAD, what)
         # the name may come into use meanwhile
-        alias = await registry.load(body.alias, body.adapter, move=caller.may(Scope.PROMOTE))
-        return {"status": "served", "adapter": card(alias)}
+        found = await registry.load(body.alias, body.adapter, move=caller.may(Scope.PROMOTE))
+        return _loaded(service, found, "served")
 
     @router.post("/v1/adapters/rollback")
     async def roll_back(body: RollbackRequest, caller: CallerOf) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def routes(service: Service) -> APIRouter:
         return {
             "object": "list",
             "data": [card(alias) for alias in served],
+            "waiting": [_waiting_card(service, one).body() for one in registry.waiting if caller.sees(one.name)],
             "versions": [_version_card(version).body() for version in versions],
             "available": [adapter for adapter in registry.available() if caller.sees(adapter)],
         }
@@ -112,6 +115,23 @@ def _alias_card(service: Service, alias: Alias) -> AdapterCard:
         weights_digest=manifest.digests.weights,
         loaded_at=adapter.loaded_at,
         num_active=adapter.num_active,
+    )
+
+
+def _loaded(service: Service, found: Alias | Waiting, done: str) -> JSONResponse:
+    """done is what is said of an adapter that is served; status 202 of one that waits."""
+    if isinstance(found, Waiting):
+        document = {"status": "waiting", "adapter": _waiting_card(service, found).body()}
+        return JSONResponse(document, status_code=HTTPStatus.ACCEPTED)
+    return JSONResponse({"status": done, "adapter": _alias_card(service, found).body()})
+
+
+def _waiting_card(service: Service, waiting: Waiting) -> WaitingCard:
+    return WaitingCard(
+        name=waiting.name,
+        adapter_id=waiting.adapter_id,
+        previous=waiting.previous.current.adapter_id if waiting.previous else None,
+        base=service.registry.base_name,
     )
 
 

@@ -18,6 +18,8 @@ def routes(service: Service) -> APIRouter:
     async def ready() -> JSONResponse:
         if service.engine.ready:
             return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready"}, status_code=503)
+        # only an engine that can leave its card has a reason to tell
+        reason = getattr(service.engine, "away", None)
+        return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
 
     return router

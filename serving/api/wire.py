@@ -232,6 +232,15 @@ class AdapterCard(Sent):
     num_active: int
 
 
+class WaitingCard(Sent):
+    """A name and what it will stand for when the server has its card back; previous: what it stands for until then."""
+
+    name: str
+    adapter_id: str
+    previous: str | None
+    base: str
+
+
 class VersionCard(Sent):
     """An adapter that the engine holds or is about to: fetching, validating, resident or draining."""
 

@@ -76,6 +76,10 @@ def overlap(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
+def _nothing() -> None:
+    pass
+
+
 class StreamedAnswer:
     """An accepted request whose deltas go from the model's thread to the event loop that asked."""
 
@@ -99,6 +103,8 @@ class StreamedAnswer:
         if not self.cancelled:
             self.cancelled = True
             self._withdraw()
+            # a client that reads no more must not hold what answered it
+            self._withdraw = _nothing
 
     def fail(self, error: PlatformError) -> None:
         """End with error, on the event loop, if it has not ended."""

@@ -17,7 +17,6 @@ from serving.errors import EngineError
 
 ResultT = TypeVar("ResultT")
 LOGGER = logging.getLogger("serving")
-STOPPING = EngineError("The server is stopping.", "Start it again with `finetune serve start`.")
 FAILED = EngineError("The engine failed.", "The server's log says why.")
 
 
@@ -52,7 +51,7 @@ class ModelThread:
         """Say that there may be work again. Raises EngineError after close."""
         with self._changed:
             if not self.alive:
-                raise STOPPING
+                raise stopping()
             self._changed.notify()
 
     async def call(self, function: Callable[[], ResultT]) -> ResultT:
@@ -69,7 +68,7 @@ class ModelThread:
     def _append(self, call: "_Call[Any]") -> None:
         with self._changed:
             if not self.alive:
-                raise STOPPING
+                raise stopping()
             self._calls.append(call)
             self._changed.notify()
 
@@ -92,8 +91,8 @@ class ModelThread:
         with self._changed:
             waiting, self._calls = self._calls, deque()
         for call in waiting:
-            call.abandon(STOPPING)
-        self._work.abandon(STOPPING)
+            call.abandon(stopping())
+        self._work.abandon(stopping())
 
     def _step(self) -> None:
         try:
@@ -101,6 +100,11 @@ class ModelThread:
         except Exception:
             LOGGER.exception("a step of the model thread failed")
             self._work.abandon(FAILED)
+
+
+def stopping() -> EngineError:
+    """What is said after close. A new one each time: one that was raised holds, by its frames, what raised it."""
+    return EngineError("The server is stopping.", "Start it again with `finetune serve start`.")
 
 
 class _Call(Generic[ResultT]):

@@ -17,6 +17,7 @@ import pytest
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.adapter_files import read_manifest
+from finetune.contracts.run import Home
 from serving.client import call
 from serving.run import prepared_server, serve_in_thread
 from serving.settings import ServerSettings
@@ -124,9 +125,8 @@ def endpoint(site: Site, *, port: int = 0, **limits: Any) -> Iterator[Endpoint]:
         patch.setattr(transformers, "load_base", load_full)
         patch.setattr(transformers, "load_engine", load_pausing)
         settings = ServerSettings(port=port, **limits)
-        served = site.home / "served"
         prepare = prepared_server(
-            site.base, site.adapters, settings=settings, quantization=Quantization.NONE, states=served
+            site.base, site.adapters, settings=settings, quantization=Quantization.NONE, home=Home(site.home)
         )
         with (
             prepare as prepared,

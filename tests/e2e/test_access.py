@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from finetune.contracts.errors import InputError
+from finetune.contracts.run import Home
 from serving.access.keys import KeyFile
 from serving.access.scopes import Scope
 from serving.client import call
@@ -38,7 +39,7 @@ def admin(file: KeyFile) -> str:
 
 @pytest.fixture(scope="module")
 def url(tiny_base: Path, adapters: Path, served: Path, admin: str) -> Iterator[str]:
-    with running_server(tiny_base, adapters, states=served) as address:
+    with running_server(tiny_base, adapters, home=Home(served.parent)) as address:
         with client(address, admin) as one:
             for name, folder in (("red", "good"), ("blue", "other")):
                 one.post("/load_lora_adapter", body={"lora_name": name, "lora_path": folder}, cast_to=object)
@@ -119,7 +120,7 @@ def test_the_commands_take_the_key_from_the_environment_or_a_file(url, admin, tm
 
 
 def test_a_command_makes_the_first_key_of_a_server_that_runs(tiny_base, adapters, tmp_path):
-    with running_server(tiny_base, adapters, states=tmp_path / "served") as url:
+    with running_server(tiny_base, adapters, home=Home(tmp_path)) as url:
         with client(url, "none") as one:
             assert ask(one, "tiny").choices
             command = [sys.executable, "-m", "finetune", "serve", "key", "create", "ed", "--scope", "infer"]

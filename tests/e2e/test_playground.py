@@ -40,7 +40,7 @@ def url(home) -> Iterator[str]:
     base = Path(str(files("finetune.embedded"))) / "base"
     save_adapter(home.adapters / "first", base, scale=0.05)
     save_adapter(home.adapters / "second", base, scale=0.05, seed=1)
-    with running_server(base, home.adapters, quantization=Quantization.NONE, states=home.served) as address:
+    with running_server(base, home.adapters, quantization=Quantization.NONE, home=home) as address:
         for name, folder in (("shop", "first"), ("beta", "second")):
             serve(address, name, folder)
         yield address

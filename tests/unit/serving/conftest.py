@@ -49,6 +49,7 @@ class FakeGeneration:
         self.num_prompt_tokens = num_prompt_tokens
         self.truncated = False
         self.cancelled = False
+        self.released = False
         self.failed_with: PlatformError | None = None
         self._deltas = deltas
         self._hang = hang
@@ -59,7 +60,7 @@ class FakeGeneration:
             yield delta
         if self._fail:
             raise EngineError("The device failed.", "Start the server again.")
-        while self._hang and not self.cancelled:
+        while self._hang and not self.cancelled and not self.released:
             await asyncio.sleep(0.01)
         if self.failed_with:
             raise self.failed_with
@@ -67,6 +68,10 @@ class FakeGeneration:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+    def release(self) -> None:
+        """Go on to the end, if it hangs."""
+        self.released = True
 
     def fail(self, error: PlatformError) -> None:
         self.failed_with = error
@@ -93,6 +98,7 @@ class FakeEngine:
         self.script: list[Delta] | None = None
         self.adapter_log_probs = ADAPTER_LOG_PROBS
         self.attach_error: AdapterError | None = None
+        self.slow_attach = False
         self.slots: list[str] = []
         self.detached: list[str] = []
         self.requests: list[GenerationRequest] = []
@@ -125,6 +131,8 @@ class FakeEngine:
     async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
         if self.attach_error:
             raise self.attach_error
+        while self.slow_attach:
+            await asyncio.sleep(0.01)
         self.slots.append(slot)
         return ProbeReading(BASE_LOG_PROBS, self.adapter_log_probs)
 
@@ -228,6 +236,11 @@ def save_config(folder: Path, *, rank: int, **changes: object) -> None:
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()
+
+
+@pytest.fixture
+def make_engine() -> Callable[[], FakeEngine]:
+    return FakeEngine
 
 
 @pytest.fixture
