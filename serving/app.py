@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from serving.access.keyring import Keyring
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
-from serving.api import adapters, chat, completions, errors, health, infill, metrics, models
+from serving.api import adapters, chat, completions, errors, health, infill, metrics, models, playground, votes
 from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
@@ -25,10 +25,11 @@ def create_app(
     settings: ServerSettings,
     registry: AdapterRegistry | None = None,
     keyring: Keyring | None = None,
+    keep_vote: votes.Keep | None = None,
 ) -> FastAPI:
-    """The application. It closes the engine when it stops.
+    """The application. It closes the engine when it stops. registry None begins with no adapter served.
 
-    registry None begins with no adapter served; keyring None lets everybody in who reaches the port.
+    keyring None lets everybody in who reaches the port. keep_vote takes the votes of the playground; None refuses them.
     """
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
@@ -52,8 +53,9 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, infill, models, adapters, health, metrics):
+    for module in (chat, completions, infill, models, adapters, playground, health, metrics):
         app.include_router(module.routes(service))
+    app.include_router(votes.routes(service, keep_vote))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, keyring=keyring or Keyring(None))
     app.add_middleware(HostCheck)

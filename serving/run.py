@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
+    from serving.api.votes import Keep
 
 START_SECONDS = 30.0
 BACKLOG = 128
@@ -89,11 +91,11 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
-    states is the home's folder of what is served, kept for the next start at this port over this base with copies of
-    the adapters, and of the keys without which nobody is let in; None: no keys, and like port 0 it begins anew.
-    embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine. The port is
-    taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError for an
-    adapter that is refused, KeyFileError for damaged keys.
+    states is the folder where what is served is kept for the next start at this port over this base, with copies of
+    the adapters; port 0 begins anew. Votes are kept there too, and the keys without which nobody is let in. None:
+    nothing is kept, and there are no keys. embedding_on_host and copies, where 4-bit copies of large bases are kept,
+    are those of load_engine. The port is taken first: a busy one must not cost the minutes that a large base takes to
+    load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys.
     """
     with contextlib.closing(listen(settings)) as listener:
         import uvicorn
@@ -121,7 +123,9 @@ def prepared_server(
                 state=_state_file(states, settings.port, engine.description.identity.digest),
             )
             asyncio.run(_load_all(registry, served))
-            app = create_app(engine, store, settings=settings, registry=registry, keyring=keyring)
+            app = create_app(
+                engine, store, settings=settings, registry=registry, keyring=keyring, keep_vote=_keep_vote(states)
+            )
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -173,6 +177,12 @@ def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile 
         return None
     folder.mkdir(parents=True, exist_ok=True)
     return StateFile(folder / f"{port}-{base_digest[:12]}.json")
+
+
+def _keep_vote(folder: Path | None) -> "Keep | None":
+    from finetune.contracts.votes import FILE_NAME, append_vote
+
+    return None if folder is None else functools.partial(append_vote, folder / FILE_NAME)
 
 
 def _url(listener: socket.socket) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from finetune.cli.votes import record_new_votes
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder
 from serving.cli import DEFAULT_URL, Url
 
@@ -65,21 +66,24 @@ def follow(
 ) -> None:
     """Follow aliases of the registry until Ctrl-C: who promotes or rolls back changes what the endpoint answers with.
 
-    A name whose alias points nowhere is unloaded. A server or a store that is away is asked again.
+    A name whose alias points nowhere is unloaded. Blind votes of the home's playground are recorded as they come. A
+    server or a store that is away is asked again.
     """
     from finetune.contracts.errors import PlatformError
     from finetune.contracts.run import Home
     from finetune.terminal.output import note
     from finetune.terminal.signals import interrupted_by_signals
 
-    followed = _followed(pairs, Home(home), server)
-    told = ""
+    place = Home(home)
+    followed = _followed(pairs, place, server)
+    told, num_bytes = "", 0
     with interrupted_by_signals(), _events(server, webhook_port, webhook_secret) as woken:
         while True:
             # before the look: what moves during it is looked at again
             woken.clear()
             try:
                 follow_once(followed, url)
+                num_bytes = record_new_votes(place, server, known_bytes=num_bytes)
                 told = ""
             except PlatformError as error:
                 if once:

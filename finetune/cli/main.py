@@ -16,6 +16,7 @@ import finetune.cli.plan
 import finetune.cli.recipe
 import finetune.cli.runs
 import finetune.cli.train
+import finetune.cli.votes
 import serving.cli
 from finetune.cli.errors import run_guarded
 from finetune.guard.offline import go_offline
@@ -36,6 +37,7 @@ app.command("evaluate", epilog=finetune.cli.evaluate.EXAMPLES)(finetune.cli.eval
 app.add_typer(finetune.cli.adapter.app, name="adapter")
 app.add_typer(finetune.cli.runs.app, name="runs")
 serving.cli.app.command("follow", epilog=finetune.cli.follow.EXAMPLES)(finetune.cli.follow.follow)
+serving.cli.app.command("votes", epilog=finetune.cli.votes.EXAMPLES)(finetune.cli.votes.votes)
 app.add_typer(serving.cli.app, name="serve")
 
 

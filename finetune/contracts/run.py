@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.contracts.dataset import Contract
+from finetune.contracts.votes import FILE_NAME
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Home:
         See serving/adapters/desired.py and copies.py.
         """
         return self.root / "served"
+
+    @property
+    def votes(self) -> Path:
+        """Blind votes of this home's playground: see contracts/votes.py."""
+        return self.served / FILE_NAME
 
     @property
     def tasks(self) -> Path:

@@ -19,6 +19,7 @@ from serving.access.rates import Rates
 from serving.access.scopes import Caller, scope_error
 from serving.access.scopes import Scope as KeyScope
 from serving.api.errors import error_response, route_error
+from serving.api.playground import PUBLIC_PATHS
 from serving.errors import KeyRefusedError
 
 ANY = frozenset(KeyScope)
@@ -27,8 +28,8 @@ LOAD = frozenset({KeyScope.LOAD})
 PROMOTE = frozenset({KeyScope.PROMOTE})
 ADMIN = frozenset({KeyScope.ADMIN})
 
-# What checks whether this process lives has no key
-OPEN = frozenset({("GET", "/livez")})
+# What checks whether this process lives has no key, and a browser gets the page that asks for one without
+OPEN = frozenset({("GET", "/livez"), *(("GET", path) for path in PUBLIC_PATHS)})
 # One of the scopes is enough; ADMIN always is. What is neither here nor open does not exist
 SCOPES: Mapping[tuple[str, str], frozenset[KeyScope]] = {
     ("GET", "/readyz"): ANY,
@@ -39,6 +40,7 @@ SCOPES: Mapping[tuple[str, str], frozenset[KeyScope]] = {
     ("POST", "/v1/chat/completions"): INFER,
     ("POST", "/v1/completions"): INFER,
     ("POST", "/infill"): INFER,
+    ("POST", "/v1/votes"): INFER,
     ("GET", "/v1/adapters"): ANY,
     ("GET", "/v1/adapters/{name}/history"): ANY,
     ("POST", "/v1/load_lora_adapter"): LOAD,

@@ -19,7 +19,7 @@ from serving.adapters.registry import AdapterRegistry, model_missing
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
-from serving.api.wire import Usage
+from serving.api.wire import PromptTokensDetails, Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
 from serving.engines.calls import ToolCall
 from serving.errors import EngineError, HungUpError, RequestError
@@ -86,14 +86,12 @@ class OpenAnswer:
     num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
-    num_malformed_calls: int = 0
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
         """What comes, with the index of its choice, one choice after the other."""
         for index, generation in enumerate(self.generations):
             async for delta in generation:
                 self.num_completion_tokens += delta.num_tokens
-                self._count_malformed(delta.num_malformed_calls)
                 yield index, delta
 
     async def whole(self) -> list["Choice"]:
@@ -103,19 +101,17 @@ class OpenAnswer:
             choices[index].add(delta)
         return choices
 
-    def _count_malformed(self, number: int) -> None:
-        self.num_malformed_calls += number
-        if number:
-            LOGGER.warning("%s wrote %d calls of tools that are none", self.lease.name, number)
-
     def usage(self) -> Usage:
         """Token counts so far."""
         # a prompt counts once, however often it is answered
-        prompt = sum(generation.num_prompt_tokens for generation in self.generations[:: self.num_answers])
+        firsts = self.generations[:: self.num_answers]
+        prompt = sum(generation.num_prompt_tokens for generation in firsts)
+        cached = sum(generation.num_cached_tokens for generation in firsts)
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=self.num_completion_tokens,
             total_tokens=prompt + self.num_completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
         )
 
     def fail(self, error: PlatformError) -> None:

@@ -22,9 +22,10 @@ def read_linear_factors(folder: Path, manifest: AdapterManifest, slots: AdapterS
     Raises AdapterError for a tensor that the base has no place for, of another size or that is no number, and when one
     of the maps that the manifest's targets name has none.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    state = text_state(load_file(folder / ADAPTER_WEIGHTS_NAME), manifest)
+    # load_file of safetensors 0.8 leaves two numbers of each tensor in memory for ever, which adds up over many loads
+    state = text_state(load((folder / ADAPTER_WEIGHTS_NAME).read_bytes()), manifest)
     scale = _scale(folder, manifest)
     found = {}
     for name in slots.names(manifest.targets):

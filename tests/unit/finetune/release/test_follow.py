@@ -5,7 +5,9 @@ import pytest
 import serving.client
 from finetune.cli.follow import Followed, follow_once
 from finetune.cli.main import run
+from finetune.cli.votes import record_new_votes
 from finetune.contracts.errors import AdapterError, RunError
+from finetune.contracts.votes import Candidate, Vote, append_vote
 from finetune.release.registry import registry_of
 from finetune.tracking.home_store import open_client
 
@@ -95,3 +97,16 @@ def test_what_cannot_be_followed_is_named(home, versions, endpoint, capsys, pair
 def test_a_home_without_a_model_says_so(home):
     with pytest.raises(RunError, match="there are none"):
         registry_of(home, MODEL, server=None)
+
+
+def test_votes_are_recorded_on_the_way_and_only_when_there_are_new_ones(home, monkeypatch):
+    candidates = (Candidate(name="shop", version="shop-1"), Candidate(name="base", version="base-1"))
+    vote = Vote(mode="chat", candidates=candidates, choice=0, at_ms=1000)
+    assert record_new_votes(home, None, known_bytes=0) == 0
+    append_vote(home.votes, vote)
+    num_bytes = record_new_votes(home, None, known_bytes=0)
+    client = open_client(home)
+    (found,) = client.search_runs([client.get_experiment_by_name("votes").experiment_id])
+    assert found.data.metrics["votes/wins"] == 1
+    monkeypatch.setattr("finetune.evaluate.vote_record.record_votes", lambda *_, **__: 1 / 0)
+    assert record_new_votes(home, None, known_bytes=num_bytes) == num_bytes

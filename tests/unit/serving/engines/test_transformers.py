@@ -1,7 +1,9 @@
 """The engine over a tiny random base: the same tokens as the library, adapters that come and go without a trace."""
 
 import asyncio
+import gc
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 
@@ -224,6 +226,21 @@ def test_memory_that_a_probe_lacks_is_said_and_leaves_no_trace(engine, good_adap
     assert engine._slots.num_ranks == 0
 
 
+def test_reading_an_adapter_leaves_nothing_in_memory(engine, good_adapter):
+    """The library's load_file leaves two blocks for each tensor, each time."""
+
+    def blocks() -> int:
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    for _ in range(3):
+        engine._read(good_adapter)
+    before = blocks()
+    for _ in range(20):
+        num_maps = len(engine._read(good_adapter))
+    assert blocks() - before < 20 * num_maps
+
+
 def test_the_base_is_asked_a_probe_once(engine, good_adapter, monkeypatch):
     asked = []
 
@@ -258,6 +275,24 @@ def test_base_readings_are_bounded(engine, good_adapter):
 
     asyncio.run(scene())
     assert len(engine._base_readings) == transformers.MAX_BASE_READINGS
+
+
+def test_kept_prompts_make_way_for_an_adapter(engine, good_adapter, monkeypatch):
+    def fail_beside_prompts(*args):
+        if engine._scheduler._kept.num_bytes:
+            raise torch.OutOfMemoryError
+        return measure(*args)
+
+    measure = transformers.continuation_log_probs
+    monkeypatch.setattr(transformers, "continuation_log_probs", fail_beside_prompts)
+
+    async def scene():
+        await collect(engine)
+        assert engine._scheduler._kept.num_bytes > 0
+        await attach(engine, good_adapter)
+        await engine.detach("slot000000")
+
+    asyncio.run(scene())
 
 
 def test_a_closed_engine_is_not_ready(base):
