@@ -10,6 +10,9 @@ from fastapi import APIRouter
 
 from finetune.contracts.errors import MachineError
 from finetune.contracts.votes import Choice, Vote
+from serving.access.scopes import Caller
+from serving.adapters.registry import alias_missing
+from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.errors import EngineError, RequestError
 
@@ -23,12 +26,12 @@ def routes(service: Service, keep: Keep | None) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/votes")
-    async def vote(body: Choice) -> dict[str, Any]:
+    async def vote(body: Choice, caller: CallerOf) -> dict[str, Any]:
         if keep is None:
             raise RequestError(
                 "This server has no home to keep votes in.", "Start it with `finetune serve start`.", status=409
             )
-        _check(service, body)
+        _check(service, body, caller)
         at_ms = time.time_ns() // 1_000_000
         try:
             await asyncio.to_thread(keep, Vote(**dict(body), at_ms=at_ms))
@@ -41,12 +44,14 @@ def routes(service: Service, keep: Keep | None) -> APIRouter:
     return router
 
 
-def _check(service: Service, body: Choice) -> None:
+def _check(service: Service, body: Choice, caller: Caller) -> None:
     """Raise RequestError for a candidate that this server never answered as, so that nobody invents rows of results."""
     registry = service.registry
     for candidate in body.candidates:
         if candidate.name == registry.base_name:
             known = {registry.lease(candidate.name).name}
+        elif not caller.sees(candidate.name):
+            raise alias_missing(candidate.name)
         else:
             known = {move.adapter_id for move in registry.history(candidate.name)}
         if candidate.version not in known:

@@ -261,3 +261,12 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded, file):
     assert 1 <= int(answers[2].headers["retry-after"]) <= 30
     assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
     assert guarded.get("/livez").status_code == 200
+
+
+def test_a_vote_for_a_hidden_name_tells_nothing(two_teams):
+    def vote(name: str):
+        candidates = [{"name": one, "version": "x"} for one in (name, "base")]
+        body = {"prompt": "q", "kind": "chat", "candidates": candidates, "winner": 0}
+        return two_teams[0]("POST", "/v1/votes", json=body)
+
+    assert vote("bank").text == vote("none").text.replace("none", "bank")
