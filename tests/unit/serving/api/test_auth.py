@@ -32,7 +32,8 @@ def file(tmp_path: Path) -> KeyFile:
 
 @pytest.fixture
 def app(engine, store, settings, registry, file) -> FastAPI:
-    return create_app(engine, store, settings=settings, registry=registry, keyring=Keyring(file.path))
+    keyring = Keyring(file.path)
+    return create_app(engine, store, settings=settings, registry=registry, keyring=keyring, keep_vote=lambda vote: None)
 
 
 @pytest.fixture
@@ -265,8 +266,10 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded, file):
 
 def test_a_vote_for_a_hidden_name_tells_nothing(two_teams):
     def vote(name: str):
-        candidates = [{"name": one, "version": "x"} for one in (name, "base")]
-        body = {"prompt": "q", "kind": "chat", "candidates": candidates, "winner": 0}
+        candidates = [{"name": one, "version": f"{one}-0123456789ab"} for one in (name, "base")]
+        body = {"mode": "chat", "candidates": candidates, "choice": 0}
         return two_teams[0]("POST", "/v1/votes", json=body)
 
-    assert vote("bank").text == vote("none").text.replace("none", "bank")
+    hidden = vote("bank")
+    assert hidden.json()["error"]["code"] == "adapter_not_found", hidden.text
+    assert hidden.text == vote("none").text.replace("none", "bank")
