@@ -33,7 +33,8 @@ def file(tmp_path: Path) -> KeyFile:
 
 @pytest.fixture
 def app(engine, store, settings, registry, file) -> FastAPI:
-    return create_app(engine, store, settings=settings, registry=registry, keyring=Keyring(file.path))
+    keyring = Keyring(file.path)
+    return create_app(engine, store, settings=settings, registry=registry, keyring=keyring, keep_vote=lambda vote: None)
 
 
 @pytest.fixture
@@ -262,3 +263,14 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded, file):
     assert 1 <= int(answers[2].headers["retry-after"]) <= 30
     assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
     assert guarded.get("/livez").status_code == 200
+
+
+def test_a_vote_for_a_hidden_name_tells_nothing(two_teams):
+    def vote(name: str):
+        candidates = [{"name": one, "version": f"{one}-0123456789ab"} for one in (name, "base")]
+        body = {"mode": "chat", "candidates": candidates, "choice": 0}
+        return two_teams[0]("POST", "/v1/votes", json=body)
+
+    hidden = vote("bank")
+    assert hidden.json()["error"]["code"] == "adapter_not_found", hidden.text
+    assert hidden.text == vote("none").text.replace("none", "bank")
