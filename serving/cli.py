@@ -17,6 +17,15 @@ app = typer.Typer(
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
 Url = Annotated[str, typer.Option("--url", envvar="FINETUNE_SERVE_URL", help="Address of the running server.")]
+EmbeddingOnHost = Annotated[
+    bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+]
+EngineKind = Annotated[
+    str, typer.Option("--engine", metavar="here|vllm", help="What runs the base: this process, or vLLM servers.")
+]
+ReplicaUrls = Annotated[
+    list[str], typer.Option("--replica", metavar="URL", help="A vLLM server that was started with BASE; repeatable.")
+]
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
 
 
@@ -41,12 +50,12 @@ def start(
     quantization: Annotated[
         str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
     ] = "nf4",
-    embedding_on_host: Annotated[
-        bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
-    ] = False,
+    embedding_on_host: EmbeddingOnHost = False,
     base_cache: Annotated[
         bool, typer.Option(help="Keep a 4-bit copy of a base above 4 GB in the home, for the next start.")
     ] = True,
+    engine: EngineKind = "here",
+    replica: ReplicaUrls = [],  # noqa: B006
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -60,18 +69,18 @@ def start(
 
     kind = _quantization(quantization)
     place = Home(home)
+    _check_engine(engine, replica)
     adapters = place.adapters
     served = [_named_adapter(text, adapters) for text in adapter]
     _need_server_libraries()
-    from serving.run import prepared_server, serve
+    from serving.run import Replicas, prepared_server, serve
 
     folder = _base_folder(base)
-    note(f"Loading the base {folder}")
-    settings = ServerSettings(port=port)
+    note(f"Reading the base {folder}" if replica else f"Loading the base {folder}")
     prepare = prepared_server(
-        folder,
+        Replicas(folder, tuple(replica), place.replicas) if replica else folder,
         adapters,
-        settings=settings,
+        settings=ServerSettings(port=port),
         quantization=kind,
         served=served,
         embedding_on_host=embedding_on_host,
@@ -179,6 +188,18 @@ def _quantization(text: str) -> "Quantization":
         raise UsageError(f"--quantization {text} is not known.", "Give nf4 or none.") from error
 
 
+def _check_engine(engine: str, addresses: list[str]) -> None:
+    from finetune.contracts.errors import UsageError
+
+    if engine not in ("here", "vllm"):
+        raise UsageError(f"--engine {engine} is not known.", "Give here or vllm.")
+    if (engine == "vllm") != bool(addresses):
+        raise UsageError(
+            "--engine vllm and --replica go together.",
+            "`finetune serve start BASE --engine vllm --replica http://127.0.0.1:8001`.",
+        )
+
+
 def _named_adapter(text: str, adapters: Path) -> tuple[str, Path]:
     """NAME=ADAPTER as the name and the folder: an id in the adapters folder, or any folder of this machine."""
     from finetune.contracts.errors import AdapterError, UsageError
@@ -208,7 +229,7 @@ def _need_server_libraries() -> None:
 
     from finetune.contracts.errors import MachineError
 
-    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn", "httpx") if find_spec(name) is None]
     if missing:
         raise MachineError(
             f"Serving needs {' and '.join(missing)}, which this environment lacks.",

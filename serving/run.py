@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
+    from serving.engines.base import Engine
 
 START_SECONDS = 30.0
 BACKLOG = 128
@@ -33,6 +34,21 @@ class PreparedServer:
     listener: socket.socket
     url: str
     models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """vLLM servers at addresses, started with base; copies is a folder that they see too, where adapters are put."""
+
+    base: Path
+    addresses: tuple[str, ...]
+    copies: Path
+
+    def load(self, settings: ServerSettings, *, port: int) -> "Engine":
+        """The engine over them, for the gateway at port; see load_replicas."""
+        from serving.engines.vllm import load_replicas
+
+        return load_replicas(self.base, settings, addresses=self.addresses, copies=self.copies / str(port))
 
 
 @contextlib.contextmanager
@@ -72,7 +88,7 @@ def serve_in_thread(prepared: PreparedServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def prepared_server(
-    base: Path,
+    base: Path | Replicas,
     adapters: Path,
     *,
     settings: ServerSettings,
@@ -84,6 +100,7 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
+    base is a folder, which this process runs, or servers that do; what says how to load it is for the folder alone.
     states is the folder where what is served is kept for the next start at this port over this base; None, and port 0,
     begin anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
     The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
@@ -95,11 +112,16 @@ def prepared_server(
         from serving.adapters.registry import AdapterRegistry
         from serving.adapters.store import AdapterStore
         from serving.app import create_app
-        from serving.engines.transformers import load_engine
 
-        engine = load_engine(
-            base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
-        )
+        engine: Engine
+        if isinstance(base, Replicas):
+            engine = base.load(settings, port=listener.getsockname()[1])
+        else:
+            from serving.engines.transformers import load_engine
+
+            engine = load_engine(
+                base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
+            )
         with contextlib.closing(engine):
             store = AdapterStore(adapters, max_rank=settings.max_rank)
             registry = AdapterRegistry(
