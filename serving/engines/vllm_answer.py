@@ -1,6 +1,7 @@
 """One answer from a fleet of vLLM servers: from their tokens to the texts that go out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,14 +92,28 @@ async def _write_from(
     replica: Replica, request: UpstreamRequest, *, writer: UpstreamWriter, answer: StreamedAnswer
 ) -> None:
     replica.num_active += 1
-    steps = replica.stream(request.name, request.body, num_top=request.num_top)
     try:
-        async for step in steps:
-            delta = writer.write(step)
-            answer.send(delta)
-            if delta.finish_reason:
-                return
-        raise ReplicaGone(replica.address, "a stream without an end")
+        async with aclosing(replica.stream(request.name, request.body, num_top=request.num_top)) as steps:
+            last = await _write_all(steps, writer, answer)
     finally:
         replica.num_active -= 1
-        await steps.aclose()
+    if last is None:
+        raise ReplicaGone(replica.address, "a stream without an end")
+    # only now: whoever has it cancels this task, which must not stop in the middle of hanging up
+    answer.send(last)
+
+
+async def _write_all(
+    steps: AsyncGenerator[UpstreamStep, None], writer: UpstreamWriter, answer: StreamedAnswer
+) -> Delta | None:
+    """Send all deltas but the last, which is returned; None when the stream has no end."""
+    async for step in steps:
+        delta = writer.write(step)
+        if delta.finish_reason:
+            if step.finish:
+                # what is read to its end leaves a connection for the next request
+                async for _ in steps:
+                    pass
+            return delta
+        answer.send(delta)
+    return None

@@ -43,7 +43,7 @@ def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0
     from finetune.recipe.resolve import ResolvedLora
 
     base = load_base(base_folder, quantization=Quantization.NONE, device="cpu")
-    targets = base.family.targets["attention+mlp+linear_attention"]
+    targets = max(base.family.targets.values(), key=len)
     section = ResolvedLora(rank=RANK, alpha=ALPHA, dropout=0.0, rank_stabilized=False, targets=targets)
     model = attach(base, section, seed=seed)
     for name, parameter in model.named_parameters():

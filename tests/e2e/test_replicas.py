@@ -1,82 +1,24 @@
 """The gateway over three stand-ins of vLLM servers, each a process of its own: nothing is mixed, torn or forgotten."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from finetune.contracts.adapter import AdapterDigests, Quantization
+from finetune.contracts.adapter import AdapterDigests
 from finetune.contracts.io import digest_file, digest_text
 from finetune.model.identity import read_identity
 from finetune.model.loading import load_tokenizer
-from serving.run import Replicas, prepared_server, serve_in_thread
-from serving.settings import ServerSettings
 from tests.e2e.fake_vllm import answer_tokens, content_of
+from tests.e2e.gateways import PROMPT, SECONDS, FakeServer, ask, gateway_over, point, text_of, wait_until
 from tests.unit.serving.conftest import save_bare_adapter
 
 pytestmark = pytest.mark.slow
-FAKE = Path(__file__).with_name("fake_vllm.py")
-PROMPT = "def total(cart):"
-SECONDS = 30.0
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-class FakeServer:
-    """A stand-in at a port of its own, which it keeps when it is started again."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, str(FAKE), str(self.port)])
-
-    def wait(self) -> None:
-        wait_until(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/v1/models").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def kill(self) -> None:
-        assert self.process
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def fault(self, **switches: object) -> None:
-        httpx.post(f"{self.url}/fault", json=switches)
-
-    @property
-    def seen(self) -> dict[str, Any]:
-        return httpx.get(f"{self.url}/seen").json()
-
-    @property
-    def names(self) -> set[str]:
-        cards = httpx.get(f"{self.url}/v1/models").json()["data"]
-        return {card["id"] for card in cards if card["parent"]}
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +71,6 @@ def change_manifest(folder: Path, **changes: object) -> None:
     write_manifest(folder, read_manifest(folder).model_copy(update=changes))
 
 
-@contextmanager
-def gateway_over(base: Path, home: Path, urls: list[str], **settings: Any) -> Iterator[httpx.Client]:
-    replicas = Replicas(base, tuple(urls), home / "replicas")
-    prepare = prepared_server(
-        replicas, home / "adapters", settings=ServerSettings(port=0, **settings), quantization=Quantization.NONE
-    )
-    with prepare as prepared, serve_in_thread(prepared), httpx.Client(base_url=prepared.url, timeout=60) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def gateway(servers: list[FakeServer], home: Path, tiny_base: Path) -> Iterator[httpx.Client]:
     with gateway_over(tiny_base, home, [one.url for one in servers], drain_seconds=10.0) as client:
@@ -164,20 +96,6 @@ def copied(home: Path, name: str) -> Path:
     adapter_id = read_manifest(home / "adapters" / name).adapter_id
     (found,) = home.glob(f"replicas/*/{adapter_id}.*")
     return found
-
-
-def point(gateway: httpx.Client, alias: str, adapter: str) -> httpx.Response:
-    return gateway.post("/v1/adapters/alias", json={"alias": alias, "adapter": adapter})
-
-
-def ask(gateway: httpx.Client, model: str, prompt: str = PROMPT, **options: object) -> httpx.Response:
-    body = {"model": model, "prompt": prompt, "max_tokens": 16, "temperature": 0, **options}
-    return gateway.post("/v1/completions", json=body)
-
-
-def text_of(answer: httpx.Response) -> str:
-    assert answer.status_code == 200, answer.text
-    return answer.json()["choices"][0]["text"]
 
 
 def streamed(gateway: httpx.Client, model: str, prompt: str, num_tokens: int, begun: Callable[[], None]) -> list[dict]:
