@@ -11,6 +11,7 @@ from serving.adapters.store import AdapterStore
 from serving.api import adapters, chat, completions, errors, health, infill, models
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.service import Service
+from serving.api.trials import Trials
 from serving.engines.base import Engine
 from serving.settings import ServerSettings
 
@@ -22,7 +23,8 @@ def create_app(
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
     )
-    service = Service(engine, registry, settings)
+    trials = Trials(settings.traffic_log, with_prompts=settings.traffic_prompts)
+    service = Service(engine, registry, settings, trials)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

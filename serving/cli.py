@@ -80,7 +80,7 @@ def start(
     prepare = prepared_server(
         Replicas(folder, tuple(replica), place.replicas) if replica else folder,
         adapters,
-        settings=ServerSettings(port=port),
+        settings=ServerSettings(port=port, traffic_log=place.served / f"{port}-traffic.jsonl"),
         quantization=kind,
         served=served,
         embedding_on_host=embedding_on_host,

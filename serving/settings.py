@@ -1,6 +1,7 @@
 """ServerSettings: limits that hold for every request. Each is checked before the model is touched."""
 
 import ipaddress
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +16,8 @@ class ServerSettings(BaseModel):
     time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
     its prompt and answer, to which the others are padded; max_rank and max_adapters bound what adapters take of the
     memory. drain_seconds is how long requests may go on with an adapter that was replaced or unloaded.
+    traffic_log is the file to which answers are recorded while a second version of a name is tried, None: they are not;
+    traffic_prompts keeps what was asked too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +34,8 @@ class ServerSettings(BaseModel):
     max_rank: int = Field(default=256, ge=1)
     drain_seconds: float = Field(default=300.0, ge=0)
     shutdown_seconds: int = Field(default=5, ge=0)
+    traffic_log: Path | None = None
+    traffic_prompts: bool = False
 
     @field_validator("host")
     @classmethod

@@ -14,6 +14,7 @@ from typing import Any
 from finetune.contracts.errors import PlatformError
 from serving.adapters.desired import DesiredAlias, DesiredMove, DesiredVersion, StateFile
 from serving.adapters.store import NAME, AdapterStore
+from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
@@ -32,16 +33,26 @@ class Move:
 
 @dataclass
 class Alias:
-    """A name that clients use. previous is what it stood for before, kept for going back; None: nothing is."""
+    """A name that clients use. previous is what it stood for before, kept for going back; None: nothing is.
+
+    trial is a version that gets a share of its requests, or copies of them; None: none does.
+    """
 
     name: str
     current: Version
     previous: Version | None = None
+    trial: Trial | None = None
     history: list[Move] = field(default_factory=list)
+
+    def needed(self) -> Iterator[Version]:
+        """Those that answer."""
+        yield self.current
+        if self.trial:
+            yield self.trial.version
 
     def versions(self) -> Iterator[Version]:
         """Those that must stay while the alias does."""
-        yield self.current
+        yield from self.needed()
         if self.previous:
             yield self.previous
 
@@ -99,7 +110,13 @@ class AdapterRegistry:
                 code="model_not_found",
                 status=404,
             )
-        return Lease(alias.current, name=alias.current.adapter_id)
+        version = alias.trial.pick(alias.current) if alias.trial else alias.current
+        return Lease(version, name=version.adapter_id)
+
+    def trial(self, model: str) -> Trial | None:
+        """What is tried under the name in a request; None: nothing, or it is no such name."""
+        alias = self._aliases.get(model)
+        return alias.trial if alias else None
 
     async def load(self, name: str, reference: str, *, move: bool = False) -> Alias:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
@@ -127,6 +144,8 @@ class AdapterRegistry:
                 return alias
             else:
                 dropped, alias.previous, alias.current = alias.previous, alias.current, version
+                if alias.trial and alias.trial.version is version:
+                    alias.trial = None
                 self._retire(dropped)
             self._unserved.pop(name, None)
             self._note(alias)
@@ -148,6 +167,33 @@ class AdapterRegistry:
             alias = self._named(name)
             alias.current, alias.previous = before, alias.current
             self._note(alias)
+            return alias
+
+    async def try_out(self, name: str, reference: str, *, share: float | None) -> Alias:
+        """Give the adapter, an id or path as in load, a share of name's requests; None: copies of all, unanswered.
+
+        It takes the place of what was tried before. A restart ends it, end_trial does at once.
+        """
+        self._named(name)
+        folder = await asyncio.to_thread(self._store.find, reference)
+        async with self._changing:
+            version = await self._version(folder)
+            # only now: the name may have been unloaded meanwhile
+            alias = self._named(name)
+            if version is alias.current:
+                raise AdapterConflictError(f"{name!r} stands for {version.adapter_id} already.", "Try another adapter.")
+            before, alias.trial = alias.trial, Trial(version, share)
+            self._retire(before.version if before else None)
+            return alias
+
+    async def end_trial(self, name: str) -> Alias:
+        """Give all of name's requests to what it stands for. Raises AdapterConflictError when nothing is tried."""
+        async with self._changing:
+            alias = self._named(name)
+            if alias.trial is None:
+                raise AdapterConflictError(f"Nothing is tried under {name!r}.", "GET /v1/adapters shows what is.")
+            before, alias.trial = alias.trial, None
+            self._retire(before.version)
             return alias
 
     def history(self, name: str) -> tuple[Move, ...]:
@@ -208,7 +254,7 @@ class AdapterRegistry:
         resident = self._versions.resident
         if len(resident) < self._max_adapters:
             return
-        current = {id(alias.current) for alias in self._aliases.values()}
+        current = {id(one) for alias in self._aliases.values() for one in alias.needed()}
         spare = next((one for one in resident if id(one) not in current and not one.num_active), None)
         if spare is None:
             raise AdapterConflictError(

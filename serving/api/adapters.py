@@ -12,6 +12,7 @@ from serving.api.wire import (
     AliasRequest,
     LoadAdapterRequest,
     RollbackRequest,
+    SplitRequest,
     UnloadAdapterRequest,
     VersionCard,
 )
@@ -45,6 +46,13 @@ def routes(service: Service) -> APIRouter:
         alias = await registry.rollback(body.alias)
         return {"status": "served", "adapter": card(alias)}
 
+    @router.post("/v1/adapters/split")
+    async def split(body: SplitRequest) -> dict[str, Any]:
+        if body.to is None:
+            return {"status": "served", "adapter": card(await registry.end_trial(body.alias))}
+        alias = await registry.try_out(body.alias, body.to, share=body.weight)
+        return {"status": "tried", "adapter": card(alias)}
+
     @router.get("/v1/adapters")
     async def list_adapters() -> dict[str, Any]:
         return {
@@ -68,6 +76,8 @@ def _alias_card(service: Service, alias: Alias) -> AdapterCard:
         name=alias.name,
         adapter_id=adapter.adapter_id,
         previous=alias.previous.adapter_id if alias.previous else None,
+        tried=alias.trial.version.adapter_id if alias.trial else None,
+        share=alias.trial.share if alias.trial else None,
         base=service.registry.base_name,
         rank=manifest.rank,
         targets=list(manifest.targets),

@@ -16,6 +16,7 @@ from finetune.contracts.errors import PlatformError
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
+from serving.api.trials import Asked, Trials
 from serving.api.wire import Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
 from serving.errors import EngineError, RequestError
@@ -32,6 +33,7 @@ class Service:
     engine: Engine
     registry: AdapterRegistry
     settings: ServerSettings
+    trials: Trials
 
     async def open(
         self, model: str, prompts: Sequence[Prompt], sampling: Sampling, *, num_answers: int = 1
@@ -47,12 +49,20 @@ class Service:
                 "Lower max_tokens.",
                 param="max_tokens",
             )
-        answer = OpenAnswer(self.registry.lease(model), num_answers=num_answers)
+        asked = Asked(model, tuple(prompts), sampling, num_answers)
+        answer = await self._accept(asked, self.registry.lease(model))
+        trial = self.registry.trial(model)
+        if trial:
+            self.trials.follow(asked, answer, trial=trial, accept=self._accept)
+        return answer
+
+    async def _accept(self, asked: Asked, lease: Lease) -> "OpenAnswer":
+        answer = OpenAnswer(lease, num_answers=asked.num_answers)
         answer.lease.when_ended(answer.fail)
         try:
-            for prompt in prompts:
-                for number in range(num_answers):
-                    request = GenerationRequest(prompt, _seeded(sampling, number), answer.lease.slot)
+            for prompt in asked.prompts:
+                for number in range(asked.num_answers):
+                    request = GenerationRequest(prompt, _seeded(asked.sampling, number), answer.lease.slot)
                     answer.generations.append(await self.engine.generate(request))
         except BaseException:
             answer.close()
@@ -62,19 +72,31 @@ class Service:
 
 @dataclass
 class OpenAnswer:
-    """An accepted request: num_answers generations for each prompt, and the lease under which they run."""
+    """An accepted request: num_answers generations for each prompt, and the lease under which they run.
+
+    num_ended generations came to their end; failure is the message of an error that ended one. when_closed is called
+    once, by close.
+    """
 
     lease: Lease
     num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
+    num_ended: int = 0
+    failure: str = ""
+    when_closed: Callable[[], None] | None = None
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
         """What comes, with the index of its choice, one choice after the other."""
-        for index, generation in enumerate(self.generations):
-            async for delta in generation:
-                self.num_completion_tokens += delta.num_tokens
-                yield index, delta
+        try:
+            for index, generation in enumerate(self.generations):
+                async for delta in generation:
+                    self.num_completion_tokens += delta.num_tokens
+                    self.num_ended += delta.finish_reason is not None
+                    yield index, delta
+        except PlatformError as error:
+            self.failure = error.message
+            raise
 
     async def whole(self) -> list["Choice"]:
         """Wait for the end of each."""
@@ -103,6 +125,9 @@ class OpenAnswer:
         for generation in self.generations:
             generation.cancel()
         self.lease.release()
+        told, self.when_closed = self.when_closed, None
+        if told:
+            told()
 
 
 def _seeded(sampling: Sampling, number: int) -> Sampling:
