@@ -149,28 +149,19 @@ def load_replicas(base: Path, settings: ServerSettings, *, addresses: Sequence[s
     when no server answers.
     """
     access = ReplicaAccess.from_environment()
-    tokenizer = load_tokenizer(base)
-    identity = read_identity(base)
-    family = family_for(identity.model_type).for_tokenizer(tokenizer)
-    files = ReplicaFiles(copies, multimodal=is_multimodal(base))
-    loop = ReplicaLoop()
     fleet = Fleet([Replica(address, access) for address in addresses])
+    loop = ReplicaLoop()
     try:
         loop.start(fleet.start()).result()
         context = _context(fleet, settings)
+        # after the servers: the digest of a large base takes a minute
+        description, tokenizer, family = _describe(base, context)
+        files = ReplicaFiles(copies, multimodal=is_multimodal(base))
         if all(replica.in_service for replica in fleet.replicas):
             files.remove_all_but({name for replica in fleet.replicas for name in replica.resident})
     except BaseException:
         loop.close(fleet.stop())
         raise
-    description = EngineDescription(
-        identity=identity,
-        quantization=Quantization.NONE,
-        chat_template_digest=digest_text(tokenizer.chat_template or ""),
-        tokenizer_digest=digest_file(base / TOKENIZER_NAME),
-        max_context_tokens=context,
-        device="vllm",
-    )
     return VllmEngine(
         fleet,
         loop=loop,
@@ -180,6 +171,21 @@ def load_replicas(base: Path, settings: ServerSettings, *, addresses: Sequence[s
         description=description,
         settings=settings,
     )
+
+
+def _describe(base: Path, max_context_tokens: int) -> tuple[EngineDescription, Any, Family]:
+    """The base in a folder, its tokenizer and its family."""
+    tokenizer = load_tokenizer(base)
+    identity = read_identity(base)
+    description = EngineDescription(
+        identity=identity,
+        quantization=Quantization.NONE,
+        chat_template_digest=digest_text(tokenizer.chat_template or ""),
+        tokenizer_digest=digest_file(base / TOKENIZER_NAME),
+        max_context_tokens=max_context_tokens,
+        device="vllm",
+    )
+    return description, tokenizer, family_for(identity.model_type).for_tokenizer(tokenizer)
 
 
 def _context(fleet: Fleet, settings: ServerSettings) -> int:

@@ -1,7 +1,8 @@
 """A stand-in for a vLLM server: its routes and status codes, answers that tell who wrote them, and faults on demand.
 
 An answer depends on the weights of the adapter and on the prompt's tokens alone, so that a mixed or a torn one shows.
-Run: python tests/e2e/fake_vllm.py PORT. POST /fault sets the switches of Faults, GET /seen tells what came.
+Run: python tests/e2e/fake_vllm.py PORT [TLS]; TLS is a folder with ca.pem and server.pem, and then who connects must
+show a certificate that ca.pem signed. POST /fault sets the switches of Faults, GET /seen tells what came.
 """
 
 import asyncio
@@ -162,4 +163,8 @@ async def stream(tokens: list[int], body: dict[str, Any], state: State, request:
 
 if __name__ == "__main__":
     os.environ.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
-    uvicorn.run(create_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+    options: dict[str, Any] = {"host": "127.0.0.1", "port": int(sys.argv[1]), "log_level": "critical"}
+    if sys.argv[2:]:
+        tls = Path(sys.argv[2])
+        options |= {"ssl_certfile": tls / "server.pem", "ssl_ca_certs": str(tls / "ca.pem"), "ssl_cert_reqs": 2}
+    uvicorn.run(create_app(), **options)

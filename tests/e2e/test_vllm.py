@@ -72,7 +72,11 @@ class VllmServer:
     def stop(self) -> None:
         assert self._process
         self._process.terminate()
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
 
     @property
     def names(self) -> set[str]:
@@ -82,8 +86,8 @@ class VllmServer:
 @contextmanager
 def served(base: Path, home: Path, dtype: str) -> Iterator[tuple[VllmServer, httpx.Client]]:
     server = VllmServer(base, home / "vllm.log", dtype)
-    server.start()
     try:
+        server.start()
         with gateway_over(base, home, [server.url]) as gateway:
             yield server, gateway
     finally:
