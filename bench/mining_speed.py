@@ -91,7 +91,7 @@ def prepare(repo: Path, python: Path, scratch: Path, count: int) -> Screening:
     found = {name: one for name, one in functions.items() if (one.path, one.start) in tests}
     return Screening(
         screen=Screen(BodyRuns(jail, runner, toolchain, tree)),
-        quick=Quick(jail, toolchain, tree, baseline.modules, baseline.seconds),
+        quick=Quick(jail, toolchain, tree, baseline.modules),
         functions={name: found[name] for name in sorted(found, key=digest_text)[:count]},
         tests=tests,
     )

@@ -101,10 +101,10 @@ def prepared_server(
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
     base is a folder, which this process runs, or servers that do; what says how to load it is for the folder alone.
-    states is the folder where what is served is kept for the next start at this port over this base; None, and port 0,
-    begin anew. embedding_on_host and copies, where 4-bit copies of large bases are kept, are those of load_engine.
-    The port is taken first: a busy one must not cost the minutes that a large base takes to load. Raises AdapterError
-    for an adapter that is refused.
+    states is the folder where what is served is kept for the next start at this port over this base, with copies of
+    the adapters; None, and port 0, begin anew. embedding_on_host and copies, where 4-bit copies of large bases are
+    kept, are those of load_engine. The port is taken first: a busy one must not cost the minutes that a large base
+    takes to load. Raises AdapterError for an adapter that is refused.
     """
     with contextlib.closing(listen(settings)) as listener:
         import uvicorn
@@ -123,7 +123,9 @@ def prepared_server(
                 base, settings, quantization=quantization, embedding_on_host=embedding_on_host, copies=copies
             )
         with contextlib.closing(engine):
-            store = AdapterStore(adapters, max_rank=settings.max_rank)
+            store = AdapterStore(
+                adapters, max_rank=settings.max_rank, max_bytes=settings.max_adapter_bytes, served=states
+            )
             registry = AdapterRegistry(
                 engine,
                 store,
@@ -174,6 +176,7 @@ async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Pat
         note(f"Not served as before: {problem}")
     for name, folder in served:
         await registry.load_folder(name, folder, move=True)
+    await registry.drained()
 
 
 def _state_file(folder: Path | None, port: int, base_digest: str) -> "StateFile | None":

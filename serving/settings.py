@@ -14,10 +14,10 @@ class ServerSettings(BaseModel):
     max_context_tokens bounds prompt and answer together, below the base's own limit; max_requests is how many may be
     running or waiting before the next one is told to come back later; max_batch how many of them are answered at a
     time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
-    its prompt and answer, to which the others are padded; max_rank and max_adapters bound what adapters take of the
-    memory. drain_seconds is how long requests may go on with an adapter that was replaced or unloaded.
-    traffic_log is the file to which answers are recorded while a second version of a name is tried, None: they are not;
-    traffic_prompts keeps what was asked too.
+    its prompt and answer, to which the others are padded; max_rank, max_adapter_bytes (of an adapter's files together)
+    and max_adapters bound what adapters take of the memory. drain_seconds is how long requests may go on with an
+    adapter that was replaced or unloaded. traffic_log is the file to which answers are recorded while a second version
+    of a name is tried, None: they are not; traffic_prompts keeps what was asked too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +32,7 @@ class ServerSettings(BaseModel):
     max_batch_tokens: int = Field(default=65536, ge=2)
     max_adapters: int = Field(default=16, ge=1)
     max_rank: int = Field(default=256, ge=1)
+    max_adapter_bytes: int = Field(default=8 << 30, ge=1)
     drain_seconds: float = Field(default=300.0, ge=0)
     shutdown_seconds: int = Field(default=5, ge=0)
     traffic_log: Path | None = None

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from finetune.contracts.dataset import Contract
 
 # how many became no task, by stage and reason
 Left = Counter[tuple[str, str]]
 INFRASTRUCTURE = "infrastructure"
+Found = TypeVar("Found")
 
 
 class Judgement(Contract):
@@ -38,8 +40,8 @@ class BrokenError(Exception):
     """The tests could not be run."""
 
 
-def judgement_of(name: str, judge: Callable[[], Judgement]) -> Judgement:
-    """What judge returns, or raises as Unfit or BrokenError."""
+def judgement_of(name: str, judge: Callable[[], Found]) -> Found | Judgement:
+    """What judge returns, or the judgement that it raises as Unfit or BrokenError."""
     try:
         return judge()
     except Unfit as reason:

@@ -19,7 +19,7 @@ from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.registry import RUNNERS
 
 # raise it when what is screened or how changes: work kept from before is then done again
-VERSION = "4"
+VERSION = "5"
 
 
 def mine_tasks(
@@ -49,7 +49,7 @@ def mine_tasks(
         allowed = min(REPOSITORY_TESTS.timeout_seconds, time_allowed(baseline.seconds))
         screening = Screening(
             screen=Screen(BodyRuns(jail, runner, toolchain, tree, allowed)),
-            quick=Quick(jail, toolchain, tree, baseline.modules, baseline.seconds),
+            quick=Quick(jail, toolchain, tree, baseline.modules),
             functions=bodies.functions,
             tests=baseline.tests_of(),
         )

@@ -1,79 +1,80 @@
-"""The quick look: forks of one warm process throw out functions whose stubs survive; what is kept is judged again."""
+"""The quick look: forks of one warm process try plain values in the place of bodies, many functions in one jail."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.benchmark.judgement import Judgement
-from data_pipelines.benchmark.screen import MAX_RUN, SURVIVES_PLAIN, SURVIVES_RAISING, Candidate
+from data_pipelines.benchmark.screen import SLOWER, Examined
 from finetune.contracts.executed import Toolchain
 from finetune.execution.jail import REPOSITORY_TESTS, Jail
 from finetune.execution.runners.pytest_forks import Trial, Tried, try_texts
 
+# on the clock, for what sleeps or waits; of a processor a second at least, the finest that the kernel counts
 LEAST_SECONDS = 5.0
-# of a whole run of all tests; what takes longer than that with a stub is taken for an endless loop and judged again
-SLOWER = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a quick look at candidates came to.
+    """What a quick look at functions came to.
 
-    out were thrown out. told had each stub killed. unsure ended the jail or could not be looked at. unseen came behind
-    one that ended it.
+    judged were told from plain values or not. unsure ended the jail or could not be looked at. unseen came behind one
+    that ended it.
     """
 
-    out: tuple[Judgement, ...] = ()
-    told: tuple[Candidate, ...] = ()
-    unsure: tuple[Candidate, ...] = ()
-    unseen: tuple[Candidate, ...] = ()
+    judged: tuple[Judgement, ...] = ()
+    unsure: tuple[Examined, ...] = ()
+    unseen: tuple[Examined, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Quick:
-    """Looks at candidates in the jail, many in one process. modules: what their tests import from outside the tree.
+    """Looks at functions in the jail, many in one process. modules: what their tests import from outside the tree.
 
-    seconds: of a whole run of all tests. Threads may share it.
+    Threads may share it.
     """
 
     jail: Jail
     toolchain: Toolchain
     tree: Path
     modules: Sequence[str]
-    seconds: float
 
-    def look(self, candidates: Sequence[Candidate]) -> Glance:
-        """Try the stubs of each against its tests."""
-        limit = min(REPOSITORY_TESTS.timeout_seconds, max(LEAST_SECONDS, SLOWER * self.seconds))
+    def look(self, functions: Sequence[Examined]) -> Glance:
+        """Try the plain values of each against the tests that fail when it raises."""
         tried = try_texts(
             self.jail,
             self.toolchain,
             tree=self.tree,
-            trials=[self._trial(one) for one in candidates],
+            trials=[self._trial(one) for one in functions],
             modules=self.modules,
-            limits=replace(REPOSITORY_TESTS, timeout_seconds=limit),
+            limits=REPOSITORY_TESTS,
         )
-        return glance(candidates, tried)
+        return glance(functions, tried)
 
-    def _trial(self, one: Candidate) -> Trial:
-        function = one.function
+    def _trial(self, one: Examined) -> Trial:
+        function = one.candidate.function
         text = (self.tree / function.path).read_bytes().decode("utf-8")
-        texts = tuple(function.replaced(text, body) for body in (function.stub, *function.weak))
-        return Trial(function.path, texts, tuple(one.tests[:MAX_RUN]))
+        allowed = SLOWER * one.seconds
+        return Trial(
+            function.path,
+            tuple(function.replaced(text, body) for body in function.weak),
+            one.failing,
+            seconds=min(REPOSITORY_TESTS.timeout_seconds, max(LEAST_SECONDS, allowed)),
+            # an endless loop is known by what it takes of a processor, also where that is shared
+            processor_seconds=math.ceil(allowed),
+        )
 
 
-def glance(candidates: Sequence[Candidate], tried: Tried) -> Glance:
-    """Sort candidates by what came of them; where no trial was begun, all are unsure."""
-    survivors: Mapping[int, int | None] = tried.survivors
-    behind = len(candidates) if tried.stopped_at is None else tried.stopped_at + 1
-    places = range(len(candidates))
+def glance(functions: Sequence[Examined], tried: Tried) -> Glance:
+    """Sort functions by what came of them; where no trial was begun, all are unsure."""
+    behind = len(functions) if tried.stopped_at is None else tried.stopped_at + 1
+    left = [(place, one) for place, one in enumerate(functions) if place not in tried.survivors]
     return Glance(
-        out=tuple(
-            Judgement(name=candidates[place].name, reason=SURVIVES_PLAIN if number else SURVIVES_RAISING)
-            for place, number in sorted(survivors.items())
-            if number is not None
+        judged=tuple(
+            functions[place].kept() if survivor is None else functions[place].survived()
+            for place, survivor in sorted(tried.survivors.items())
         ),
-        told=tuple(candidates[place] for place, number in sorted(survivors.items()) if number is None),
-        unsure=tuple(candidates[place] for place in places if place not in survivors and place < behind),
-        unseen=tuple(candidates[place] for place in places if place not in survivors and place >= behind),
+        unsure=tuple(one for place, one in left if place < behind),
+        unseen=tuple(one for place, one in left if place >= behind),
     )

@@ -36,33 +36,59 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """A function whose tests pass alone with the author's body, in so many seconds; with the raising one some fail."""
+
+    candidate: Candidate
+    failing: tuple[str, ...]
+    passing: tuple[str, ...]
+    seconds: float
+
+    def kept(self) -> Judgement:
+        """The judgement where tests tell every plain value from the author's body, too."""
+        return Judgement(
+            name=self.candidate.name,
+            fail_to_pass=self.failing,
+            pass_to_pass=self.passing,
+            weak=self.candidate.function.weak,
+            timeout_seconds=time_allowed(self.seconds),
+        )
+
+    def survived(self) -> Judgement:
+        """The judgement where a plain value passes for the author's body."""
+        return Judgement(name=self.candidate.name, reason=SURVIVES_PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
 class Screen:
-    """Judges a function by the tests that enter it. Threads may share it."""
+    """Judges a function by the tests that enter it, in whole runs. Threads may share it."""
 
     runs: BodyRuns
 
-    def screen(self, candidate: Candidate, *, weak: bool = True) -> Judgement:
-        """Judge a function. weak False: that tests tell it from plain values is known."""
-        return judgement_of(candidate.name, lambda: self._screen(candidate, candidate.tests[:MAX_RUN], weak=weak))
+    def examine(self, candidate: Candidate) -> Examined | Judgement:
+        """Run its tests with the raising body and with the author's; a judgement if that ends it."""
+        return judgement_of(candidate.name, lambda: self._examine(candidate))
 
-    def _screen(self, candidate: Candidate, tests: Sequence[str], *, weak: bool) -> Judgement:
-        function = candidate.function
+    def try_plain(self, examined: Examined) -> Judgement:
+        """Run its tests with each plain value."""
+        return judgement_of(examined.candidate.name, lambda: self._try_plain(examined))
+
+    def _examine(self, candidate: Candidate) -> Examined:
+        function, tests = candidate.function, candidate.tests[:MAX_RUN]
         stubbed = self.runs.run(function, function.stub, tests)
         failing = [test for test in tests if stubbed.outcomes.get(test) != "passed"][:MAX_NAMED]
         passing = [test for test in tests if stubbed.outcomes.get(test) == "passed"][:MAX_NAMED]
         if not failing:
             raise Unfit(SURVIVES_RAISING)
-        for body in function.weak if weak else ():
-            if self.runs.run(function, body, failing, stop=True).passed(failing):
-                raise Unfit(SURVIVES_PLAIN)
         alone = [*failing, *passing]
         original = self.runs.run(function, None, alone)
         if not original.passed(alone):
             raise Unfit(NOT_ALONE)
-        return Judgement(
-            name=candidate.name,
-            fail_to_pass=tuple(failing),
-            pass_to_pass=tuple(passing),
-            weak=function.weak,
-            timeout_seconds=time_allowed(original.seconds),
-        )
+        return Examined(candidate, tuple(failing), tuple(passing), original.seconds)
+
+    def _try_plain(self, examined: Examined) -> Judgement:
+        function = examined.candidate.function
+        for body in function.weak:
+            if self.runs.run(function, body, examined.failing, stop=True).passed(examined.failing):
+                return examined.survived()
+        return examined.kept()

@@ -1,7 +1,6 @@
-"""Functions that tests are known to enter are judged: many at once by a quick look, those it keeps by whole runs."""
+"""Functions that tests are known to enter are judged: each by two whole runs, then many at once by a quick look."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,11 +10,11 @@ from data_pipelines.benchmark.judgement import Judgement
 from data_pipelines.benchmark.judging import judge_all
 from data_pipelines.benchmark.quick import Glance, Quick
 from data_pipelines.benchmark.record import Record
-from data_pipelines.benchmark.screen import UNTESTED, Candidate, Screen
+from data_pipelines.benchmark.screen import UNTESTED, Candidate, Examined, Screen
 
 # at a quick look: more share the start of a process, fewer are lost to a kill
 BATCH = 16
-Step = Callable[[], Glance | Judgement]
+Step = Callable[[], Glance | Examined | Judgement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Spent:
 class Screening:
     """Which functions there are, the tests that enter them by path and line, and how they are judged.
 
-    quick None: each function is judged by whole runs alone.
+    quick None: plain values are tried by whole runs, too.
     """
 
     screen: Screen
@@ -45,7 +44,7 @@ class Screening:
         tested = [name for name in waiting if self.candidate(name).tests]
         untested = set(waiting).difference(tested)
         known = [Judgement(name=name, reason=UNTESTED) for name in sorted(untested)]
-        steps = _Looks(self, record, tested, jobs=jobs)
+        steps = _Steps(self, record, tested, jobs=jobs)
         judge_all(record, steps, title="Screening functions", jobs=jobs, known=known)
         return Spent(record.num_fresh - len(untested), time.monotonic() - began)
 
@@ -56,49 +55,53 @@ class Screening:
 
 
 @dataclass(slots=True)
-class _Looks:
-    """Names that wait for a quick look, the first one last, steps that go before them, and names under way."""
+class _Steps:
+    """Names that wait, the first one last, and those under way; what was examined and waits for a quick look.
+
+    unsure are those that a quick look did not settle.
+    """
 
     screening: Screening
     record: Record
     waiting: list[str]
     jobs: int
-    ready: deque[tuple[Step, tuple[str, ...]]] = field(init=False, default_factory=deque)
     under_way: set[str] = field(init=False, default_factory=set)
+    examined: list[Examined] = field(init=False, default_factory=list)
+    unsure: list[Examined] = field(init=False, default_factory=list)
 
     def following(self) -> Step | None:
-        """A whole run if one is ready, or else a look at the next names that are needed beside those under way."""
-        if not self.ready:
-            self._look()
-        if not self.ready:
-            return None
-        step, names = self.ready.popleft()
-        self.under_way.update(names)
-        return step
+        """Whole runs for what a look left, a look once there is enough for one, or the next name that is needed."""
+        screen, quick = self.screening.screen, self.screening.quick
+        if self.unsure:
+            return partial(screen.try_plain, self.unsure.pop())
+        if quick and len(self.examined) >= self._batch():
+            return partial(quick.look, self._taken(self._batch()))
+        if self.waiting and not self.record.enough(self.waiting[-1], besides=self.under_way):
+            name = self.waiting.pop()
+            self.under_way.add(name)
+            return partial(screen.examine, self.screening.candidate(name))
+        if quick and self.examined:
+            return partial(quick.look, self._taken(-(-len(self.examined) // self.jobs)))
+        return None
 
-    def taken(self, found: Glance | Judgement) -> Iterable[Judgement]:
-        """What was thrown out or judged. What was kept by a look is ready then; what it did not come to waits again."""
+    def taken(self, found: Glance | Examined | Judgement) -> Iterable[Judgement]:
+        """What was judged. What is not yet waits for a look, or for whole runs after one."""
+        if isinstance(found, Examined):
+            (self.examined if self.screening.quick else self.unsure).append(found)
+            return ()
         if isinstance(found, Judgement):
-            self.under_way.discard(found.name)
-            return (found,)
-        unseen = {one.name for one in found.unseen}
-        self.under_way -= {one.name for one in (*found.told, *found.unsure)} | {one.name for one in found.out} | unseen
-        self.waiting = sorted(unseen.union(self.waiting), key=self.record.places.__getitem__, reverse=True)
-        screen = self.screening.screen
-        self.ready.extend((partial(screen.screen, one, weak=False), (one.name,)) for one in found.told)
-        self.ready.extend((partial(screen.screen, one), (one.name,)) for one in found.unsure)
-        return found.out
+            judged: tuple[Judgement, ...] = (found,)
+        else:
+            judged = found.judged
+            self.unsure += found.unsure
+            self.examined += found.unseen
+        self.under_way.difference_update(one.name for one in judged)
+        return judged
 
-    def _look(self) -> None:
-        names: list[str] = []
-        besides = set(self.under_way)
+    def _batch(self) -> int:
         limit = self.record.limit
-        size = BATCH if limit is None else min(BATCH, -(-limit // self.jobs))
-        while self.waiting and len(names) < size and not self.record.enough(self.waiting[-1], besides=besides):
-            names.append(self.waiting.pop())
-            besides.add(names[-1])
-        if names:
-            candidates = [self.screening.candidate(name) for name in names]
-            quick = self.screening.quick
-            step = partial(quick.look, candidates) if quick else partial(Glance, unsure=tuple(candidates))
-            self.ready.append((step, tuple(names)))
+        return BATCH if limit is None else min(BATCH, -(-limit // self.jobs))
+
+    def _taken(self, count: int) -> list[Examined]:
+        taken, self.examined = self.examined[:count], self.examined[count:]
+        return taken

@@ -1,9 +1,11 @@
 """finetune serve follow: let names on the endpoint stand for what the registry's aliases point to."""
 
 import re
-import time
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +46,20 @@ def follow(
     server: Annotated[
         str | None, typer.Option("--server", metavar="URL", help="MLflow's server, if not the home's own store.")
     ] = None,
+    webhook_port: Annotated[
+        int | None,
+        typer.Option(
+            "--webhook-port",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Look at once when --server sends its webhook here.",
+        ),
+    ] = None,
+    webhook_secret: Annotated[
+        Path | None,
+        typer.Option("--webhook-secret-file", metavar="FILE", help="The secret that the webhook was made with."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
@@ -58,8 +74,10 @@ def follow(
 
     followed = _followed(pairs, Home(home), server)
     told = ""
-    with interrupted_by_signals():
+    with interrupted_by_signals(), _events(server, webhook_port, webhook_secret) as woken:
         while True:
+            # before the look: what moves during it is looked at again
+            woken.clear()
             try:
                 follow_once(followed, url)
                 told = ""
@@ -72,7 +90,7 @@ def follow(
                 told = error.message
             if once:
                 return
-            time.sleep(every)
+            woken.wait(every)
 
 
 def follow_once(followed: Sequence[Followed], url: str) -> None:
@@ -103,6 +121,21 @@ def follow_once(followed: Sequence[Followed], url: str) -> None:
             note(f"{one.name} is {wanted or 'served no more'}, as {one.registry.name}@{one.alias} says.")
     if refused:
         raise refused
+
+
+def _events(server: str | None, port: int | None, secret_file: Path | None) -> AbstractContextManager[threading.Event]:
+    """What wakes between two looks; nothing does where no port is given."""
+    from finetune.contracts.errors import UsageError
+    from finetune.release.alias_events import alias_events, read_secret
+
+    if port is None and secret_file is None:
+        return nullcontext(threading.Event())
+    if port is None or secret_file is None or server is None:
+        raise UsageError(
+            "--webhook-port, --webhook-secret-file and --server go together.",
+            "A home's own store sends no webhook: it is looked at every second.",
+        )
+    return alias_events(port, read_secret(secret_file))
 
 
 def _followed(pairs: Sequence[str], home: "Home", server: str | None) -> list[Followed]:

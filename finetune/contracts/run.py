@@ -37,7 +37,10 @@ class Home:
 
     @property
     def served(self) -> Path:
-        """What servers of this home served last, a file for each port and base: see serving/adapters/desired.py."""
+        """What servers of this home served last, a file for each port and base, with copies of the adapters.
+
+        See serving/adapters/desired.py and copies.py.
+        """
         return self.root / "served"
 
     @property

@@ -1,6 +1,6 @@
 """What the server is to serve, written at each change, so that a restart serves the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetune.contracts.dataset import Contract
@@ -11,7 +11,7 @@ HINT = "Remove that file to begin with no adapter; `finetune serve load` serves 
 
 
 class DesiredVersion(Contract):
-    """An adapter and the folder on this machine that it was loaded from."""
+    """An adapter and the folder on this machine that it is loaded from: its copy, see copies.py."""
 
     adapter_id: str
     folder: str
@@ -53,3 +53,12 @@ class StateFile:
     def write(self, aliases: Mapping[str, DesiredAlias]) -> None:
         """Replace the state."""
         write_json(self._path, DesiredState(aliases=aliases))
+
+
+def read_states(folder: Path) -> Iterator[DesiredVersion]:
+    """All that the servers of a home are to serve or may go back to. Raises AdapterError as StateFile.read does."""
+    for path in folder.glob("*.json"):
+        for alias in StateFile(path).read().values():
+            yield alias.current
+            if alias.previous:
+                yield alias.previous

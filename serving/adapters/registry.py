@@ -211,6 +211,10 @@ class AdapterRegistry:
         unused = [version for version in alias.versions() if not self._is_used(version)]
         await asyncio.gather(*(self._versions.retire(version) for version in unused))
 
+    async def drained(self) -> None:
+        """Wait until what was replaced before is gone; an event loop that ends before would leave it half gone."""
+        await asyncio.gather(*self._draining)
+
     async def restore(self) -> list[str]:
         """Serve what was served when the state was last written; what went wrong with each name that is not.
 
@@ -223,6 +227,7 @@ class AdapterRegistry:
                 await self._restore(name, wanted)
             except PlatformError as error:
                 problems.append(f"{name}: {error.message}")
+        await self._versions.sweep()
         return problems
 
     async def _restore(self, name: str, wanted: DesiredAlias) -> None:
@@ -240,9 +245,12 @@ class AdapterRegistry:
 
     async def _version(self, folder: Path, adapter_id: str | None = None) -> Version:
         """The adapter in folder as a resident version. adapter_id: the content that must be there, None for any."""
+        moved = AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+        if adapter_id and not folder.is_dir():
+            raise moved
         manifest = await self._versions.check(folder)
         if adapter_id not in (None, manifest.adapter_id):
-            raise AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
+            raise moved
         found = self._versions.find(manifest)
         if found:
             return found
@@ -263,6 +271,7 @@ class AdapterRegistry:
         for alias in self._aliases.values():
             if alias.previous is spare:
                 alias.previous = None
+        self._save()
         await self._versions.retire(spare)
 
     def _retire(self, version: Version | None) -> None:

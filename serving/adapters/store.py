@@ -14,7 +14,8 @@ from finetune.contracts.adapter import (
 )
 from finetune.contracts.adapter_files import HINT, check_base, read_adapter
 from finetune.contracts.errors import AdapterError
-from finetune.contracts.withdrawal import check_not_withdrawn
+from finetune.contracts.withdrawal import check_not_withdrawn, read_mark
+from serving.adapters.copies import AdapterCopies
 from serving.engines.base import EngineDescription
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
@@ -36,11 +37,16 @@ TENSOR_NAME = re.compile(r"base_model\.model\.[\w.]+\.(?P<module>\w+)\.lora_(?P<
 
 
 class AdapterStore:
-    """root is the only folder that a request may load from; max_rank bounds what one adapter takes of the memory."""
+    """root is the only folder that a request may load from; max_rank bounds what one adapter takes of the memory.
 
-    def __init__(self, root: Path, *, max_rank: int) -> None:
+    served is where copies of what is loaded are kept, None: in `served` beside root, where a home has it.
+    """
+
+    def __init__(self, root: Path, *, max_rank: int, max_bytes: int = 8 << 30, served: Path | None = None) -> None:
         self._root = root
         self._max_rank = max_rank
+        self._max_bytes = max_bytes
+        self.copies = AdapterCopies(served or root.parent / "served")
 
     def find(self, reference: str) -> Path:
         """The folder of an adapter id, or of a path inside root.
@@ -80,7 +86,7 @@ class AdapterStore:
         base. The messages name no folder of this machine.
         """
         try:
-            _check_entries(folder)
+            _check_entries(folder, max_bytes=self._max_bytes)
             manifest = read_adapter(folder)
             self._check_rank(manifest)
             _check_config(folder / ADAPTER_CONFIG_NAME, manifest)
@@ -105,6 +111,10 @@ class AdapterStore:
         """Raise AdapterError when the adapter was withdrawn since it was loaded."""
         check_not_withdrawn(self._root, manifest)
 
+    def is_withdrawn(self, manifest: AdapterManifest) -> bool:
+        """Whether the adapter was withdrawn. Raises AdapterError for a mark that cannot be read."""
+        return read_mark(self._root, manifest.digests.weights) is not None
+
     def _check_rank(self, manifest: AdapterManifest) -> None:
         if manifest.rank > self._max_rank:
             raise AdapterError(
@@ -121,12 +131,19 @@ def without_folder(error: AdapterError, folder: Path) -> AdapterError:
     return type(error)(message, error.hint)
 
 
-def _check_entries(folder: Path) -> None:
+def _check_entries(folder: Path, *, max_bytes: int) -> None:
+    num_bytes = 0
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_file() or path.suffix not in ALLOWED_SUFFIXES:
             raise AdapterError(
                 f"{path} may not lie in an adapter: plain {', '.join(sorted(ALLOWED_SUFFIXES))} files only.", HINT
             )
+        num_bytes += path.stat().st_size
+    if num_bytes > max_bytes:
+        raise AdapterError(
+            f"{folder} has {num_bytes} bytes, this server takes adapters of {max_bytes} at most.",
+            "Train with a lower lora.rank or fewer targets.",
+        )
 
 
 def _check_config(path: Path, manifest: AdapterManifest) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import AdapterError, PlatformError
+from serving.adapters.copies import Copy
 from serving.adapters.probe import judge
 from serving.adapters.store import AdapterStore, without_folder
 from serving.engines.base import Engine
@@ -18,8 +19,12 @@ from serving.errors import EngineError
 
 
 class VersionState(StrEnum):
-    """Where a version is in its life; a refused or evicted one is known no more."""
+    """Where a version is in its life; a refused or evicted one is known no more.
 
+    Fetching: it is copied to where it stays while it is served. Validating: it is read and probed.
+    """
+
+    FETCHING = "fetching"
     VALIDATING = "validating"
     RESIDENT = "resident"
     DRAINING = "draining"
@@ -29,14 +34,15 @@ class VersionState(StrEnum):
 class Version:
     """An adapter's content in the engine. slot is the engine's own name for it, never used twice.
 
-    adapter_id ends in the digest of the weights, so it names this very content.
+    adapter_id ends in the digest of the weights, so it names this very content. folder is its copy, once that is made.
     """
 
     slot: str
     manifest: AdapterManifest
     folder: Path
     loaded_at: int
-    state: VersionState = VersionState.VALIDATING
+    state: VersionState = VersionState.FETCHING
+    copy: Copy | None = None
     leases: set["Lease"] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -110,18 +116,24 @@ class Versions:
         return next((one for one in self.resident if one.manifest == manifest), None)
 
     async def load(self, folder: Path, manifest: AdapterManifest) -> Version:
-        """Attach the adapter in folder and let it answer its probe. When this raises, nothing of it is left."""
+        """Copy the adapter in folder, attach that and let it answer its probe. When this raises, nothing is left."""
         version = Version(f"slot{next(self._numbers):06d}", manifest, folder, loaded_at=int(time.time()))
         version.idle.set()
         self._held[version.slot] = version
         try:
+            await self._fetch(version)
             await self._attach(version)
         except AdapterError as error:
-            raise without_folder(error, folder) from error
+            raise without_folder(without_folder(error, folder), version.folder) from error
         finally:
-            if version.state is VersionState.VALIDATING:
+            if version.state is not VersionState.RESIDENT:
                 del self._held[version.slot]
+                await self._give_back(version)
         return version
+
+    async def sweep(self) -> None:
+        """Remove copies that nobody uses and no state names."""
+        await asyncio.to_thread(self._store.copies.sweep, self._store.is_withdrawn)
 
     def retire(self, version: Version) -> Coroutine[Any, Any, None]:
         """Give a resident version to no new request from now on; awaiting takes it off.
@@ -143,6 +155,21 @@ class Versions:
                 lease.end(gone)
         del self._held[version.slot]
         await self._engine.detach(version.slot)
+        await self._give_back(version)
+
+    async def _give_back(self, version: Version) -> None:
+        if version.copy:
+            version.copy.release()
+            await self.sweep()
+
+    async def _fetch(self, version: Version) -> None:
+        def check(folder: Path) -> AdapterManifest:
+            return self._store.check(folder, self._engine.description)
+
+        copies, folder, manifest = self._store.copies, version.folder, version.manifest
+        version.copy = await asyncio.to_thread(copies.take, folder, manifest, check=check)
+        version.folder = version.copy.folder
+        version.state = VersionState.VALIDATING
 
     async def _attach(self, version: Version) -> None:
         reading = await self._engine.attach(version.slot, version.folder, probe=version.manifest.probe)

@@ -279,7 +279,7 @@ class AdapterCard(Sent):
 
 
 class VersionCard(Sent):
-    """An adapter that the engine holds: validating, resident or draining."""
+    """An adapter that the engine holds or is about to: fetching, validating, resident or draining."""
 
     adapter_id: str
     state: str

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ START_SECONDS = 120.0
 
 
 class Server:
-    """An MLflow server of its own, over SQLite, that can be killed and started again at the same address."""
+    """An MLflow server of its own, over SQLite, that can be killed and started again at the same address.
 
-    def __init__(self, folder: Path) -> None:
+    environment is added to that of the tests.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
         self.port = free_port(0)
         self.address = f"http://127.0.0.1:{self.port}"
         self._child: subprocess.Popen[bytes] | None = None
@@ -29,10 +34,9 @@ class Server:
             *("--backend-store-uri", f"sqlite:///{self.folder}/server.db"),
             *("--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"),
         ]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "log").open("ab") as log:
             self._child = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, env=environment, cwd=self.folder
+                command, stdout=log, stderr=log, start_new_session=True, env=self._environment, cwd=self.folder
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():

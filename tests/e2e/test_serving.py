@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -142,17 +141,6 @@ def test_a_refused_first_adapter_leaves_the_base_bare(client, url):
     assert ask(client, "tiny") == before
 
 
-def test_adapters_come_and_go_while_others_are_answered(client, url, shop):
-    expected = {model: ask(client, model) for model in ("tiny", shop)}
-    models = ["tiny", shop] * 12
-    with ThreadPoolExecutor(6) as pool:
-        answers = [pool.submit(ask, client, model) for model in models]
-        for _ in range(6):
-            call(url, "/v1/load_lora_adapter", body={"lora_name": "guest", "lora_path": "other"})
-            call(url, "/v1/unload_lora_adapter", body={"lora_name": "guest"})
-        assert [answer.result() for answer in answers] == [expected[model] for model in models]
-
-
 def test_a_client_that_hangs_up_frees_the_model(client):
     with client.completions.create(model="tiny", prompt="a", max_tokens=2000, stream=True, temperature=2) as stream:
         next(iter(stream))
@@ -165,56 +153,8 @@ def point(url: str, adapter: str) -> None:
     call(url, "/v1/adapters/alias", body={"alias": "team", "adapter": adapter})
 
 
-@pytest.fixture
-def team(url: str) -> Iterator[str]:
-    """A name that moves, on the good adapter."""
-    point(url, "good")
-    yield "team"
-    call(url, "/v1/unload_lora_adapter", body={"lora_name": "team"})
-
-
-def test_a_stream_goes_on_as_it_began_when_its_name_moves(client, url, team):
-    alone = ask(client, "team", max_tokens=60)
-    chunks = client.chat.completions.create(model="team", messages=QUESTION, max_tokens=60, temperature=0, stream=True)
-    first = next(chunks)
-    point(url, "other")
-    rest = list(chunks)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in [first, *rest]) == alone
-    after = client.chat.completions.create(model="team", messages=QUESTION, max_tokens=60, temperature=0)
-    assert after.choices[0].message.content != alone
-    assert after.system_fingerprint != first.system_fingerprint == rest[-1].system_fingerprint
-    call(url, "/v1/adapters/rollback", body={"alias": "team"})
-    assert ask(client, "team", max_tokens=60) == alone
-
-
-def test_no_request_is_lost_while_a_name_moves(client, url, team):
-    """4 clients, 10 moves: each answer is whole and of one version."""
-    moving = True
-
-    def keep_asking(number: int) -> list[str | None]:
-        found = []
-        while moving:
-            answer = client.chat.completions.create(
-                model="team", messages=QUESTION, max_tokens=4 + number, temperature=0
-            )
-            assert answer.choices[0].finish_reason in ("stop", "length")
-            found.append(answer.system_fingerprint)
-        return found
-
-    with ThreadPoolExecutor(4) as pool:
-        answers = [pool.submit(keep_asking, number) for number in range(4)]
-        try:
-            for number in range(10):
-                point(url, ("other", "good")[number % 2])
-                time.sleep(0.1)
-        finally:
-            moving = False
-        names = {name for future in answers for name in future.result()}
-    assert len(names) == 2 and all(name.startswith("tiny-") for name in names)
-
-
 def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, adapters, tmp_path):
-    """kill -9, then the same command."""
+    """kill -9, then the same command; the folder that it was loaded from may be gone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -233,11 +173,13 @@ def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, ada
         point(address, "good")
         point(address, "other")
         before = fingerprint()
+    for name in ("good", "other"):
+        (home / "adapters" / name).rename(tmp_path / name)
     with started(command):
         assert fingerprint() == before
         call(address, "/v1/adapters/rollback", body={"alias": "team"})
         assert fingerprint() != before
-    with started([*command, "--adapter", "team=other"]):
+    with started([*command, "--adapter", f"team={tmp_path / 'other'}"]):
         assert fingerprint() == before
 
 

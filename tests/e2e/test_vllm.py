@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="FINETUNE_VLLM_PYTHON names no environment with vLLM: infra/vllm-cpu.sh"),
 ]
 SCRIPT = Path(__file__).parents[2] / "infra" / "vllm-cpu.sh"
-START_SECONDS = 300.0
+START_SECONDS = 600.0
 PROCESSORS = (
     ("preprocessor", "image_processor_type", "Qwen2VLImageProcessor"),
     ("video_preprocessor", "video_processor_type", "Qwen3VLVideoProcessor"),

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from finetune.contracts.executed import Toolchain
@@ -16,19 +16,24 @@ PROGRAMS = ("pytest_run.py", "pytest_forks.py")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Whole texts to be tried in the place of a file of the tree, and the tests that must tell them from it."""
+    """Whole texts to be tried in the place of a file of the tree, and the tests that must tell them from it.
+
+    What takes longer than so many seconds by the clock, or of a processor, has failed.
+    """
 
     path: str
     texts: tuple[str, ...]
     tests: tuple[str, ...]
+    seconds: float
+    processor_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
     """What came of trials, by their place: the first text that all tests passed, None if each text failed one.
 
-    For the first text these are all its tests, for others those that failed with the first. stopped_at is the trial
-    during which the jail ended; the ones behind it were not begun. None: it ended by itself, or before it began one.
+    stopped_at is the trial during which the jail ended; the ones behind it were not begun. None: it ended by itself, or
+    before it began one.
     """
 
     survivors: Mapping[int, int | None]
@@ -41,7 +46,7 @@ def try_texts(
     """Run the tests of each trial with each of its texts, until one survives.
 
     modules are imported once, before any code of the tree. limits hold for each text as for a run of its own, memory
-    and disk for all together. A test that does not run to its end has failed.
+    and disk for all together, time as each trial has it. A test that does not run to its end has failed.
     """
     environment = dict(toolchain.environment)
     given = [path for path in environment.pop("PYTHONPATH", "").split(os.pathsep) if path]
@@ -51,11 +56,11 @@ def try_texts(
         "word": word,
         "paths": paths,
         "modules": list(modules),
-        "seconds": limits.timeout_seconds,
         "output_bytes": limits.output_bytes,
-        "trials": [{"path": one.path, "texts": one.texts, "tests": one.tests} for one in trials],
+        "trials": [asdict(one) for one in trials],
     }
-    num_texts = sum(len(one.texts) for one in trials)
+    # a text may run twice
+    seconds = sum(2 * len(one.texts) * (one.seconds + 1) for one in trials)
     result = jail.run(
         [toolchain.program, f"{TREE}/{FOLDER}/pytest_forks.py", f"{TREE}/{FOLDER}/request.json"],
         tree=tree,
@@ -66,7 +71,7 @@ def try_texts(
         writable=sorted({one.path for one in trials}),
         readable=[Path(path) for path in toolchain.readable],
         environment=environment,
-        limits=replace(limits, timeout_seconds=START_SECONDS + num_texts * (limits.timeout_seconds + 1)),
+        limits=replace(limits, timeout_seconds=START_SECONDS + seconds),
     )
     return _tried(result, word)
 

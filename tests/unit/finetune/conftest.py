@@ -108,13 +108,17 @@ def family_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
     @cache
     def make(name: str) -> Path:
-        (family,) = (family for family in FAMILIES if family.name == name)
-        folder = tmp_path_factory.mktemp("families") / name
-        save_tiny_weights(folder, json.loads((CONFIGS / f"{name}.json").read_text()))
-        save_byte_tokenizer(folder, family.tokens.names(), template=plain_template(family), end=family.document_end)
-        return folder
+        return save_family_base(tmp_path_factory.mktemp("families") / name)
 
     return make
+
+
+def save_family_base(folder: Path, *, seed: int = 0) -> Path:
+    """A tiny base of the family that the folder is named for."""
+    (family,) = (family for family in FAMILIES if family.name == folder.name)
+    save_tiny_weights(folder, json.loads((CONFIGS / f"{folder.name}.json").read_text()), seed=seed)
+    save_byte_tokenizer(folder, family.tokens.names(), template=plain_template(family), end=family.document_end)
+    return folder
 
 
 @pytest.fixture(scope="session")

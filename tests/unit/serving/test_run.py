@@ -1,5 +1,6 @@
 """The server on a real socket, over a fake engine: who hangs up frees the model; a busy port is told first."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -13,8 +14,9 @@ import uvicorn
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.errors import BaseModelError, MachineError
+from serving.adapters.registry import AdapterRegistry
 from serving.app import create_app
-from serving.run import PreparedServer, listen, prepared_server, running_server, serve_in_thread
+from serving.run import PreparedServer, _load_all, listen, prepared_server, running_server, serve_in_thread
 from serving.settings import ServerSettings
 
 QUESTION = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}
@@ -131,3 +133,12 @@ def test_the_library_s_telemetry_stays_off_whatever_the_environment_says(engine,
     app = create_app(engine, store, settings=settings)
     switches = ("tracing", "metrics", "logs", "auto_configure")
     assert [app._telemetry[name] for name in switches] == [False] * 4
+
+
+def test_what_a_start_replaces_is_drained_before_the_first_request(engine, store, root, make_adapter):
+    """Else the event loop of the start would end before it, and its memory were never given back."""
+    for number in (2, 3):
+        make_adapter(root / f"shop-{number}", content=number)
+    registry = AdapterRegistry(engine, store, max_adapters=4)
+    asyncio.run(_load_all(registry, [("shop", root / f"shop-{number}") for number in (1, 2, 3)]))
+    assert [version.state for version in registry.versions] == ["resident"] * 2 and engine.detached == ["slot000000"]

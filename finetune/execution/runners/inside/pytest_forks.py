@@ -13,6 +13,7 @@ import glob
 import importlib
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -162,6 +163,7 @@ def become(request: dict[str, Any], tell: int, log: int) -> None:
     code = 70
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (request["processor_seconds"],) * 2)
         pytest_run.REPORT.stream.close()
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -175,38 +177,26 @@ class Trial:
     """Tests that must tell the texts that are tried in the place of a file from the one that lies there."""
 
     def __init__(self, request: dict[str, Any], trial: dict[str, Any]) -> None:
-        self.request = request
         self.path, self.texts, self.tests = trial["path"], trial["texts"], trial["tests"]
-        self.failing: list[str] | None = None
+        limits = {name: trial[name] for name in ("seconds", "processor_seconds")}
+        self.request = {**request, **limits, "stop": True}
 
     def survivor(self) -> int:
-        """The first text under which all pass: all tests for the first text, for others those that fail with it.
-
-        -1: none.
-        """
+        """The first text under which all tests pass, -1: none."""
         original = read(self.path)
         try:
-            first = self.failed(0, self.tests, stop=True)
-            if not first:
-                return 0
-            return next((number for number in range(1, len(self.texts)) if self.survives(number, first)), -1)
+            return next((number for number in range(len(self.texts)) if self.survives(number)), -1)
         finally:
             write(self.path, original)
 
-    def survives(self, number: int, first: list[str]) -> bool:
-        """One test that tells it is enough; only where that does not are the others asked for."""
-        if self.failed(number, first, stop=True):
-            return False
-        if self.failing is None:
-            self.failing = self.failed(0, self.tests, stop=False)
-        return not self.failed(number, self.failing, stop=True)
-
-    def failed(self, number: int, tests: list[str], *, stop: bool) -> list[str]:
-        """Tests that do not pass with a text; of those that stopping left out none, if one was heard to fail."""
+    def survives(self, number: int) -> bool:
+        """One test that tells it is enough; only where the first does not are the others asked for."""
         write(self.path, self.texts[number])
-        outcomes = Child({**self.request, "tests": tests, "stop": stop}).hear()
-        heard = [test for test in tests if outcomes.get(test, "passed") != "passed"]
-        return heard if stop and heard else [test for test in tests if outcomes.get(test) != "passed"]
+        return self.passes(self.tests[:1]) and self.passes(self.tests)
+
+    def passes(self, tests: list[str]) -> bool:
+        outcomes = Child({**self.request, "tests": tests}).hear()
+        return all(outcomes.get(test) == "passed" for test in tests)
 
 
 def main() -> int:

@@ -118,4 +118,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if len(sys._current_frames()) == 1:
+        # all is told; taking every module apart would cost a tenth of a run. Another thread is waited for, as ever
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)

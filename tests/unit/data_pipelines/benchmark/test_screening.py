@@ -12,7 +12,7 @@ from data_pipelines.benchmark.body_runs import BodyRuns
 from data_pipelines.benchmark.functions import find_functions
 from data_pipelines.benchmark.quick import Quick, glance
 from data_pipelines.benchmark.record import Record
-from data_pipelines.benchmark.screen import SURVIVES_PLAIN, SURVIVES_RAISING, UNTESTED, Candidate, Screen
+from data_pipelines.benchmark.screen import SURVIVES_PLAIN, SURVIVES_RAISING, UNTESTED, Candidate, Examined, Screen
 from data_pipelines.benchmark.screening import Screening
 from finetune.execution.runners.pytest_forks import Tried
 from finetune.execution.runners.registry import RUNNERS
@@ -261,7 +261,7 @@ def screening(jail, tree) -> Screening:
     }
     return Screening(
         screen=Screen(BodyRuns(jail, runner, toolchain, tree, timeout_seconds=4.0)),
-        quick=Quick(jail, toolchain, tree, baseline.modules, seconds=0.0),
+        quick=Quick(jail, toolchain, tree, baseline.modules),
         functions=functions,
         tests=baseline.tests_of(),
     )
@@ -274,10 +274,12 @@ def _short(monkeypatch):
 
 def test_who_was_not_looked_at_is_judged_by_whole_runs_or_looked_at_again(screening):
     function = next(iter(screening.functions.values()))
-    first, second, third, fourth = (Candidate(str(number), function, ("test",)) for number in range(4))
+    first, second, third, fourth = (
+        Examined(Candidate(str(number), function, ("test",)), ("test",), (), seconds=1.0) for number in range(4)
+    )
     found = glance([first, second, third, fourth], Tried({0: None, 1: 0}, stopped_at=2))
-    assert [(one.name, one.reason) for one in found.out] == [("1", SURVIVES_RAISING)]
-    assert (found.told, found.unsure, found.unseen) == ((first,), (third,), (fourth,))
+    assert [(one.name, one.reason) for one in found.judged] == [("0", ""), ("1", SURVIVES_PLAIN)]
+    assert (found.unsure, found.unseen) == ((third,), (fourth,))
     assert glance([first, second], Tried({}, stopped_at=None)).unsure == (first, second)
 
 

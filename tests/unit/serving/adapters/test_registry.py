@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -175,9 +176,15 @@ def test_nobody_goes_back_to_what_was_withdrawn(registry, three, store, monkeypa
     asyncio.run(scene())
 
 
-def test_a_restart_serves_the_same(engine, store, three, tmp_path, root):
+@pytest.fixture
+def state(root):
+    """Where a home has the state of one server."""
+    return root.parent / "served" / "8000-base.json"
+
+
+def test_a_restart_serves_the_same(engine, store, three, root, state):
     def anew() -> AdapterRegistry:
-        return AdapterRegistry(engine, store, max_adapters=4, state=StateFile(tmp_path / "state.json"))
+        return AdapterRegistry(engine, store, max_adapters=4, state=StateFile(state))
 
     async def before():
         registry = anew()
@@ -197,32 +204,37 @@ def test_a_restart_serves_the_same(engine, store, three, tmp_path, root):
         return served
 
     async def with_one_gone():
-        shutil.rmtree(root / "shop-3")
         registry = anew()
+        shutil.rmtree(StateFile(state).read()["other"].current.folder)
         (problem,) = await registry.restore()
-        assert problem.startswith("other: ") and [alias.name for alias in registry.served] == ["shop"]
+        assert problem.startswith("other: shop-") and "no longer where it was loaded from" in problem
+        assert [alias.name for alias in registry.served] == ["shop"]
         await registry.rollback("shop")
 
     served = asyncio.run(before())
+    # the copies are what is served
+    shutil.rmtree(root)
     assert set(served) == {"shop", "other"} and asyncio.run(after()) == served
     asyncio.run(with_one_gone())
-    assert set(StateFile(tmp_path / "state.json").read()) == {"shop", "other"}
+    assert set(StateFile(state).read()) == {"shop", "other"}
 
 
-def test_a_damaged_state_is_told(engine, store, tmp_path):
-    (tmp_path / "state.json").write_text("{")
-    registry = AdapterRegistry(engine, store, max_adapters=4, state=StateFile(tmp_path / "state.json"))
+def test_a_damaged_state_is_told(engine, store, state):
+    state.parent.mkdir()
+    state.write_text("{")
+    registry = AdapterRegistry(engine, store, max_adapters=4, state=StateFile(state))
     with pytest.raises(AdapterError, match="damaged"):
         asyncio.run(registry.restore())
 
 
-def test_another_content_at_the_place_of_an_adapter_is_not_served_in_its_name(engine, store, three, tmp_path, root):
+def test_another_content_at_the_place_of_an_adapter_is_not_served_in_its_name(engine, store, three, root, state):
     def anew() -> AdapterRegistry:
-        return AdapterRegistry(engine, store, max_adapters=4, state=StateFile(tmp_path / "state.json"))
+        return AdapterRegistry(engine, store, max_adapters=4, state=StateFile(state))
 
     asyncio.run(move(anew(), 1))
-    shutil.rmtree(root / "shop-1")
-    shutil.copytree(root / "shop-2", root / "shop-1")
+    copy = Path(StateFile(state).read()["shop"].current.folder)
+    shutil.rmtree(copy)
+    shutil.copytree(root / "shop-2", copy)
     (problem,) = asyncio.run(anew().restore())
     assert "no longer where it was loaded from" in problem
 

@@ -9,6 +9,7 @@ from finetune.contracts.adapter import AdapterDigests
 from finetune.contracts.adapter_files import list_files
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_file
+from serving.adapters.store import AdapterStore
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -154,3 +155,25 @@ def test_another_base_is_refused(store, engine, make_adapter, root):
     other = engine.description.identity.model_copy(update={"digest": "1" * 64})
     with pytest.raises(AdapterConflictError, match="base model"):
         store.check(make_adapter(root / "foreign", base=other), engine.description)
+
+
+def test_an_adapter_of_too_many_bytes_is_refused_before_it_is_read(engine, root, folder):
+    weights = folder / WEIGHTS
+    with weights.open("ab") as stream:
+        # a hole: reading it would take minutes
+        stream.truncate(1 << 40)
+    small = AdapterStore(root, max_rank=16, max_bytes=1 << 20)
+    with pytest.raises(AdapterError, match="this server takes adapters of 1048576 at most"):
+        small.check(folder, engine.description)
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(store, engine, folder):
+    """It is whole, digest and all, and a copy would write outside its folder."""
+    outside = folder.parent / "outside.json"
+    outside.write_text("{}")
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"].append({"name": "../outside.json", "bytes": 2, "sha256": digest_file(outside)})
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(AdapterError, match="is missing from the adapter"):
+        store.check(folder, engine.description)

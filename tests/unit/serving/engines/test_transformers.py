@@ -144,13 +144,27 @@ def spoil(folder, how: str) -> None:
     if how == "shape":
         state[first] = torch.cat([tensor, tensor], dim=1).contiguous()
     elif how == "nowhere":
-        state[first.replace("layers.0.", "layers.77.")] = tensor
+        state[first.replace("layers.0.", "layers.77.")], state[first] = tensor.clone(), tensor
+    elif how in ("nan", "inf"):
+        tensor[-1, -1] = float(how)
+        state[first] = tensor
     save_file(state, path)
 
 
 @pytest.mark.parametrize("others", [0, 1])
-@pytest.mark.parametrize("how", ["shape", "missing", "nowhere"])
-def test_a_load_that_fails_half_way_leaves_no_trace(engine, base, good_adapter, tmp_path, change_manifest, how, others):
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("shape", r"model\.layers\.0\.\S+ have not the size"),
+        ("missing", r"lacks base_model\.model\.model\.layers\.0\.\S+\.lora_A\.weight"),
+        ("nowhere", r"no place for model\.layers\.77\."),
+        ("nan", r"model\.layers\.0\.\S+\.lora_A\.weight holds what is no number"),
+        ("inf", r"model\.layers\.0\.\S+\.lora_A\.weight holds what is no number"),
+    ],
+)
+def test_a_load_that_fails_half_way_leaves_no_trace(
+    engine, base, good_adapter, tmp_path, change_manifest, how, words, others
+):
     folder = shutil.copytree(good_adapter, tmp_path / "bad")
     spoil(folder, how)
     reseal(folder, change_manifest)
@@ -161,7 +175,7 @@ def test_a_load_that_fails_half_way_leaves_no_trace(engine, base, good_adapter, 
         slot = "slot000000" if others else None
         before = text_of(await collect(engine)), text_of(await collect(engine, slot))
         names = [name for name, _ in base.model.named_modules()]
-        with pytest.raises(AdapterError):
+        with pytest.raises(AdapterError, match=words):
             await attach(engine, folder, "slot000001")
         assert [name for name, _ in base.model.named_modules()] == names
         assert (text_of(await collect(engine)), text_of(await collect(engine, slot))) == before

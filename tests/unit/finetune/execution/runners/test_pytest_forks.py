@@ -1,5 +1,7 @@
 """Texts tried by forks of one process: which survive, and what one that ends the jail does to the others."""
 
+import time
+
 import pytest
 
 from finetune.execution.jail import Limits
@@ -24,8 +26,8 @@ def tried(jail, tmp_path):
     toolchain = RUNNERS["pytest"].toolchain(None)
 
     def tried(*texts: tuple[str, ...], modules=("json", "module", "no_such_module")) -> Tried:
-        trials = [Trial("module.py", one, (TEST,)) for one in texts]
-        limits = Limits(timeout_seconds=20, memory_bytes=300 << 20)
+        trials = [Trial("module.py", one, (TEST,), seconds=20, processor_seconds=1) for one in texts]
+        limits = Limits(memory_bytes=300 << 20)
         return try_texts(jail, toolchain, tree=tmp_path, trials=trials, modules=modules, limits=limits)
 
     return tried
@@ -46,3 +48,9 @@ def test_the_file_is_as_it_was_for_the_next(tried, tmp_path):
     assert tried((WRONG,), ("from other import twice\n\ndef same(value):\n    return twice(value) // 2\n",)) == Tried(
         {0: None, 1: 0}, stopped_at=None
     )
+
+
+def test_an_endless_loop_ends_when_it_has_had_its_share_of_a_processor(tried):
+    began = time.monotonic()
+    assert tried(("def same(value):\n    while True:\n        pass\n", RIGHT)) == Tried({0: 1}, stopped_at=None)
+    assert time.monotonic() - began < 20
