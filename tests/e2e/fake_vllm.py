@@ -2,7 +2,8 @@
 
 An answer depends on the weights of the adapter and on the prompt's tokens alone, so that a mixed or a torn one shows.
 Run: python tests/e2e/fake_vllm.py PORT [TLS]; TLS is a folder with ca.pem and server.pem, and then who connects must
-show a certificate that ca.pem signed. POST /fault sets the switches of Faults, GET /seen tells what came.
+show a certificate that ca.pem signed. LOAD_SECONDS in the environment is how long loads take at first. POST /fault sets
+the switches of Faults, GET /seen tells what came.
 """
 
 import asyncio
@@ -63,7 +64,7 @@ def error(status: int, kind: str, message: str) -> JSONResponse:
 
 
 def create_app() -> FastAPI:
-    app, state = FastAPI(), State()
+    app, state = FastAPI(), State(Faults(load_seconds=float(os.environ.get("LOAD_SECONDS", "0"))))
     control(app, state)
     adapters(app, state)
     answers(app, state)

@@ -39,8 +39,9 @@ class FakeServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, str(FAKE), str(self.port)])
+    def start(self, load_seconds: float = 0) -> None:
+        environment = {**os.environ, "LOAD_SECONDS": str(load_seconds)}
+        self.process = subprocess.Popen([sys.executable, str(FAKE), str(self.port)], env=environment)
 
     def wait(self) -> None:
         wait_until(self.answers)
