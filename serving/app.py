@@ -8,8 +8,9 @@ from fastapi import FastAPI
 
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
-from serving.api import adapters, chat, completions, errors, health, infill, models
+from serving.api import adapters, chat, completions, errors, health, infill, metrics, models
 from serving.api.limits import BodyLimit, HostCheck
+from serving.api.measures import RequestCount, ServiceMeasures
 from serving.api.service import Service
 from serving.api.trials import Trials
 from serving.engines.base import Engine
@@ -24,7 +25,7 @@ def create_app(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
     )
     trials = Trials(settings.traffic_log, with_prompts=settings.traffic_prompts)
-    service = Service(engine, registry, settings, trials)
+    service = Service(engine, registry, settings, ServiceMeasures(registry), trials)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -43,8 +44,9 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, infill, models, adapters, health):
+    for module in (chat, completions, infill, models, adapters, health, metrics):
         app.include_router(module.routes(service))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HostCheck)
+    app.add_middleware(RequestCount, requests=service.measures.requests)
     return app

@@ -45,3 +45,10 @@ class EngineError(MachineError):
 
     status = 503
     code = "engine_unavailable"
+
+
+class HungUpError(EngineError):
+    """The client left before its answer was whole. Nobody reads it; the status is the one that proxies log for it."""
+
+    status = 499
+    code = "client_closed_request"

@@ -50,6 +50,8 @@ def _section(family: Family) -> str:
         ("infill", "<br>".join(infill_texts(family))),
         ("packing", capability_text(family.packing)),
     ]
+    if family.call_forms:
+        rows.append(("tool calls", "<br>".join(form.words for form in family.call_forms)))
     if family.mixture is not None:
         rows.append(("experts", capability_text(family.mixture)))
     rows += [(f"{kind} layers", capability_text(refusal)) for kind, refusal in family.untrained.items()]

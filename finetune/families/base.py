@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from finetune.contracts.adapter import FamilyFacts
 from finetune.contracts.errors import BaseModelError
+from finetune.families.calls import CallForm
 from finetune.families.gguf import GgufForm
 from finetune.families.tokens import Capability, Sentinels, TokenForm, Tokenizer, Unsupported, choose_form
 
@@ -34,7 +35,8 @@ class Family:
     this text configuration does not have. wrapper: the module of the multimodal class that holds the text model, ""
     where there is none. split_experts: where a checkpoint keeps each expert apart, the end of a fused tensor's name to
     those of its parts, which lie below each other; {} is the expert. gguf: how llama.cpp names and orders it; None: an
-    adapter cannot be written for it.
+    adapter cannot be written for it. call_forms: how bases of these model types were published to write tool calls, of
+    which the chat template shows one; empty: no form is known here.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Family:
     wrapper: str = ""
     gguf: GgufForm | None = None
     split_experts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    call_forms: tuple[CallForm, ...] = ()
 
     @property
     def sentinels(self) -> Sentinels | None:

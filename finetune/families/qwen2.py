@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from finetune.families.base import Family
+from finetune.families.calls import JsonCalls
 from finetune.families.dense import LAYER_TARGETS, TARGETS
 from finetune.families.gguf import GgufForm
 from finetune.families.qwen_tokens import QWEN2_TOKENS, QWEN_TOKENS
@@ -22,4 +23,5 @@ QWEN2 = Family(
     other_tokens=(QWEN2_TOKENS,),
     packing=Supported(),
     gguf=GgufForm("qwen2"),
+    call_forms=(JsonCalls(),),
 )

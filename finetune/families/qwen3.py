@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from finetune.families.base import Family
+from finetune.families.calls import JsonCalls
 from finetune.families.dense import LAYER_TARGETS, TARGETS
 from finetune.families.gguf import GgufForm
 from finetune.families.qwen_tokens import QWEN_TOKENS
@@ -22,5 +23,6 @@ QWEN3 = Family(
     ),
     packing=Supported(),
     gguf=GgufForm("qwen3"),
+    call_forms=(JsonCalls(),),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -7,6 +7,7 @@ prediction on the disk.
 from types import MappingProxyType
 
 from finetune.families.base import Family
+from finetune.families.calls import TaggedCalls
 from finetune.families.gguf import GgufForm, value_head_columns, value_head_rows
 from finetune.families.qwen_tokens import QWEN_TOKENS
 from finetune.families.tokens import Supported
@@ -37,5 +38,6 @@ QWEN3_5 = Family(
     packing=Supported(),
     gguf=GgufForm("qwen35", rows=value_head_rows, columns=value_head_columns),
     wrapper="model.language_model",
+    call_forms=(TaggedCalls(),),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -5,6 +5,7 @@ expert that every token passes. Text class only, from the multimodal checkpoint.
 from types import MappingProxyType
 
 from finetune.families.base import Family
+from finetune.families.calls import TaggedCalls
 from finetune.families.gguf import GgufForm, value_head_columns, value_head_rows
 from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, SPLIT_EXPERTS, UNPROVEN
 from finetune.families.qwen3_5 import FULL_ATTENTION, GATES, LINEAR_ATTENTION, MLP
@@ -35,5 +36,6 @@ QWEN3_5_MOE = Family(
     mixture=FUSED_EXPERTS,
     split_experts=SPLIT_EXPERTS,
     wrapper="model.language_model",
+    call_forms=(TaggedCalls(),),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from finetune.families.base import Family
+from finetune.families.calls import JsonCalls, TaggedCalls
 from finetune.families.dense import ATTENTION, MLP
 from finetune.families.gguf import GgufForm
 from finetune.families.mixtures import EXPERTS, FUSED_EXPERTS, NO_DENSE_MLP, SPLIT_EXPERTS, UNPROVEN
@@ -26,6 +27,8 @@ QWEN3_MOE = Family(
     experts=EXPERTS,
     mixture=FUSED_EXPERTS,
     split_experts=SPLIT_EXPERTS,
+    # Qwen3-Coder has tags, plain Qwen3 JSON
+    call_forms=(JsonCalls(), TaggedCalls()),
     chat_template_kwargs=MappingProxyType({"enable_thinking": False}),
     untrained=NO_DENSE_MLP,
 )

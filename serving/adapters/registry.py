@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune.contracts.errors import PlatformError
 from serving.adapters.desired import DesiredAlias, DesiredMove, DesiredVersion, StateFile
+from serving.adapters.measures import AdapterMeasures
 from serving.adapters.store import NAME, AdapterStore
 from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
@@ -75,7 +76,8 @@ class AdapterRegistry:
         self._engine = engine
         self._store = store
         self._max_adapters = max_adapters
-        self._versions = Versions(engine, store, drain_seconds=drain_seconds)
+        self.measures = AdapterMeasures()
+        self._versions = Versions(engine, store, drain_seconds=drain_seconds, measures=self.measures)
         self._aliases: dict[str, Alias] = {}
         self._changing = asyncio.Lock()
         self._state = state
@@ -92,6 +94,10 @@ class AdapterRegistry:
     def versions(self) -> tuple[Version, ...]:
         """What the engine holds, with what is kept for going back and what drains."""
         return self._versions.held
+
+    def serves(self, name: str) -> bool:
+        """Whether a request may name it now."""
+        return name == self.base_name or name in self._aliases
 
     def available(self) -> list[str]:
         """Ids in the adapters folder."""
@@ -121,7 +127,9 @@ class AdapterRegistry:
     async def load(self, name: str, reference: str, *, move: bool = False) -> Alias:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
         self._check_name(name)
-        return await self.load_folder(name, await asyncio.to_thread(self._store.find, reference), move=move)
+        async with self.measures.count_refusals():
+            folder = await asyncio.to_thread(self._store.find, reference)
+        return await self.load_folder(name, folder, move=move)
 
     async def load_folder(self, name: str, folder: Path, *, move: bool = False) -> Alias:
         """Verify, attach and probe the adapter in folder, and let name stand for it.
@@ -130,7 +138,7 @@ class AdapterRegistry:
         to this one; without, that is a conflict. Each refusal leaves what is served as it was.
         """
         self._check_name(name)
-        async with self._changing:
+        async with self._changing, self.measures.count_refusals():
             if name in self._aliases and not move:
                 raise AdapterConflictError(
                     f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
@@ -146,6 +154,7 @@ class AdapterRegistry:
                 dropped, alias.previous, alias.current = alias.previous, alias.current, version
                 if alias.trial and alias.trial.version is version:
                     alias.trial = None
+                self.measures.moves.labels("move").inc()
                 self._retire(dropped)
             self._unserved.pop(name, None)
             self._note(alias)
@@ -166,6 +175,7 @@ class AdapterRegistry:
             # only now: the name may have been unloaded meanwhile
             alias = self._named(name)
             alias.current, alias.previous = before, alias.current
+            self.measures.moves.labels("rollback").inc()
             self._note(alias)
             return alias
 
@@ -231,7 +241,7 @@ class AdapterRegistry:
         return problems
 
     async def _restore(self, name: str, wanted: DesiredAlias) -> None:
-        async with self._changing:
+        async with self._changing, self.measures.count_refusals():
             current = await self._version(Path(wanted.current.folder), wanted.current.adapter_id)
             alias = Alias(name, current, history=[Move(one.adapter_id, one.at) for one in wanted.history])
             self._aliases[name] = alias
@@ -272,6 +282,7 @@ class AdapterRegistry:
             if alias.previous is spare:
                 alias.previous = None
         self._save()
+        self.measures.evictions.inc()
         await self._versions.retire(spare)
 
     def _retire(self, version: Version | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import AdapterError, PlatformError
 from serving.adapters.copies import Copy
+from serving.adapters.measures import AdapterMeasures
 from serving.adapters.probe import judge
 from serving.adapters.store import AdapterStore, without_folder
 from serving.engines.base import Engine
@@ -90,10 +91,11 @@ class Lease:
 class Versions:
     """What is in the engine. Every method runs on one event loop at a time, and load and retire one at a time."""
 
-    def __init__(self, engine: Engine, store: AdapterStore, *, drain_seconds: float) -> None:
+    def __init__(self, engine: Engine, store: AdapterStore, *, drain_seconds: float, measures: AdapterMeasures) -> None:
         self._engine = engine
         self._store = store
         self._drain_seconds = drain_seconds
+        self._measures = measures
         self._held: dict[str, Version] = {}
         self._numbers = itertools.count()
 
@@ -109,7 +111,8 @@ class Versions:
 
     async def check(self, folder: Path) -> AdapterManifest:
         """The manifest of the adapter in folder, found whole and fit for this base; see AdapterStore.check."""
-        return await asyncio.to_thread(self._store.check, folder, self._engine.description)
+        with self._measures.timed("check"):
+            return await asyncio.to_thread(self._store.check, folder, self._engine.description)
 
     def find(self, manifest: AdapterManifest) -> Version | None:
         """The resident version of that very content."""
@@ -145,6 +148,13 @@ class Versions:
         return self._drain(version)
 
     async def _drain(self, version: Version) -> None:
+        with self._measures.drain_seconds.time():
+            await self._last_request(version)
+        del self._held[version.slot]
+        await self._engine.detach(version.slot)
+        await self._give_back(version)
+
+    async def _last_request(self, version: Version) -> None:
         try:
             await asyncio.wait_for(version.idle.wait(), self._drain_seconds)
         except TimeoutError:
@@ -153,9 +163,7 @@ class Versions:
             )
             for lease in tuple(version.leases):
                 lease.end(gone)
-        del self._held[version.slot]
-        await self._engine.detach(version.slot)
-        await self._give_back(version)
+                self._measures.cut_off.inc()
 
     async def _give_back(self, version: Version) -> None:
         if version.copy:
@@ -167,12 +175,17 @@ class Versions:
             return self._store.check(folder, self._engine.description)
 
         copies, folder, manifest = self._store.copies, version.folder, version.manifest
-        version.copy = await asyncio.to_thread(copies.take, folder, manifest, check=check)
+        with self._measures.timed("fetch"):
+            version.copy = await asyncio.to_thread(copies.take, folder, manifest, check=check)
         version.folder = version.copy.folder
         version.state = VersionState.VALIDATING
 
     async def _attach(self, version: Version) -> None:
+        began = time.monotonic()
         reading = await self._engine.attach(version.slot, version.folder, probe=version.manifest.probe)
+        loading = self._measures.load_seconds
+        loading.labels("attach").observe(time.monotonic() - began - reading.seconds)
+        loading.labels("probe").observe(reading.seconds)
         try:
             judge(reading, version.manifest.probe)
         except AdapterError:

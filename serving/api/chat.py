@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from serving.api.service import EventStream, OpenAnswer, Service, closing, unless_gone
-from serving.api.wire import ChatRequest, Message
-from serving.engines.base import ChatPrompt, ChatTurn, Delta, TokenScore
+from serving.api.service import Choice, EventStream, OpenAnswer, Service, closing, unless_gone
+from serving.api.wire_chat import ChatRequest, call_body, turns_of
+from serving.api.wire_tools import tool_use
+from serving.engines.base import ChatPrompt, Delta, TokenScore
 from serving.errors import RequestError
 
 
@@ -25,18 +26,16 @@ def routes(service: Service) -> APIRouter:
             max_tokens=body.max_completion_tokens or body.max_tokens,
             num_top_log_probs=(body.top_logprobs or 0) if body.logprobs else None,
         )
-        prompt = ChatPrompt(tuple(_turn(message) for message in body.messages))
-        answer = await service.open(body.model, [prompt], sampling, num_answers=body.num_answers)
+        use = tool_use(body.tools, body.tool_choice, parallel=body.parallel_tool_calls)
+        prompt = ChatPrompt(turns_of(body.messages), use)
+        schema = body.response_format.text if body.response_format else None
+        answer = await service.open(body.model, [prompt], sampling, num_answers=body.num_answers, schema=schema)
         if body.stream:
             return _stream(body, answer)
         async with closing(answer):
             return JSONResponse(await unless_gone(request, _whole(body, answer)))
 
     return router
-
-
-def _turn(message: Message) -> ChatTurn:
-    return ChatTurn("system" if message.role == "developer" else message.role, message.text)
 
 
 async def _whole(body: ChatRequest, answer: OpenAnswer) -> dict[str, Any]:
@@ -46,7 +45,7 @@ async def _whole(body: ChatRequest, answer: OpenAnswer) -> dict[str, Any]:
         "choices": [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "message": _message(choice),
                 "logprobs": _log_probs(choice.scores) if body.logprobs else None,
                 "finish_reason": choice.finish_reason,
             }
@@ -54,6 +53,21 @@ async def _whole(body: ChatRequest, answer: OpenAnswer) -> dict[str, Any]:
         ],
         "usage": answer.usage().body(),
     }
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    message = {"role": "assistant", "content": choice.text, "refusal": None}
+    if not choice.calls:
+        return message
+    calls = [call_body(call.name, call.arguments) for call in choice.calls]
+    return {**message, "content": choice.text or None, "tool_calls": calls}
+
+
+def _pieces(delta: Delta) -> dict[str, Any]:
+    """What a chunk says of a step: text and pieces of calls."""
+    content = {"content": delta.text} if delta.text or delta.scores else {}
+    calls = [{"index": call.index, **call_body(call.name, call.arguments)} for call in delta.calls]
+    return {**content, **({"tool_calls": calls} if calls else {})}
 
 
 def _stream(body: ChatRequest, answer: OpenAnswer) -> EventStream:
@@ -67,9 +81,8 @@ def _stream(body: ChatRequest, answer: OpenAnswer) -> EventStream:
         return {**head, "choices": [choice], **nothing_yet}
 
     def chunk(index: int, delta: Delta) -> dict[str, Any]:
-        content = {"content": delta.text} if delta.text or delta.scores else {}
         log_probs = _log_probs(delta.scores) if body.logprobs else None
-        return document(index, content, reason=delta.finish_reason, log_probs=log_probs)
+        return document(index, _pieces(delta), reason=delta.finish_reason, log_probs=log_probs)
 
     def last() -> list[dict[str, Any]]:
         return [{**head, "choices": [], "usage": answer.usage().body()}] if body.wants_usage else []

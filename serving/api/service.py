@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,12 @@ from finetune.contracts.errors import PlatformError
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
+from serving.api.measures import MeasuredGeneration, ServiceMeasures
 from serving.api.trials import Asked, Trials
 from serving.api.wire import Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
-from serving.errors import EngineError, RequestError
+from serving.engines.calls import ToolCall
+from serving.errors import EngineError, HungUpError, RequestError
 from serving.settings import ServerSettings
 
 LOGGER = logging.getLogger("serving")
@@ -33,15 +36,22 @@ class Service:
     engine: Engine
     registry: AdapterRegistry
     settings: ServerSettings
+    measures: ServiceMeasures
     trials: Trials
 
     async def open(
-        self, model: str, prompts: Sequence[Prompt], sampling: Sampling, *, num_answers: int = 1
+        self,
+        model: str,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        num_answers: int = 1,
+        schema: str | None = None,
     ) -> "OpenAnswer":
         """Accept all prompts of a request, or none, each as often as it is to be answered.
 
-        Answers to one prompt are drawn with seeds that follow each other. Raises RequestError or BusyError before
-        anything is sent.
+        Answers to one prompt are drawn with seeds that follow each other; schema is a JSON schema that each satisfies.
+        Raises RequestError or BusyError before anything is sent.
         """
         if sampling.max_tokens is not None and sampling.max_tokens > self.settings.max_tokens:
             raise RequestError(
@@ -49,7 +59,7 @@ class Service:
                 "Lower max_tokens.",
                 param="max_tokens",
             )
-        asked = Asked(model, tuple(prompts), sampling, num_answers)
+        asked = Asked(model, tuple(prompts), sampling, num_answers, schema)
         answer = await self._accept(asked, self.registry.lease(model))
         trial = self.registry.trial(model)
         if trial:
@@ -57,16 +67,21 @@ class Service:
         return answer
 
     async def _accept(self, asked: Asked, lease: Lease) -> "OpenAnswer":
+        asked_at = time.monotonic()
         answer = OpenAnswer(lease, num_answers=asked.num_answers)
         answer.lease.when_ended(answer.fail)
         try:
             for prompt in asked.prompts:
                 for number in range(asked.num_answers):
-                    request = GenerationRequest(prompt, _seeded(asked.sampling, number), answer.lease.slot)
-                    answer.generations.append(await self.engine.generate(request))
+                    sampling = _seeded(asked.sampling, number)
+                    request = GenerationRequest(prompt, sampling, answer.lease.slot, asked.schema)
+                    generation = await self.engine.generate(request)
+                    measured = MeasuredGeneration(generation, self.measures, model=asked.model, asked_at=asked_at)
+                    answer.generations.append(measured)
         except BaseException:
             answer.close()
             raise
+        self.measures.prompt_tokens.labels(self.measures.alias(asked.model)).inc(answer.usage().prompt_tokens)
         return answer
 
 
@@ -82,6 +97,7 @@ class OpenAnswer:
     num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
+    num_malformed_calls: int = 0
     num_ended: int = 0
     failure: str = ""
     when_closed: Callable[[], None] | None = None
@@ -93,6 +109,7 @@ class OpenAnswer:
                 async for delta in generation:
                     self.num_completion_tokens += delta.num_tokens
                     self.num_ended += delta.finish_reason is not None
+                    self._count_malformed(delta.num_malformed_calls)
                     yield index, delta
         except PlatformError as error:
             self.failure = error.message
@@ -104,6 +121,11 @@ class OpenAnswer:
         async for index, delta in self.deltas():
             choices[index].add(delta)
         return choices
+
+    def _count_malformed(self, number: int) -> None:
+        self.num_malformed_calls += number
+        if number:
+            LOGGER.warning("%s wrote %d calls of tools that are none", self.lease.name, number)
 
     def usage(self) -> Usage:
         """Token counts so far."""
@@ -141,12 +163,19 @@ class Choice:
     text: str = ""
     finish_reason: str | None = None
     scores: list[TokenScore] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:
         """Append what one step brought."""
         self.text += delta.text
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.scores += delta.scores
+        for call in delta.calls:
+            if call.name is not None:
+                self.calls.append(ToolCall(call.name, call.arguments))
+            else:
+                begun = self.calls[call.index]
+                self.calls[call.index] = replace(begun, arguments=begun.arguments + call.arguments)
 
 
 @asynccontextmanager
@@ -159,14 +188,14 @@ async def closing(answer: OpenAnswer) -> AsyncIterator[OpenAnswer]:
 
 
 async def unless_gone(request: Request, work: Awaitable[ResultT]) -> ResultT:
-    """The result of work; it is cancelled when the client hangs up. Raises EngineError then, which nobody reads."""
+    """The result of work; it is cancelled when the client hangs up. Raises HungUpError then, which nobody reads."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_hang_up(request))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise EngineError("The client hung up.", "")
+        raise HungUpError("The client hung up.", "")
     finally:
         for one in (task, watch):
             one.cancel()
@@ -212,7 +241,7 @@ class EventStream(StreamingResponse):
             for document in self._first:
                 yield event(document)
             async for index, delta in self._answer.deltas():
-                if delta.text or delta.finish_reason or delta.scores:
+                if delta.text or delta.finish_reason or delta.scores or delta.calls:
                     yield event(self._chunk(index, delta))
             for document in self._last():
                 yield event(document)

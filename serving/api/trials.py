@@ -52,6 +52,7 @@ class Asked:
     prompts: tuple[Prompt, ...]
     sampling: Sampling
     num_answers: int
+    schema: str | None = None
 
 
 Accept = Callable[[Asked, Lease], "Awaitable[OpenAnswer]"]

@@ -52,12 +52,6 @@ class StreamOptions(Received):
     include_obfuscation: bool = False
 
 
-class ResponseFormat(Received):
-    """Plain text alone."""
-
-    type: Literal["text"] = "text"
-
-
 class GenerationFields(Received):
     """What chat and completions share."""
 
@@ -97,39 +91,6 @@ class GenerationFields(Received):
             stop=stops,
             num_top_log_probs=num_top_log_probs,
         )
-
-
-class TextPart(Received):
-    """A part of a message's content; images and sound are not served."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class Message(Received):
-    """developer is another name for system."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
-    name: Text | None = None
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
-
-class ChatRequest(GenerationFields):
-    """POST /v1/chat/completions. max_completion_tokens wins over its old name max_tokens."""
-
-    messages: list[Message] = Field(min_length=1, max_length=256)
-    max_tokens: MaxTokens | None = None
-    max_completion_tokens: MaxTokens | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOG_PROBS)] | None = None
-    response_format: ResponseFormat | None = None
-    tools: Nothing | None = None
-    tool_choice: Literal["none", "auto"] | None = None
 
 
 class CompletionRequest(GenerationFields):

@@ -1,29 +1,36 @@
 """Engine: what the HTTP layer needs of whatever runs the model, and the values that pass between the two."""
 
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from finetune.contracts.adapter import BaseIdentity, Quantization, ReferenceProbe
 from finetune.contracts.errors import PlatformError
+from serving.engines.calls import CallDelta, ToolCall, ToolUse
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
 class ChatTurn:
-    """One message of a conversation."""
+    """One message of a conversation. calls are an assistant's; content is a tool's answer where that has the turn."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A conversation whose next turn is the assistant's; the engine renders it with the base's chat template."""
+    """A conversation whose next turn is the assistant's; the engine renders it with the base's chat template.
+
+    use None offers no tools: then what looks like a call is text.
+    """
 
     turns: tuple[ChatTurn, ...]
+    use: ToolUse | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """slot names the adapter inside the engine; None is the base alone."""
+    """slot names the adapter inside the engine; None is the base alone.
+
+    schema is a JSON schema, as JSON text, that the answer satisfies; with tools that may be called, it or calls. None:
+    any text.
+    """
 
     prompt: Prompt
     sampling: Sampling
     slot: str | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,12 +108,17 @@ class Delta:
     """What one step added. text may be empty while a character or a stop text is incomplete.
 
     num_tokens counts the tokens generated in this step, the end token included; finish_reason is None but in the last.
+    made_at is when, in seconds of the monotonic clock. num_malformed_calls counts what began as a call of a tool and is
+    none, and went out as text.
     """
 
     text: str
     num_tokens: int
     finish_reason: FinishReason | None = None
     scores: tuple[TokenScore, ...] = ()
+    calls: tuple[CallDelta, ...] = ()
+    num_malformed_calls: int = 0
+    made_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 class Generation(Protocol):
@@ -138,10 +155,23 @@ class EngineDescription:
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """Log-probabilities of a reference probe's continuation, measured in this engine without and with the adapter."""
+    """Log-probabilities of a reference probe's continuation, measured in this engine without and with the adapter.
+
+    seconds is how long measuring took.
+    """
 
     base_log_probs: tuple[float, ...]
     adapter_log_probs: tuple[float, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """What an engine has in hand right now: requests that wait and that are answered, and memory held for adapters."""
+
+    num_waiting: int
+    num_running: int
+    adapter_bytes: int
 
 
 class Engine(Protocol):
@@ -154,6 +184,9 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Whether requests can be answered now."""
         ...
+
+    @property
+    def occupancy(self) -> Occupancy: ...
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """Accept a request. Raises RequestError for a prompt that cannot be answered, BusyError when too many wait."""

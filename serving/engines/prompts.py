@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.families.base import Family, Piece, encode_pieces
-from serving.engines.base import ChatPrompt, ChatTurn, InfillPrompt, Prompt, TextPrompt, TokenPrompt
+from serving.engines.base import ChatPrompt, InfillPrompt, Prompt, TextPrompt, TokenPrompt
+from serving.engines.chat_prompts import chat_ids
 from serving.errors import RequestError
-
-# Stands for the text of a turn while the template is rendered, so that the two can be told apart.
-MARKER = "turn-text-5d0e93b7-{}-"
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ def render(prompt: Prompt, tokenizer: Any, family: Family, *, max_tokens: int | 
     stops: tuple[str, ...] = family.infill_stops or (family.document_end, family.turn_end)
     truncated = False
     match prompt:
-        case ChatPrompt(turns):
-            ids, stops = _chat_ids(turns, tokenizer, family), family.facts().chat_stops
+        case ChatPrompt():
+            ids, stops = chat_ids(prompt, tokenizer, family), family.facts().chat_stops
         case InfillPrompt():
             if family.sentinels is None:
                 raise RequestError("This base has no infill tokens.", "Leave `suffix` out.", param="suffix")
@@ -64,42 +62,3 @@ def _infill_ids(
             return [*first, *context, *last], True
         context = [*added, *context]
     return [*first, *context, *last], False
-
-
-def _chat_ids(turns: tuple[ChatTurn, ...], tokenizer: Any, family: Family) -> list[int]:
-    """Render the template over markers, then put each turn's text in their place, encoded as plain text.
-
-    A training row is encoded in the same three parts (template, text, template), so the ids agree with it.
-    """
-    if not tokenizer.chat_template:
-        raise RequestError("This base has no chat template.", "Use /v1/completions.", param="messages")
-    markers = [MARKER.format(index) for index in range(len(turns))]
-    rendered = _apply(turns, markers, tokenizer=tokenizer, family=family)
-    padded = _apply(turns, [f"\n {marker} \n" for marker in markers], tokenizer=tokenizer, family=family)
-    ids: list[int] = []
-    for turn, marker in zip(turns, markers, strict=True):
-        before, found, rendered = rendered.partition(marker)
-        if not found or marker in rendered:
-            raise RequestError(
-                f"The chat template of this base does not show a {turn.role} message in that place.",
-                "Begin with one system message or none, then let user and assistant take turns.",
-                param="messages",
-            )
-        ids += tokenizer.encode(before, add_special_tokens=False)
-        text = turn.content if f"\n {marker} \n" in padded else turn.content.strip()
-        ids += encode_pieces(tokenizer, [Piece(text)])
-    return [*ids, *tokenizer.encode(rendered, add_special_tokens=False)]
-
-
-def _apply(turns: tuple[ChatTurn, ...], texts: list[str], *, tokenizer: Any, family: Family) -> str:
-    from jinja2 import TemplateError
-
-    messages = [{"role": turn.role, "content": text} for turn, text in zip(turns, texts, strict=True)]
-    try:
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **dict(family.chat_template_kwargs)
-        )
-    except TemplateError as error:
-        raise RequestError(
-            f"The chat template of this base refuses the messages: {error}.", param="messages"
-        ) from error

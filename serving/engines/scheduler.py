@@ -72,6 +72,16 @@ class Scheduler:
         """Whether a step would do something."""
         return bool(self._waiting or self._reading or self._batch.rows or self._leaving)
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests whose prompt nobody has begun to read. Any thread may ask."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Requests whose prompt is read or that are answered. Any thread may ask."""
+        return len(self._batch.rows) + (self._reading is not None)
+
     def check_room(self) -> None:
         """Raise BusyError when a request would be refused now."""
         if self._num_open >= self._settings.max_requests:

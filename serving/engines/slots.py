@@ -83,6 +83,12 @@ class AdapterSlots:
         """Ranks that memory is held for; it grows with what is loaded at once, and is given back when nothing is."""
         return max((len(stack.a) for stack in self._stacks.values()), default=0)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that is held for all factors. Any thread may ask."""
+        # a copy: the model's thread adds maps meanwhile
+        return sum(part.nbytes for stack in tuple(self._stacks.values()) for part in (stack.a, stack.b))
+
     def __contains__(self, slot: str) -> bool:
         return slot in self._ranks
 

@@ -59,7 +59,7 @@ class StopTexts:
         found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if found:
             return self._held[: min(found)], True
-        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        keep = max((overlap(self._held, stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep
         ready, self._held = self._held[:cut], self._held[cut:]
         return ready, False
@@ -70,7 +70,7 @@ class StopTexts:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of text with which stop begins."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

@@ -3,20 +3,24 @@
 import asyncio
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from finetune.contracts.adapter import Quantization, ReferenceProbe
 from finetune.contracts.adapter_files import check_base, read_adapter
-from finetune.contracts.errors import AdapterError
+from finetune.contracts.errors import AdapterError, PlatformError
 from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.probe import continuation_log_probs
 from finetune.model.quiet import quiet_libraries
 from serving.engines.answer import AnswerWriter
-from serving.engines.base import EngineDescription, GenerationRequest, ProbeReading
+from serving.engines.answer_form import AnswerForm, AnswerForms
+from serving.engines.base import EngineDescription, GenerationRequest, Occupancy, ProbeReading
 from serving.engines.batch import PromptReader
 from serving.engines.cache import check_layers
 from serving.engines.prompts import RenderedPrompt, render
@@ -29,8 +33,11 @@ from serving.engines.thread import ModelThread
 from serving.errors import EngineError
 from serving.settings import ServerSettings
 
+ResultT = TypeVar("ResultT")
 # All answers wait while a probe is read; those that an export writes are far shorter
 MAX_PROBE_TOKENS = 1024
+# Exports choose among a handful of probes, so the base is seldom asked twice
+MAX_BASE_READINGS = 16
 
 
 class TransformersEngine:
@@ -44,11 +51,13 @@ class TransformersEngine:
         self._decoder = copy.deepcopy(base.tokenizer)
         self._num_tokens = min(len(base.tokenizer), base.model.config.get_text_config().vocab_size)
         self.description = describe(base, settings)
+        self._forms = AnswerForms(base.tokenizer, base.family)
         self._warm_up()
         self._slots = AdapterSlots(base.model)
         self._scheduler = Scheduler(
             base.model, self._slots, device=base.device, num_tokens=self._num_tokens, settings=settings
         )
+        self._base_readings: dict[tuple[Sequence[int], Sequence[int]], tuple[float, ...]] = {}
         self._thread = ModelThread(self._scheduler)
 
     @property
@@ -56,17 +65,23 @@ class TransformersEngine:
         """False once the engine was closed, or the device failed in a way that only a restart cures."""
         return self._scheduler.healthy and self._thread.alive
 
+    @property
+    def occupancy(self) -> Occupancy:
+        """See Engine."""
+        scheduler = self._scheduler
+        return Occupancy(scheduler.num_waiting, scheduler.num_running, adapter_bytes=self._slots.num_bytes)
+
     async def generate(self, request: GenerationRequest) -> StreamedAnswer:
         """Accept a request; see Engine."""
         self._scheduler.check_room()
-        prompt = await asyncio.to_thread(self._render, request)
+        form, prompt = await asyncio.to_thread(self._prepare, request)
         limit = answer_room(
             len(prompt.token_ids),
             request.sampling.max_tokens,
             context=self.description.max_context_tokens,
             most=self._settings.max_tokens,
         )
-        queued = self._queued(request, prompt, max_new_tokens=limit)
+        queued = self._queued(request, prompt, form, max_new_tokens=limit)
         self._scheduler.submit(queued)
         try:
             self._thread.wake()
@@ -76,36 +91,50 @@ class TransformersEngine:
         return queued.answer
 
     async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
-        """Read and check an adapter aside, then load and measure it between two steps; see Engine."""
+        """Read and check an adapter aside, then load and measure it, each between two other steps; see Engine."""
         self._check_probe(probe)
         factors = await asyncio.to_thread(self._read, folder)
         try:
-            return await self._thread.call(lambda: self._load(slot, factors, probe=probe))
+            await self._thread.call(lambda: _in_memory(lambda: self._slots.load(slot, factors)))
+            began = time.monotonic()
+            before = await self._thread.call(lambda: _in_memory(lambda: self._measure_base(probe)))
+            after = await self._thread.call(lambda: _in_memory(lambda: self._measure(slot, probe)))
         except asyncio.CancelledError:
             # nobody knows that it was loaded
             self._thread.post(lambda: self._discard(slot))
             raise
+        except PlatformError:
+            with suppress(EngineError):
+                await self._thread.call(lambda: self._discard(slot))
+            raise
+        return ProbeReading(before, after, seconds=time.monotonic() - began)
 
     async def detach(self, slot: str) -> None:
         """Take an adapter off between two steps; see Engine."""
         await self._thread.call(lambda: self._scheduler.release(slot))
 
     def close(self) -> None:
-        """End the thread; see Engine."""
+        """End the threads; see Engine."""
         self._thread.close()
+        self._forms.close()
 
-    def _render(self, request: GenerationRequest) -> RenderedPrompt:
+    def _prepare(self, request: GenerationRequest) -> tuple[AnswerForm, RenderedPrompt]:
+        form = self._forms.find(request)
         with self._tokenizing:
             room = self.description.max_context_tokens - (request.sampling.max_tokens or 1)
-            return render(request.prompt, self._base.tokenizer, self._base.family, max_tokens=room)
+            return form, render(request.prompt, self._base.tokenizer, self._base.family, max_tokens=room)
 
-    def _queued(self, request: GenerationRequest, prompt: RenderedPrompt, *, max_new_tokens: int) -> QueuedRequest:
+    def _queued(
+        self, request: GenerationRequest, prompt: RenderedPrompt, form: AnswerForm, *, max_new_tokens: int
+    ) -> QueuedRequest:
         writer = AnswerWriter(
             request.sampling,
             stop_ids=prompt.stop_ids,
             max_new_tokens=max_new_tokens,
             decode=self._text,
             device=self._base.device,
+            constraint=form.constraint,
+            reader=form.reader,
         )
         num_prompt_tokens = len(prompt.token_ids)
         answer = StreamedAnswer(
@@ -133,22 +162,18 @@ class TransformersEngine:
         check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
         return read_linear_factors(folder, manifest, self._slots)
 
-    def _load(self, slot: str, factors: Mapping[str, LinearFactors], *, probe: ReferenceProbe) -> ProbeReading:
-        try:
-            self._slots.load(slot, factors)
-            try:
-                before, after = (self._measure(one, probe) for one in (None, slot))
-            except Exception:
-                self._slots.free(slot)
-                raise
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
-        return ProbeReading(before, after)
-
     def _discard(self, slot: str) -> None:
         if slot in self._slots:
             self._slots.free(slot)
+
+    def _measure_base(self, probe: ReferenceProbe) -> tuple[float, ...]:
+        """What the base answers, which never changes: all others wait while it is asked."""
+        key = probe.token_ids, probe.continuation_ids
+        if key not in self._base_readings:
+            if len(self._base_readings) == MAX_BASE_READINGS:
+                del self._base_readings[next(iter(self._base_readings))]
+            self._base_readings[key] = self._measure(None, probe)
+        return self._base_readings[key]
 
     def _measure(self, slot: str | None, probe: ReferenceProbe) -> tuple[float, ...]:
         self._slots.select([slot])
@@ -162,6 +187,15 @@ class TransformersEngine:
             reader.read(2)
             reader.read(1)
         check_layers(reader.cache)
+
+
+def _in_memory(work: Callable[[], ResultT]) -> ResultT:
+    """The result of work on the model's thread. Raises EngineError when the device has no memory for it."""
+    try:
+        return work()
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
 
 
 def load_engine(

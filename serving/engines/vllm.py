@@ -15,7 +15,7 @@ from finetune.families.base import Family
 from finetune.families.registry import family_for
 from finetune.model.identity import TOKENIZER_NAME, read_identity
 from finetune.model.loading import load_tokenizer
-from serving.engines.base import EngineDescription, GenerationRequest, ProbeReading
+from serving.engines.base import ChatPrompt, EngineDescription, GenerationRequest, Occupancy, ProbeReading
 from serving.engines.fleet import Fleet, WantedAdapter
 from serving.engines.prompts import RenderedPrompt, render
 from serving.engines.replica import Replica
@@ -26,7 +26,7 @@ from serving.engines.room import answer_room
 from serving.engines.stream import StreamedAnswer
 from serving.engines.vllm_answer import UpstreamRequest, UpstreamWriter, write_answer
 from serving.engines.vllm_wire import completion_body
-from serving.errors import BusyError
+from serving.errors import BusyError, RequestError
 from serving.settings import ServerSettings
 
 RETRY_SECONDS = 2
@@ -66,8 +66,14 @@ class VllmEngine:
         """Whether a server can answer with every adapter."""
         return self._loop.alive and self._fleet.ready
 
+    @property
+    def occupancy(self) -> Occupancy:
+        """See Engine. What waits in the servers counts as running, and memory is theirs."""
+        return Occupancy(num_waiting=0, num_running=self._num_running, adapter_bytes=0)
+
     async def generate(self, request: GenerationRequest) -> StreamedAnswer:
-        """Accept a request; see Engine."""
+        """Accept a request; see Engine. Raises RequestError for tools and schemas, which are not passed on to vLLM."""
+        _check_form(request)
         most = self._settings.max_requests * len(self._fleet.replicas)
         if self._num_running >= most:
             raise BusyError(num_waiting=self._num_running, retry_after_seconds=RETRY_SECONDS)
@@ -139,6 +145,16 @@ class VllmEngine:
 
     def _text(self, token_ids: Sequence[int]) -> str:
         return self._decoder.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _check_form(request: GenerationRequest) -> None:
+    tools = isinstance(request.prompt, ChatPrompt) and request.prompt.use is not None
+    if tools or request.schema is not None:
+        raise RequestError(
+            "Tools and answers by a schema are not served over vLLM.",
+            "Ask a server that runs the base itself.",
+            param="tools" if tools else "response_format",
+        )
 
 
 def load_replicas(base: Path, settings: ServerSettings, *, addresses: Sequence[str], copies: Path) -> VllmEngine:

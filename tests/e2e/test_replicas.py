@@ -235,6 +235,20 @@ def test_a_sick_fleet_is_not_ready_and_says_so(gateway, servers, expected):
     assert text_of(ask(gateway, "tiny")) == expected(None)
 
 
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}),
+    ],
+)
+def test_what_is_not_passed_on_is_refused_by_name(gateway, param, value):
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], param: value}
+    answer = gateway.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == param
+    assert "not served over vLLM" in answer.json()["error"]["message"]
+
+
 def test_a_client_that_hangs_up_ends_the_answer_over_there(gateway, servers):
     for one in servers:
         one.fault(token_seconds=0.05)

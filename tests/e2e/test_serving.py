@@ -4,13 +4,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import openai
+import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import AdapterError
@@ -149,12 +154,59 @@ def test_a_client_that_hangs_up_frees_the_model(client):
     assert time.monotonic() - started < 2
 
 
+def reading(url: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    samples = [one for family in families for one in family.samples]
+    return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+def test_a_client_that_hangs_up_is_counted_as_cancelled(client, url):
+    before = reading(url, "finetune_answers_total", outcome="cancelled")
+    with client.completions.create(model="tiny", prompt="a", max_tokens=2000, stream=True, temperature=2) as stream:
+        next(iter(stream))
+        assert reading(url, "finetune_requests_running") == 1
+    assert becomes(lambda: reading(url, "finetune_answers_total", outcome="cancelled"), before + 1)
+    assert becomes(lambda: reading(url, "finetune_requests_running"), 0)
+    assert reading(url, "finetune_http_requests_total", status="499") == 0
+
+
+def test_a_hundred_loads_and_unloads_leave_nothing_behind(client, url):
+    """No slot, lease, version, thread or open file; memory is measured by bench/serve_load.py."""
+    process = psutil.Process()
+
+    def counts() -> tuple[float, ...]:
+        names = ("finetune_adapters", "finetune_adapter_active_requests", "finetune_adapter_bytes")
+        return process.num_fds(), threading.active_count(), *(reading(url, name) for name in names)
+
+    def cycle() -> None:
+        call(url, "/v1/load_lora_adapter", body={"lora_name": "guest", "lora_path": "other"})
+        ask(client, "guest", max_tokens=1)
+        call(url, "/v1/unload_lora_adapter", body={"lora_name": "guest"})
+
+    for _ in range(5):
+        cycle()
+    before = counts()
+    for _ in range(100):
+        cycle()
+    assert becomes(counts, before)
+    assert before[2:] == (0, 0, 0)
+
+
+def becomes(read: Callable[[], object], expected: object) -> bool:
+    """Whether what is read is as expected within ten seconds."""
+    deadline = time.monotonic() + 10
+    while (found := read()) != expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found == expected
+
+
 def point(url: str, adapter: str) -> None:
     call(url, "/v1/adapters/alias", body={"alias": "team", "adapter": adapter})
 
 
 def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, adapters, tmp_path):
-    """kill -9, then the same command; the folder that it was loaded from may be gone."""
+    """kill -9 while eight clients read, then the same command; the folder that it was loaded from may be gone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -169,10 +221,15 @@ def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, ada
             answer = client.chat.completions.create(model="team", messages=QUESTION, max_tokens=2)
         return answer.system_fingerprint
 
-    with started(command):
-        point(address, "good")
-        point(address, "other")
-        before = fingerprint()
+    with ThreadPoolExecutor(8) as pool:
+        with started(command):
+            point(address, "good")
+            point(address, "other")
+            before = fingerprint()
+            all_streaming = threading.Barrier(9)
+            streams = [pool.submit(stream_until_killed, address, all_streaming) for _ in range(8)]
+            all_streaming.wait(timeout=60)
+        assert all(isinstance(stream.exception(timeout=60), openai.APIConnectionError) for stream in streams)
     for name in ("good", "other"):
         (home / "adapters" / name).rename(tmp_path / name)
     with started(command):
@@ -181,6 +238,18 @@ def test_a_killed_server_serves_the_same_when_it_is_started_again(tiny_base, ada
         assert fingerprint() != before
     with started([*command, "--adapter", f"team={tmp_path / 'other'}"]):
         assert fingerprint() == before
+
+
+def stream_until_killed(address: str, all_streaming: threading.Barrier) -> None:
+    """Read a stream; all_streaming is passed when the first token has come."""
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        chunks = client.completions.create(
+            model="team", prompt="def add(", max_tokens=2000, temperature=2, seed=1, stream=True
+        )
+        next(chunks)
+        all_streaming.wait(timeout=60)
+        for _ in chunks:
+            pass
 
 
 def test_a_name_follows_the_registry(client, url, adapters, tmp_path):

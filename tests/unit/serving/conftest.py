@@ -25,6 +25,7 @@ from serving.engines.base import (
     EngineDescription,
     GenerationRequest,
     InfillPrompt,
+    Occupancy,
     ProbeReading,
     TextPrompt,
     TokenScore,
@@ -71,7 +72,7 @@ class FakeGeneration:
 
 
 class FakeEngine:
-    """Answers "<slot>:<prompt>", a byte a step. effect and record bend what a probe reads."""
+    """Answers "<slot>:<prompt>", a byte a step, or with script. effect and record bend what a probe reads."""
 
     def __init__(self) -> None:
         self.description = EngineDescription(
@@ -87,6 +88,7 @@ class FakeEngine:
         self.hang = False
         self.fail = False
         self.broken = False
+        self.script: list[Delta] | None = None
         self.adapter_log_probs = ADAPTER_LOG_PROBS
         self.attach_error: AdapterError | None = None
         self.slots: list[str] = []
@@ -94,6 +96,11 @@ class FakeEngine:
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
         self.closed = False
+
+    @property
+    def occupancy(self) -> Occupancy:
+        running = sum(not generation.cancelled for generation in self.generations)
+        return Occupancy(num_waiting=0, num_running=running, adapter_bytes=1000 * len(self.slots))
 
     async def generate(self, request: GenerationRequest) -> FakeGeneration:
         if self.busy:
@@ -105,7 +112,7 @@ class FakeEngine:
             raise RequestError("Too long.", "Shorten the prompt.", code="context_length_exceeded")
         self.requests.append(request)
         generation = FakeGeneration(
-            _deltas(f"{request.slot or 'base'}:{prompt}", request),
+            self.script or _deltas(f"{request.slot or 'base'}:{prompt}", request),
             num_prompt_tokens=len(prompt),
             hang=self.hang,
             fail=self.fail,
@@ -129,7 +136,7 @@ class FakeEngine:
 
 def _prompt_text(request: GenerationRequest) -> str:
     match request.prompt:
-        case ChatPrompt(turns):
+        case ChatPrompt(turns, _):
             return "|".join(f"{turn.role}={turn.content}" for turn in turns)
         case InfillPrompt(prefix, suffix, context, begun):
             return f"{''.join(path + ':' + text + ';' for path, text in context)}{prefix}[]{suffix}{begun}"
@@ -265,3 +272,14 @@ def write_config() -> Callable[..., None]:
 @pytest.fixture
 def write_weights() -> Callable[..., None]:
     return save_weights
+
+
+@pytest.fixture
+def make_client(engine: FakeEngine, store: AdapterStore, settings: ServerSettings) -> Callable[..., TestClient]:
+    """A client of an application with other settings."""
+
+    def make(**changes: object) -> TestClient:
+        app = create_app(engine, store, settings=settings.model_copy(update=changes))
+        return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+    return make

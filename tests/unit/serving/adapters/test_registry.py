@@ -116,6 +116,7 @@ def test_what_drains_too_long_is_told_and_goes(engine, store, three):
         await registry.unload("shop")
         assert isinstance(told[0], EngineError) and "was replaced" in str(told[0])
         assert engine.detached == ["slot000000"]
+        assert registry.measures.cut_off.collect()[0].samples[0].value == 1
         lease.release()
 
     asyncio.run(scene())

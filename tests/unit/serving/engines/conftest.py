@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,14 @@ def other_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> 
 @pytest.fixture
 def change_manifest() -> Callable[..., None]:
     return E2E.change_manifest
+
+
+@pytest.fixture(scope="session")
+def calling_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A token a byte, and the tags of calls as tokens of their own, as published Qwen tokenizers have them."""
+    from finetune.model.loading import load_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizers")
+    unit = E2E._unit_conftest()
+    unit.save_byte_tokenizer(folder, [*unit.SPECIAL, "<tool_call>", "</tool_call>"])
+    return load_tokenizer(folder)

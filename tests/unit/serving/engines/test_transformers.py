@@ -13,8 +13,9 @@ from finetune.contracts.adapter_files import list_files
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_file, read_model
 from finetune.model.loading import load_base
+from finetune.model.probe import continuation_log_probs
 from serving.engines import transformers
-from serving.engines.base import GenerationRequest, Sampling, TextPrompt, TokenPrompt
+from serving.engines.base import GenerationRequest, Occupancy, Sampling, TextPrompt, TokenPrompt
 from serving.engines.transformers import TransformersEngine
 from serving.errors import EngineError, RequestError
 from serving.settings import ServerSettings
@@ -221,6 +222,42 @@ def test_memory_that_a_probe_lacks_is_said_and_leaves_no_trace(engine, good_adap
     with pytest.raises(EngineError, match="no memory for the adapter"):
         asyncio.run(attach(engine, good_adapter))
     assert engine._slots.num_ranks == 0
+
+
+def test_the_base_is_asked_a_probe_once(engine, good_adapter, monkeypatch):
+    asked = []
+
+    def count(*args):
+        asked.append(engine._slots._selected)
+        return continuation_log_probs(*args)
+
+    monkeypatch.setattr(transformers, "continuation_log_probs", count)
+
+    async def scene():
+        first = await attach(engine, good_adapter, "slot000002")
+        second = await attach(engine, good_adapter, "slot000003")
+        assert engine.occupancy.adapter_bytes > 0 and first.seconds > 0
+        for slot in ("slot000002", "slot000003"):
+            await engine.detach(slot)
+        return first, second
+
+    first, second = asyncio.run(scene())
+    assert asked == [(None,), ("slot000002",), ("slot000003",)]
+    assert first.base_log_probs == second.base_log_probs and first.adapter_log_probs == second.adapter_log_probs
+    assert engine.occupancy == Occupancy(num_waiting=0, num_running=0, adapter_bytes=0)
+
+
+def test_base_readings_are_bounded(engine, good_adapter):
+    probe = manifest_of(good_adapter).probe
+
+    async def scene():
+        for number in range(transformers.MAX_BASE_READINGS + 2):
+            other = probe.model_copy(update={"token_ids": (*probe.token_ids, number)})
+            await engine.attach("slot000004", good_adapter, probe=other)
+            await engine.detach("slot000004")
+
+    asyncio.run(scene())
+    assert len(engine._base_readings) == transformers.MAX_BASE_READINGS
 
 
 def test_a_closed_engine_is_not_ready(base):
