@@ -14,10 +14,12 @@ class ServerSettings(BaseModel):
     max_context_tokens bounds prompt and answer together, below the base's own limit; max_requests is how many may be
     running or waiting before the next one is told to come back later; max_batch how many of them are answered at a
     time, and max_batch_tokens how many tokens these may hold together, each counted as long as the longest may get with
-    its prompt and answer, to which the others are padded; max_rank, max_adapter_bytes (of an adapter's files together)
-    and max_adapters bound what adapters take of the memory. drain_seconds is how long requests may go on with an
-    adapter that was replaced or unloaded. traffic_log is the file to which answers are recorded while a second version
-    of a name is tried, None: they are not; traffic_prompts keeps what was asked too.
+    its prompt and answer, to which the others are padded; prompt_cache_bytes is what may be kept of prompts that were
+    read, for those that begin alike: 0 keeps nothing, None takes a quarter of a GPU's memory that is free beside the
+    base, or 1 GiB of host memory; max_rank, max_adapter_bytes (of an adapter's files together) and max_adapters bound
+    what adapters take of the memory. drain_seconds is how long requests may go on with an adapter that was replaced or
+    unloaded. traffic_log is the file to which answers are recorded while a second version of a name is tried, None:
+    they are not; traffic_prompts keeps what was asked too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +32,7 @@ class ServerSettings(BaseModel):
     max_requests: int = Field(default=32, ge=1)
     max_batch: int = Field(default=16, ge=1)
     max_batch_tokens: int = Field(default=65536, ge=2)
+    prompt_cache_bytes: int | None = Field(default=None, ge=0)
     max_adapters: int = Field(default=16, ge=1)
     max_rank: int = Field(default=256, ge=1)
     max_adapter_bytes: int = Field(default=8 << 30, ge=1)

@@ -10,6 +10,8 @@ from finetune.families.tokens import Tokenizer
 OPENS, CLOSES = "<tool_call>", "</tool_call>"
 PROBE_TOOL, PROBE_KEY, PROBE_VALUE = "probe_tool", "probe_key", "probe-value-6d1c"
 PROBE_DESCRIPTION = "probe-description-6d1c"
+# What a template may end in that was not written for tools at all: it is a program
+FAILURES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def choose_call_form(
     try:
         tools = [{"type": "function", "function": function}]
         rendered = str(tokenizer.apply_chat_template(messages, tokenize=False, tools=tools, **template_kwargs))
-    except (TemplateError, TypeError, ValueError):
+    except (TemplateError, *FAILURES):
         return None
     if PROBE_DESCRIPTION not in rendered:
         return None

@@ -43,8 +43,8 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/infill")
     async def infill(body: InfillRequest, request: Request) -> JSONResponse:
-        if body.n_predict == 0:
-            # a plug-in warms a cache that is not kept here
+        if body.n_predict == 0 and service.settings.prompt_cache_bytes == 0:
+            # a plug-in warms a cache that is switched off
             return JSONResponse(_chosen(body, {"content": "", "stop": True, "tokens_predicted": 0}))
         began = time.monotonic()
         model, prompt = body.model or service.registry.base_name, _prompt(body)
@@ -75,7 +75,7 @@ def _sampling(body: InfillRequest, service: Service) -> Sampling:
     most = service.settings.max_tokens
     unnamed = 0.0 if (body.n_cmpl or 1) == 1 else DRAWN_AT
     return Sampling(
-        max_tokens=most if body.n_predict is None or body.n_predict < 0 else min(body.n_predict, most),
+        max_tokens=most if body.n_predict is None or body.n_predict < 0 else min(max(body.n_predict, 1), most),
         temperature=unnamed if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         seed=body.seed,
@@ -87,6 +87,9 @@ async def _write(generation: Generation, body: InfillRequest) -> Written:
     written = Written()
     limit = None if body.t_max_predict_ms is None else body.t_max_predict_ms / 1000
     async for delta in generation:
+        if body.n_predict == 0:
+            # a plug-in warms the cache: the prompt was read, and that is all
+            break
         written.first_at = written.first_at or time.monotonic()
         written.content += delta.text
         written.num_tokens += delta.num_tokens
@@ -99,6 +102,7 @@ async def _write(generation: Generation, body: InfillRequest) -> Written:
 
 def _document(generation: Generation, written: Written, *, name: str, began: float, index: int) -> dict[str, Any]:
     first = written.first_at or time.monotonic()
+    num_read = generation.num_prompt_tokens - generation.num_cached_tokens
     prompt_ms, predicted_ms = 1000 * (first - began), 1000 * (time.monotonic() - first)
     return {
         "index": index,
@@ -108,11 +112,12 @@ def _document(generation: Generation, written: Written, *, name: str, began: flo
         "model": name,
         "tokens_predicted": written.num_tokens,
         "tokens_evaluated": generation.num_prompt_tokens,
-        "tokens_cached": 0,
+        "tokens_cached": generation.num_cached_tokens,
         "truncated": generation.truncated,
         "timings": {
-            "prompt_n": generation.num_prompt_tokens,
-            **_rates("prompt", generation.num_prompt_tokens, prompt_ms),
+            "cache_n": generation.num_cached_tokens,
+            "prompt_n": num_read,
+            **_rates("prompt", num_read, prompt_ms),
             "predicted_n": written.num_tokens,
             **_rates("predicted", written.num_tokens, predicted_ms),
         },

@@ -30,7 +30,7 @@ class ServiceMeasures:
         )
         self.answers = Counter(
             "finetune_answers",
-            "Answers by how they ended: stop, length, cancelled by the client or its time limit, failed.",
+            "Answers by how they ended: stop, length, tool_calls, cancelled by the client or its time limit, failed.",
             ["alias", "outcome"],
             registry=None,
         )
@@ -54,6 +54,12 @@ class ServiceMeasures:
         self.completion_tokens = Counter(
             "finetune_completion_tokens", "Tokens that were generated.", ["alias"], registry=None
         )
+        self.malformed_calls = Counter(
+            "finetune_malformed_calls",
+            "What began as a call of a tool, is none, and went out as text.",
+            ["alias"],
+            registry=None,
+        )
 
     @property
     def by_alias(self) -> tuple[Counter | Histogram, ...]:
@@ -64,6 +70,7 @@ class ServiceMeasures:
             self.between_tokens_seconds,
             self.prompt_tokens,
             self.completion_tokens,
+            self.malformed_calls,
         )
 
     def alias(self, name: str) -> str:
@@ -103,6 +110,11 @@ class MeasuredGeneration:
         return self._generation.num_prompt_tokens
 
     @property
+    def num_cached_tokens(self) -> int:
+        """See Generation."""
+        return self._generation.num_cached_tokens
+
+    @property
     def truncated(self) -> bool:
         """See Generation."""
         return self._generation.truncated
@@ -134,6 +146,8 @@ class MeasuredGeneration:
             self._measures.between_tokens_seconds.labels(alias).observe(delta.made_at - self._last_at)
         self._last_at = delta.made_at
         self._measures.completion_tokens.labels(alias).inc(delta.num_tokens)
+        if delta.num_malformed_calls:
+            self._measures.malformed_calls.labels(alias).inc(delta.num_malformed_calls)
         if delta.finish_reason:
             self._end(delta.finish_reason)
 

@@ -19,7 +19,7 @@ from serving.adapters.versions import Lease
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
 from serving.api.trials import Asked, Trials
-from serving.api.wire import Usage
+from serving.api.wire import PromptTokensDetails, Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
 from serving.engines.calls import ToolCall
 from serving.errors import EngineError, HungUpError, RequestError
@@ -97,7 +97,6 @@ class OpenAnswer:
     num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
-    num_malformed_calls: int = 0
     num_ended: int = 0
     failure: str = ""
     when_closed: Callable[[], None] | None = None
@@ -109,7 +108,6 @@ class OpenAnswer:
                 async for delta in generation:
                     self.num_completion_tokens += delta.num_tokens
                     self.num_ended += delta.finish_reason is not None
-                    self._count_malformed(delta.num_malformed_calls)
                     yield index, delta
         except PlatformError as error:
             self.failure = error.message
@@ -122,19 +120,17 @@ class OpenAnswer:
             choices[index].add(delta)
         return choices
 
-    def _count_malformed(self, number: int) -> None:
-        self.num_malformed_calls += number
-        if number:
-            LOGGER.warning("%s wrote %d calls of tools that are none", self.lease.name, number)
-
     def usage(self) -> Usage:
         """Token counts so far."""
         # a prompt counts once, however often it is answered
-        prompt = sum(generation.num_prompt_tokens for generation in self.generations[:: self.num_answers])
+        firsts = self.generations[:: self.num_answers]
+        prompt = sum(generation.num_prompt_tokens for generation in firsts)
+        cached = sum(generation.num_cached_tokens for generation in firsts)
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=self.num_completion_tokens,
             total_tokens=prompt + self.num_completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
         )
 
     def fail(self, error: PlatformError) -> None:

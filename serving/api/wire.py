@@ -121,8 +121,9 @@ class ExtraFile(Received):
 class InfillRequest(Received):
     """POST /infill of llama.cpp. model is ours: a name of GET /v1/models; without it the base answers.
 
-    prompt is what stands at the cursor already. n_predict -1 is as many as the server allows; 0 asks for nothing.
-    t_max_predict_ms ends an answer at the first line's end after that time. Unknown fields are ignored, see infill.py.
+    prompt is what stands at the cursor already. n_predict -1 is as many as the server allows; 0 reads the
+    prompt, for those that come. t_max_predict_ms ends an answer at the first line's end after that time. Unknown
+    fields are ignored, see infill.py.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -198,12 +199,19 @@ class Sent(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+class PromptTokensDetails(Sent):
+    """cached_tokens were read for an earlier prompt that began alike."""
+
+    cached_tokens: int
+
+
 class Usage(Sent):
     """Token counts of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class ModelCard(Sent):

@@ -128,6 +128,11 @@ class Generation(Protocol):
     def num_prompt_tokens(self) -> int: ...
 
     @property
+    def num_cached_tokens(self) -> int:
+        """Tokens of the prompt that were read for an earlier one; true once the first delta came."""
+        ...
+
+    @property
     def truncated(self) -> bool:
         """Whether some of the prompt's context was left out."""
         ...

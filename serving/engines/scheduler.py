@@ -14,6 +14,9 @@ import torch
 from finetune.contracts.errors import PlatformError
 from serving.engines.answer import AnswerWriter
 from serving.engines.batch import Batch, PromptReader
+from serving.engines.cache import RowSize, row_size
+from serving.engines.device_memory import cache_bytes, lacks_room
+from serving.engines.kept import KeptPrompts
 from serving.engines.slots import AdapterSlots
 from serving.engines.stream import StreamedAnswer
 from serving.errors import BusyError, EngineError
@@ -59,6 +62,9 @@ class Scheduler:
         self._num_tokens = num_tokens
         self._settings = settings
         self._batch: Batch[QueuedRequest] = Batch(model, slots, device=device)
+        # of the base, known once the first piece was read
+        self._row_size: RowSize | None = None
+        self._kept = KeptPrompts(max_bytes=cache_bytes(settings.prompt_cache_bytes, device=device))
         self._changed = threading.Lock()
         self._waiting: deque[QueuedRequest] = deque()
         self._reading: tuple[QueuedRequest, PromptReader] | None = None
@@ -111,7 +117,7 @@ class Scheduler:
                 self._step()
         except torch.OutOfMemoryError:
             self._abandon_begun(NO_MEMORY)
-            torch.cuda.empty_cache()
+            self.make_room()
         except torch.AcceleratorError:
             LOGGER.exception("the device failed")
             self.healthy = False
@@ -146,6 +152,12 @@ class Scheduler:
         for slot in self._leaving - needed:
             self._leaving.remove(slot)
             self._slots.free(slot)
+            self._kept.forget(slot)
+
+    def make_room(self) -> None:
+        """Give back what is kept for later, on the model's thread, when memory ran out."""
+        self._kept.clear()
+        torch.cuda.empty_cache()
 
     def _begun(self) -> list[QueuedRequest]:
         return [*self._batch.rows, *([self._reading[0]] if self._reading else [])]
@@ -157,6 +169,7 @@ class Scheduler:
             self._end(self._batch.rows[place], None)
         self._batch.keep([place for place in range(len(self._batch.rows)) if place not in left])
         if self._reading and self._reading[0].answer.cancelled:
+            self._reading[1].keep()
             self._end(self._reading[0], None)
             self._reading = None
 
@@ -168,13 +181,20 @@ class Scheduler:
             if request.slot is not None and request.slot not in self._slots:
                 self._end(request, NO_ADAPTER)
                 return
-            self._reading = request, PromptReader(self._model, request.token_ids, device=self._device)
+            reader = PromptReader(
+                self._model, request.token_ids, device=self._device, kept=self._kept, slot=request.slot
+            )
+            self._reading = request, reader
         request, reader = self._reading
         self._slots.select([request.slot])
         try:
             logits = reader.read(PIECE_TOKENS)
+            request.answer.num_cached_tokens = reader.num_cached
+            self._row_size = self._row_size or row_size(reader.cache)
+            # what was kept just now must not take what rows have still to grow into
+            self._find_room(self._begun())
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            self.make_room()
             self._reading = None
             self._end(request, NO_MEMORY)
             return
@@ -197,7 +217,20 @@ class Scheduler:
             longest = max(row.max_tokens for row in [*rows, self._waiting[0]])
             if rows and longest * (len(rows) + 1) > self._settings.max_batch_tokens:
                 return None
+            if not self._find_room([*rows, self._waiting[0]]) and rows:
+                return None
             return self._waiting.popleft()
+
+    def _find_room(self, requests: Sequence[QueuedRequest]) -> bool:
+        """Whether the device has memory for a batch of all requests at their longest; kept prompts make way for it."""
+        if self._row_size is None:
+            return True
+        longest = max(request.max_tokens for request in requests)
+        held = self._row_size.bytes_of(len(self._batch.rows), self._batch.num_tokens)
+        while lacks_room(self._row_size, device=self._device, num_rows=len(requests), num_tokens=longest, held=held):
+            if not self._kept.drop_oldest():
+                return False
+        return True
 
     def _step(self) -> None:
         logits = self._batch.step()

@@ -82,6 +82,8 @@ class StreamedAnswer:
     def __init__(self, *, num_prompt_tokens: int, withdraw: Callable[[], None], truncated: bool = False) -> None:
         """withdraw is called when nobody waits for the answer any more."""
         self.num_prompt_tokens = num_prompt_tokens
+        # the model's thread knows before the first delta
+        self.num_cached_tokens = 0
         self.truncated = truncated
         self.cancelled = False
         self._withdraw = withdraw

@@ -95,10 +95,10 @@ class TransformersEngine:
         self._check_probe(probe)
         factors = await asyncio.to_thread(self._read, folder)
         try:
-            await self._thread.call(lambda: _in_memory(lambda: self._slots.load(slot, factors)))
+            await self._thread.call(lambda: self._in_memory(lambda: self._slots.load(slot, factors)))
             began = time.monotonic()
-            before = await self._thread.call(lambda: _in_memory(lambda: self._measure_base(probe)))
-            after = await self._thread.call(lambda: _in_memory(lambda: self._measure(slot, probe)))
+            before = await self._thread.call(lambda: self._in_memory(lambda: self._measure_base(probe)))
+            after = await self._thread.call(lambda: self._in_memory(lambda: self._measure(slot, probe)))
         except asyncio.CancelledError:
             # nobody knows that it was loaded
             self._thread.post(lambda: self._discard(slot))
@@ -162,6 +162,20 @@ class TransformersEngine:
         check_base(manifest, base.identity, chat_template=base.chat_template_digest, tokenizer=base.tokenizer_digest)
         return read_linear_factors(folder, manifest, self._slots)
 
+    def _in_memory(self, work: Callable[[], ResultT]) -> ResultT:
+        """The result of work on the model's thread. Raises EngineError when the device has no memory for it."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            # prompts that are kept for later make way
+            self._scheduler.make_room()
+        # not inside the handler, where the error still holds what was computed
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
+
     def _discard(self, slot: str) -> None:
         if slot in self._slots:
             self._slots.free(slot)
@@ -187,15 +201,6 @@ class TransformersEngine:
             reader.read(2)
             reader.read(1)
         check_layers(reader.cache)
-
-
-def _in_memory(work: Callable[[], ResultT]) -> ResultT:
-    """The result of work on the model's thread. Raises EngineError when the device has no memory for it."""
-    try:
-        return work()
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise EngineError("The device has no memory for the adapter.", "Unload another one first.") from error
 
 
 def load_engine(

@@ -33,10 +33,11 @@ def unit() -> ModuleType:
     return _unit_conftest()
 
 
-def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0, dtype: str = "bfloat16") -> Path:
+def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0, dtype: str | None = None) -> Path:
     """An adapter over the base in base_folder, as an export leaves it; scale 0 makes one that changes nothing.
 
-    It is on all maps that the family has presets for. dtype is that of the base when the probe is recorded.
+    It is on all maps that the family has presets for. dtype is that of the base when the probe is recorded;
+    None leaves it as it is loaded, which is not one for all of it.
     """
     import torch
 
@@ -46,7 +47,8 @@ def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0
     from finetune.recipe.resolve import ResolvedLora
 
     base = load_base(base_folder, quantization=Quantization.NONE, device="cpu")
-    base.model.to(getattr(torch, dtype))
+    if dtype:
+        base.model.to(getattr(torch, dtype))
     targets = max(base.family.targets.values(), key=len)
     section = ResolvedLora(rank=RANK, alpha=ALPHA, dropout=0.0, rank_stabilized=False, targets=targets)
     model = attach(base, section, seed=seed)

@@ -127,11 +127,8 @@ def test_log_probabilities_and_counts_come_through(gateway, expected):
     found = document["choices"][0]["logprobs"]
     assert "".join(found["tokens"]) == expected(None) and found["token_logprobs"] == [-0.5] * 16
     assert [sorted(row.values()) for row in found["top_logprobs"]] == [[-1.5, -0.5]] * 16
-    assert document["usage"] == {
-        "prompt_tokens": len(PROMPT),
-        "completion_tokens": 16,
-        "total_tokens": len(PROMPT) + 16,
-    }
+    usage = document["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len(PROMPT), 16)
 
 
 def test_a_stop_text_ends_the_answer_here_and_over_there(gateway, servers, expected):

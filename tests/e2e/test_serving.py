@@ -110,6 +110,21 @@ def test_infill_is_what_a_suffix_gives(client, url, shop):
     assert more["tokens_evaluated"] == answer["tokens_evaluated"] + len("shop.py\ndef price(): return 1") + 1 + 1
 
 
+def test_a_prompt_that_was_read_is_known_to_its_adapter_alone(client, url, shop):
+    """By the client's own types, in a stream too; an editor that warms the cache gets its prompt known."""
+    asked = {"messages": [{"role": "user", "content": "What is read twice?"}], "max_tokens": 4, "temperature": 0}
+    first, base, again = (client.chat.completions.create(model=model, **asked).usage for model in (shop, "tiny", shop))
+    known = [usage.prompt_tokens_details.cached_tokens for usage in (first, base, again)]
+    assert known[0] < first.prompt_tokens > known[1] and known[2] == first.prompt_tokens
+    stream = client.chat.completions.create(model=shop, stream=True, stream_options={"include_usage": True}, **asked)
+    assert list(stream)[-1].usage.prompt_tokens_details.cached_tokens == first.prompt_tokens
+    body = {"model": shop, "input_prefix": "def warm(", "input_suffix": ")", "n_predict": 0}
+    answer = call_server(url, "/infill", expects="content", body=body)
+    assert answer["content"] == "" and answer["tokens_cached"] < answer["tokens_evaluated"]
+    answer = call_server(url, "/infill", expects="content", body={**body, "n_predict": 8, "t_max_predict_ms": 60_000})
+    assert answer["tokens_cached"] == answer["tokens_evaluated"] and answer["tokens_predicted"] > 0
+
+
 def test_the_same_seed_gives_the_same_answer(client):
     first, second, other = (ask(client, "tiny", temperature=1.5, seed=seed) for seed in (1, 1, 2))
     assert first == second != other

@@ -43,6 +43,8 @@ BASE_LOG_PROBS, ADAPTER_LOG_PROBS = (-2.0, -3.0), (-1.0, -1.5)
 class FakeGeneration:
     """Plays a list of deltas; blocks before the end when hang is set."""
 
+    num_cached_tokens = 0
+
     def __init__(self, deltas: list[Delta], *, num_prompt_tokens: int, hang: bool, fail: bool) -> None:
         self.num_prompt_tokens = num_prompt_tokens
         self.truncated = False

@@ -52,7 +52,7 @@ CALLS_ALONE = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.func
 
 
 @pytest.mark.parametrize(
-    "template", [None, "{{ messages }}", CALLS_ALONE, "{{ raise_exception('no') }}", "{{ 1 + 'a' }}"]
+    "template", [None, "{{ messages }}", CALLS_ALONE, "{{ raise_exception('no') }}", "{{ 1 + 'a' }}", "{{ 1 / 0 }}"]
 )
 def test_a_template_without_tools_has_no_form(form_of, template):
     assert form_of(QWEN3, template) is None

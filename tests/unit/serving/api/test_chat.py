@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.unit.serving.conftest import FakeGeneration
+
 QUESTION = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -18,7 +20,8 @@ def test_an_answer_has_openai_s_shape(client):
     [choice] = answer["choices"]
     assert choice["message"] == {"role": "assistant", "content": "base:user=hi", "refusal": None}
     assert choice["finish_reason"] == "stop" and choice["logprobs"] is None
-    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 13, "total_tokens": 20}
+    counts = {"prompt_tokens": 7, "completion_tokens": 13, "total_tokens": 20}
+    assert answer["usage"] == {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
 
 
 def test_a_stream_ends_in_usage_and_done(client):
@@ -35,6 +38,14 @@ def test_a_stream_ends_in_usage_and_done(client):
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]][-2:] == [None, "stop"]
     assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["total_tokens"] == 20
     assert len({chunk["id"] for chunk in chunks}) == 1
+
+
+def test_usage_tells_what_was_known_of_the_prompt(client, monkeypatch):
+    monkeypatch.setattr(FakeGeneration, "num_cached_tokens", 5)
+    whole = client.post("/v1/chat/completions", json={**QUESTION, "n": 3}).json()["usage"]
+    body = {**QUESTION, "stream": True, "stream_options": {"include_usage": True}}
+    last = json.loads(events(client.post("/v1/chat/completions", json=body))[-2])["usage"]
+    assert whole["prompt_tokens_details"] == last["prompt_tokens_details"] == {"cached_tokens": 5}
 
 
 def test_a_stream_without_the_option_has_no_usage(client):

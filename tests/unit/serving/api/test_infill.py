@@ -1,8 +1,12 @@
 """POST /infill with the bodies that editors' plug-ins send."""
 
 import pytest
+from fastapi.testclient import TestClient
 
+from serving.adapters.registry import AdapterRegistry
+from serving.app import create_app
 from serving.engines.base import InfillPrompt
+from tests.unit.serving.conftest import FakeGeneration
 
 # as llama.vim sends it for the text at the cursor
 VIM = {
@@ -53,9 +57,27 @@ def test_llama_vim_gets_the_fields_that_it_asks_for(client, engine):
     assert (request.sampling.temperature, request.sampling.max_tokens, request.sampling.top_p) == (0.0, 50, 0.9)
 
 
-def test_warming_a_cache_asks_the_model_for_nothing(client, engine):
-    response = client.post("/infill", json=VIM_WARM)
-    assert response.status_code == 200 and engine.requests == []
+def test_warming_the_cache_reads_the_prompt_and_says_nothing(client, engine):
+    assert client.post("/infill", json=VIM_WARM).json() == {}
+    answer = client.post("/infill", json={**VIM_WARM, "response_fields": None}).json()
+    assert (answer["content"], answer["tokens_predicted"]) == ("", 0) and answer["tokens_evaluated"] > 0
+    assert {request.sampling.max_tokens for request in engine.requests} == {1}
+    assert all(generation.cancelled for generation in engine.generations)
+
+
+def test_warming_a_cache_that_is_switched_off_asks_the_model_for_nothing(engine, store, settings):
+    off = settings.model_copy(update={"prompt_cache_bytes": 0})
+    registry = AdapterRegistry(engine, store, max_adapters=2)
+    with TestClient(create_app(engine, store, settings=off, registry=registry), base_url="http://127.0.0.1") as client:
+        answer = client.post("/infill", json={**VIM_WARM, "response_fields": None}).json()
+    assert (answer["content"], answer["stop"]) == ("", True) and engine.requests == []
+
+
+def test_what_was_known_of_the_prompt_is_told(client, engine, monkeypatch):
+    monkeypatch.setattr(FakeGeneration, "num_cached_tokens", 3)
+    answer = client.post("/infill", json={"input_prefix": "abcdef"}).json()
+    assert answer["tokens_cached"] == 3 and answer["tokens_evaluated"] == 8
+    assert (answer["timings"]["cache_n"], answer["timings"]["prompt_n"]) == (3, 5)
 
 
 def test_llama_vscode_gets_several_answers_drawn_apart(client, engine):

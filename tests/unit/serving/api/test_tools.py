@@ -98,13 +98,13 @@ def test_a_stream_brings_calls_in_pieces(client, engine):
     assert '"finish_reason":"tool_calls"' in lines[-3]
 
 
-def test_a_call_that_is_none_is_logged_without_its_text(client, engine, caplog):
+def test_a_call_that_is_none_is_text_and_counted(client, engine):
     engine.script = [
-        Delta("secret", num_tokens=1, num_malformed_calls=2),
+        Delta("no call", num_tokens=1, num_malformed_calls=2),
         Delta("", num_tokens=1, finish_reason="stop"),
     ]
-    assert client.post(URL, json=QUESTION).json()["choices"][0]["message"]["content"] == "secret"
-    assert "2 calls" in caplog.text and "secret" not in caplog.text
+    assert client.post(URL, json=QUESTION).json()["choices"][0]["message"]["content"] == "no call"
+    assert 'finetune_malformed_calls_total{alias="base"} 2.0' in client.get("/metrics").text
 
 
 def call(call_id: str, name: str = "read", arguments: str = '{"path": "a"}') -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The tiny random base and the adapters on it are those of the end-to-end tests."""
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,10 @@ from typing import Any
 import pytest
 
 E2E_CONFTEST = Path(__file__).parents[3] / "e2e" / "conftest.py"
+
+CONFIGS = Path(__file__).parents[3] / "assets" / "families"
+# hybrid, full attention, latent attention, experts, and one whose layers look back 8 tokens
+FAMILIES = ("qwen3_5", "llama", "deepseek_v3", "mixtral", "gemma")
 
 
 def _e2e_conftest() -> ModuleType:
@@ -49,3 +54,19 @@ def calling_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     unit = E2E._unit_conftest()
     unit.save_byte_tokenizer(folder, [*unit.SPECIAL, "<tool_call>", "</tool_call>"])
     return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family_model(request):
+    """Read-only: a tiny random base of each family, in float32."""
+    from finetune.model.quiet import quiet_libraries
+
+    with quiet_libraries():
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = json.loads((CONFIGS / f"{request.param}.json").read_text())
+        if config.get("sliding_window"):
+            config["sliding_window"] = 8
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).float().eval()

@@ -1,17 +1,11 @@
 """Rows that join and leave between steps give what they give alone, in every kind of cache that a family has."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
 from serving.engines.batch import Batch, PromptReader
 from serving.engines.slots import AdapterSlots, LinearFactors
 
-CONFIGS = Path(__file__).parents[3] / "assets" / "families"
-# hybrid, full attention, latent attention, experts, and one whose layers look back 8 tokens
-FAMILIES = ("qwen3_5", "llama", "deepseek_v3", "mixtral", "gemma")
 PROMPTS = ([5, 6, 7], [9] * 30 + [3, 4], [11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22])
 
 
@@ -23,18 +17,9 @@ class Row:
         self.tokens = [next_token]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request):
-    from finetune.model.quiet import quiet_libraries
-
-    with quiet_libraries():
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = json.loads((CONFIGS / f"{request.param}.json").read_text())
-        if config.get("sliding_window"):
-            config["sliding_window"] = 8
-        torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).float().eval()
+@pytest.fixture(scope="module")
+def model(family_model):
+    return family_model
 
 
 def read(model, prompt, *, piece: int = 7):

@@ -143,3 +143,11 @@ def test_a_schema_that_grows_too_complex_spoils_nothing_for_the_next_answer():
     assert caught.value.param == "response_format"
     follow('"xyz"')
     grammars.close()
+
+
+def test_a_tokenizer_that_is_not_read_refuses_forms():
+    grammars = Grammars(object(), frozenset([0]))
+    with pytest.raises(RequestError, match="its tokenizer is of a kind that is not read") as caught:
+        grammars.constraint("start: /a/", param="response_format")
+    assert caught.value.param == "response_format"
+    grammars.close()

@@ -260,6 +260,24 @@ def test_base_readings_are_bounded(engine, good_adapter):
     assert len(engine._base_readings) == transformers.MAX_BASE_READINGS
 
 
+def test_kept_prompts_make_way_for_an_adapter(engine, good_adapter, monkeypatch):
+    def fail_beside_prompts(*args):
+        if engine._scheduler._kept.num_bytes:
+            raise torch.OutOfMemoryError
+        return measure(*args)
+
+    measure = transformers.continuation_log_probs
+    monkeypatch.setattr(transformers, "continuation_log_probs", fail_beside_prompts)
+
+    async def scene():
+        await collect(engine)
+        assert engine._scheduler._kept.num_bytes > 0
+        await attach(engine, good_adapter)
+        await engine.detach("slot000000")
+
+    asyncio.run(scene())
+
+
 def test_a_closed_engine_is_not_ready(base):
     engine = TransformersEngine(base, ServerSettings())
     assert engine.ready
