@@ -14,6 +14,7 @@ from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
 from serving.api.service import Service
+from serving.api.trials import Trials
 from serving.card import CardWatch
 from serving.engines.base import Engine
 from serving.settings import ServerSettings
@@ -38,7 +39,8 @@ def create_app(
     registry = registry or AdapterRegistry(
         engine, store, max_adapters=settings.max_adapters, drain_seconds=settings.drain_seconds
     )
-    service = Service(engine, registry, settings, ServiceMeasures(registry))
+    trials = Trials(settings.traffic_log, with_prompts=settings.traffic_prompts)
+    service = Service(engine, registry, settings, ServiceMeasures(registry), trials)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

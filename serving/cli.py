@@ -26,6 +26,12 @@ EmbeddingOnHost = Annotated[
     bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
 ]
 KeepCard = Annotated[bool, typer.Option("--keep-card", help="Never leave the card to a training run of this home.")]
+EngineKind = Annotated[
+    str, typer.Option("--engine", metavar="here|vllm", help="What runs the base: this process, or vLLM servers.")
+]
+ReplicaUrls = Annotated[
+    list[str], typer.Option("--replica", metavar="URL", help="A vLLM server that was started with BASE; repeatable.")
+]
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
 
 
@@ -55,6 +61,8 @@ def start(
         bool, typer.Option(help="Keep a 4-bit copy of a base above 4 GB in the home, for the next start.")
     ] = True,
     keep_card: KeepCard = False,
+    engine: EngineKind = "here",
+    replica: ReplicaUrls = [],  # noqa: B006
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -69,16 +77,17 @@ def start(
 
     kind = _quantization(quantization)
     place = Home(home)
+    _check_engine(engine, replica)
     adapters = place.adapters
     served = [_named_adapter(text, adapters) for text in adapter]
     _need_server_libraries()
-    from serving.run import prepared_server, serve
+    from serving.run import Replicas, prepared_server, serve
 
     folder = _base_folder(base)
-    note(f"Loading the base {folder}")
-    settings = ServerSettings(port=port, yields_card=not keep_card)
+    note(f"Reading the base {folder}" if replica else f"Loading the base {folder}")
+    settings = ServerSettings(port=port, yields_card=not keep_card, traffic_log=place.served / f"{port}-traffic.jsonl")
     prepare = prepared_server(
-        folder,
+        Replicas(folder, tuple(replica), place.replicas) if replica else folder,
         adapters,
         settings=settings,
         quantization=kind,
@@ -208,6 +217,18 @@ def _quantization(text: str) -> "Quantization":
         raise UsageError(f"--quantization {text} is not known.", "Give nf4 or none.") from error
 
 
+def _check_engine(engine: str, addresses: list[str]) -> None:
+    from finetune.contracts.errors import UsageError
+
+    if engine not in ("here", "vllm"):
+        raise UsageError(f"--engine {engine} is not known.", "Give here or vllm.")
+    if (engine == "vllm") != bool(addresses):
+        raise UsageError(
+            "--engine vllm and --replica go together.",
+            "`finetune serve start BASE --engine vllm --replica http://127.0.0.1:8001`.",
+        )
+
+
 def _named_adapter(text: str, adapters: Path) -> tuple[str, Path]:
     """NAME=ADAPTER as the name and the folder: an id in the adapters folder, or any folder of this machine."""
     from finetune.contracts.errors import AdapterError, UsageError
@@ -237,7 +258,7 @@ def _need_server_libraries() -> None:
 
     from finetune.contracts.errors import MachineError
 
-    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn", "httpx") if find_spec(name) is None]
     if missing:
         raise MachineError(
             f"Serving needs {' and '.join(missing)}, which this environment lacks.",

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
+    from serving.adapters.store import AdapterStore
     from serving.api.votes import Keep
+    from serving.engines.base import Engine
+    from serving.engines.yielding import YieldingEngine
 
 START_SECONDS = 30.0
 BACKLOG = 128
@@ -41,6 +44,21 @@ class PreparedServer:
     url: str
     models: tuple[str, ...]
     is_open: bool = True
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """vLLM servers at addresses, started with base; copies is a folder that they see too, where adapters are put."""
+
+    base: Path
+    addresses: tuple[str, ...]
+    copies: Path
+
+    def load(self, settings: ServerSettings, *, port: int) -> "Engine":
+        """The engine over them, for the gateway at port; see load_replicas."""
+        from serving.engines.vllm import load_replicas
+
+        return load_replicas(self.base, settings, addresses=self.addresses, copies=self.copies / str(port))
 
 
 @contextlib.contextmanager
@@ -81,7 +99,7 @@ def serve_in_thread(prepared: PreparedServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def prepared_server(
-    base: Path,
+    base: Path | Replicas,
     adapters: Path,
     *,
     settings: ServerSettings,
@@ -93,6 +111,7 @@ def prepared_server(
 ) -> Iterator[PreparedServer]:
     """Take the port, load the base and the adapters (name, folder), and build the application.
 
+    base is a folder, which this process runs, or servers that do; what says how to load it is for the folder alone.
     home is where what is served is kept for the next start at this port over this base, with copies of the adapters,
     votes, and the keys without which nobody is let in, and whose jobs the card is shared with; None shares with nobody,
     has no keys, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit copies of large bases are
@@ -102,52 +121,35 @@ def prepared_server(
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
         from serving.access.keyring import Keyring
         from serving.access.keys import KeyFile
-        from serving.adapters.registry import AdapterRegistry
-        from serving.adapters.store import AdapterStore
         from serving.app import create_app
         from serving.card import CardWatch, server_hold
-        from serving.engines.transformers import load_engine
-        from serving.engines.yielding import YieldingEngine
         from serving.waiting import wait_for_card
 
         keyring = Keyring(KeyFile.within(home.served).path if home else None)
-        hold = stack.enter_context(server_hold(home.cards, settings, url=_url(listener))) if home else None
-        if hold:
-            wait_for_card(hold, listener, settings, keyring=keyring)
-        load = partial(
-            load_engine,
-            base,
-            settings,
-            quantization=quantization,
-            embedding_on_host=embedding_on_host,
-            copies=copies,
+        engine: Engine
+        hold = own = None
+        if isinstance(base, Replicas):
+            engine = base.load(settings, port=listener.getsockname()[1])
+        else:
+            if home:
+                hold = stack.enter_context(server_hold(home.cards, settings, url=_url(listener)))
+                wait_for_card(hold, listener, settings, keyring=keyring)
+            engine = own = _own_engine(base, settings, quantization, embedding_on_host=embedding_on_host, copies=copies)
+        stack.enter_context(contextlib.closing(engine))
+        registry, store = _registry(engine, adapters, settings, home=home)
+        asyncio.run(_load_all(registry, served))
+        watch = CardWatch(hold, own, registry) if hold and own and settings.yields_card else None
+        app = create_app(
+            engine,
+            store,
+            settings=settings,
+            registry=registry,
+            keyring=keyring,
+            keep_vote=_keep_vote(home),
+            watch=watch,
         )
-        engine = YieldingEngine(load)
-        with contextlib.closing(engine):
-            kept = home.served if home else None
-            store = AdapterStore(
-                adapters, max_rank=settings.max_rank, max_bytes=settings.max_adapter_bytes, served=kept
-            )
-            registry = AdapterRegistry(
-                engine,
-                store,
-                max_adapters=settings.max_adapters,
-                drain_seconds=settings.drain_seconds,
-                state=_state_file(home, settings.port, engine.description.identity.digest),
-            )
-            asyncio.run(_load_all(registry, served))
-            watch = CardWatch(hold, engine, registry) if hold and settings.yields_card else None
-            app = create_app(
-                engine,
-                store,
-                settings=settings,
-                registry=registry,
-                keyring=keyring,
-                keep_vote=_keep_vote(home),
-                watch=watch,
-            )
-            models = (registry.base_name, *(adapter.name for adapter in registry.served))
-            yield PreparedServer(server_of(app, settings), listener, _url(listener), models, is_open=keyring.is_open)
+        models = (registry.base_name, *(adapter.name for adapter in registry.served))
+        yield PreparedServer(server_of(app, settings), listener, _url(listener), models, is_open=keyring.is_open)
 
 
 def serve(prepared: PreparedServer) -> None:
@@ -187,6 +189,46 @@ def server_of(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     return uvicorn.Server(config)
+
+
+def _own_engine(
+    base: Path, settings: ServerSettings, quantization: Quantization, *, embedding_on_host: bool, copies: Path | None
+) -> "YieldingEngine":
+    from serving.engines.transformers import load_engine
+    from serving.engines.yielding import YieldingEngine
+
+    return YieldingEngine(
+        partial(
+            load_engine,
+            base,
+            settings,
+            quantization=quantization,
+            embedding_on_host=embedding_on_host,
+            copies=copies,
+        )
+    )
+
+
+def _registry(
+    engine: "Engine", adapters: Path, settings: ServerSettings, *, home: Home | None
+) -> tuple["AdapterRegistry", "AdapterStore"]:
+    from serving.adapters.registry import AdapterRegistry
+    from serving.adapters.store import AdapterStore
+
+    store = AdapterStore(
+        adapters,
+        max_rank=settings.max_rank,
+        max_bytes=settings.max_adapter_bytes,
+        served=home.served if home else None,
+    )
+    registry = AdapterRegistry(
+        engine,
+        store,
+        max_adapters=settings.max_adapters,
+        drain_seconds=settings.drain_seconds,
+        state=_state_file(home, settings.port, engine.description.identity.digest),
+    )
+    return registry, store
 
 
 async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Path]]) -> None:

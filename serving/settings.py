@@ -1,6 +1,7 @@
 """ServerSettings: limits that hold for every request. Each is checked before the model is touched."""
 
 import ipaddress
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -18,6 +19,8 @@ class ServerSettings(BaseModel):
     base, or 1 GiB of host memory; max_rank, max_adapter_bytes (of an adapter's files together) and max_adapters bound
     what adapters take of the memory. drain_seconds is how long requests may go on with an adapter that was replaced or
     unloaded, and those that run when a job of the same home wants the card. yields_card False: the server keeps it.
+    traffic_log is the file to which answers are recorded while a second version of a name is tried, None: they are not;
+    traffic_prompts keeps what was asked too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +40,8 @@ class ServerSettings(BaseModel):
     drain_seconds: float = Field(default=300.0, ge=0)
     shutdown_seconds: int = Field(default=5, ge=0)
     yields_card: bool = True
+    traffic_log: Path | None = None
+    traffic_prompts: bool = False
 
     @field_validator("host")
     @classmethod

@@ -55,6 +55,11 @@ class Home:
         return self.root / "cards"
 
     @property
+    def replicas(self) -> Path:
+        """Copies of adapters that vLLM servers read, by the gateway's port: see serving/engines/replica_files.py."""
+        return self.root / "replicas"
+
+    @property
     def tasks(self) -> Path:
         """Folders of tasks that tests grade, one for each repository: see contracts/executed.py."""
         return self.root / "tasks"

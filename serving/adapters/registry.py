@@ -6,55 +6,22 @@ comes to mean. The version before is kept for going back.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 from finetune.contracts.errors import PlatformError
-from serving.adapters.desired import DesiredAlias, DesiredMove, DesiredVersion, StateFile
+from serving.adapters.aliases import Alias, Move, Waiting, alias_missing, desired, desired_later, model_missing
+from serving.adapters.desired import DesiredAlias, StateFile
 from serving.adapters.measures import AdapterMeasures
 from serving.adapters.store import NAME, AdapterStore
+from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
-from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
+from serving.errors import AdapterConflictError, RequestError
 
 # Moves of one name that are remembered
 MAX_HISTORY = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A name came to stand for an adapter; at is in seconds since 1970."""
-
-    adapter_id: str
-    at: int
-
-
-@dataclass
-class Alias:
-    """A name that clients use. previous is what it stood for before, kept for going back; None: nothing is."""
-
-    name: str
-    current: Version
-    previous: Version | None = None
-    history: list[Move] = field(default_factory=list)
-
-    def versions(self) -> Iterator[Version]:
-        """Those that must stay while the alias does."""
-        yield self.current
-        if self.previous:
-            yield self.previous
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A name that is to stand for an adapter when the engine is back. previous: what it stands for until then."""
-
-    name: str
-    adapter_id: str
-    folder: Path
-    previous: Alias | None
 
 
 class AdapterRegistry:
@@ -116,7 +83,13 @@ class AdapterRegistry:
         alias = self._aliases.get(model)
         if alias is None:
             raise model_missing(model)
-        return Lease(alias.current, name=alias.current.adapter_id)
+        version = alias.trial.pick(alias.current) if alias.trial else alias.current
+        return Lease(version, name=version.adapter_id)
+
+    def trial(self, model: str) -> Trial | None:
+        """What is tried under the name in a request; None: nothing, or it is no such name."""
+        alias = self._aliases.get(model)
+        return alias.trial if alias else None
 
     async def load(self, name: str, reference: str, *, move: bool = False) -> Alias | Waiting:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
@@ -150,6 +123,8 @@ class AdapterRegistry:
             return alias
         else:
             dropped, alias.previous, alias.current = alias.previous, alias.current, version
+            if alias.trial and alias.trial.version is version:
+                alias.trial = None
             self.measures.moves.labels("move").inc()
             self._retire(dropped)
         self._unserved.pop(name, None)
@@ -188,6 +163,33 @@ class AdapterRegistry:
             alias.current, alias.previous = before, alias.current
             self.measures.moves.labels("rollback").inc()
             self._note(alias)
+            return alias
+
+    async def try_out(self, name: str, reference: str, *, share: float | None) -> Alias:
+        """Give the adapter, an id or path as in load, a share of name's requests; None: copies of all, unanswered.
+
+        It takes the place of what was tried before. A restart ends it, end_trial does at once.
+        """
+        self._named(name)
+        folder = await asyncio.to_thread(self._store.find, reference)
+        async with self._changing:
+            version = await self._version(folder)
+            # only now: the name may have been unloaded meanwhile
+            alias = self._named(name)
+            if version is alias.current:
+                raise AdapterConflictError(f"{name!r} stands for {version.adapter_id} already.", "Try another adapter.")
+            before, alias.trial = alias.trial, Trial(version, share)
+            self._retire(before.version if before else None)
+            return alias
+
+    async def end_trial(self, name: str) -> Alias:
+        """Give all of name's requests to what it stands for. Raises AdapterConflictError when nothing is tried."""
+        async with self._changing:
+            alias = self._named(name)
+            if alias.trial is None:
+                raise AdapterConflictError(f"Nothing is tried under {name!r}.", "GET /v1/adapters shows what is.")
+            before, alias.trial = alias.trial, None
+            self._retire(before.version)
             return alias
 
     def history(self, name: str) -> tuple[Move, ...]:
@@ -236,9 +238,11 @@ class AdapterRegistry:
             for alias in tuple(self._aliases.values()):
                 if alias.previous and alias.previous.slot in lost:
                     alias.previous = None
+                if alias.trial and alias.trial.version.slot in lost:
+                    alias.trial = None
                 if alias.current.slot in lost:
                     problems.append(f"{alias.name}: {lost[alias.current.slot]}")
-                    self._unserved[alias.name] = _desired(alias)
+                    self._unserved[alias.name] = desired(alias)
                     del self._aliases[alias.name]
             return problems + await self._serve_waiting()
 
@@ -305,7 +309,7 @@ class AdapterRegistry:
         resident = self._versions.resident
         if len(resident) < self._max_adapters:
             return
-        current = {id(alias.current) for alias in self._aliases.values()}
+        current = {id(one) for alias in self._aliases.values() for one in alias.needed()}
         spare = next((one for one in resident if id(one) not in current and not one.num_active), None)
         if spare is None:
             raise AdapterConflictError(
@@ -336,8 +340,8 @@ class AdapterRegistry:
 
     def _save(self) -> None:
         if self._state:
-            served = {alias.name: _desired(alias) for alias in self._aliases.values()}
-            waiting = {one.name: _desired_later(one) for one in self._waiting.values()}
+            served = {alias.name: desired(alias) for alias in self._aliases.values()}
+            waiting = {one.name: desired_later(one) for one in self._waiting.values()}
             self._state.write({**self._unserved, **served, **waiting})
 
     def _named(self, name: str) -> Alias:
@@ -356,40 +360,3 @@ class AdapterRegistry:
             )
         if name == self.base_name:
             raise AdapterConflictError(f"The name {name!r} is the base's.", "Load the adapter under another name.")
-
-
-def model_missing(model: str) -> RequestError:
-    """The answer to a request for a model that is not served, or not for the caller."""
-    return RequestError(
-        f"The model {model!r} is not served here.",
-        "GET /v1/models lists what is.",
-        param="model",
-        code="model_not_found",
-        status=404,
-    )
-
-
-def alias_missing(name: str) -> AdapterMissingError:
-    """The answer to a change of a name that is not served, or not for the caller."""
-    return AdapterMissingError(f"No adapter is served as {name!r}.", "GET /v1/adapters lists those that are.")
-
-
-def _desired_later(waiting: Waiting) -> DesiredAlias:
-    """As it will be: a restart meanwhile serves that."""
-    current = DesiredVersion(adapter_id=waiting.adapter_id, folder=str(waiting.folder.resolve()))
-    if waiting.previous is None:
-        return DesiredAlias(current=current)
-    before = _desired(waiting.previous)
-    return DesiredAlias(current=current, previous=before.current, history=before.history)
-
-
-def _told(version: Version) -> DesiredVersion:
-    return DesiredVersion(adapter_id=version.adapter_id, folder=str(version.folder.resolve()))
-
-
-def _desired(alias: Alias) -> DesiredAlias:
-    return DesiredAlias(
-        current=_told(alias.current),
-        previous=_told(alias.previous) if alias.previous else None,
-        history=tuple(DesiredMove(adapter_id=move.adapter_id, at=move.at) for move in alias.history),
-    )

@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from serving.access.scopes import Caller, Scope
-from serving.adapters.registry import AdapterRegistry, Alias, Waiting, alias_missing
+from serving.adapters.aliases import Alias, Waiting, alias_missing
+from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import adapter_missing
 from serving.adapters.versions import Version
 from serving.api.auth import CallerOf
@@ -20,6 +21,7 @@ from serving.api.wire import (
     AliasRequest,
     LoadAdapterRequest,
     RollbackRequest,
+    SplitRequest,
     UnloadAdapterRequest,
     VersionCard,
     WaitingCard,
@@ -81,6 +83,7 @@ def routes(service: Service) -> APIRouter:
         moves = registry.history(name)
         return {"object": "list", "data": [{"adapter_id": move.adapter_id, "at": move.at} for move in moves]}
 
+    _add_split(router, service)
     return router
 
 
@@ -101,12 +104,26 @@ def _check_sees(caller: Caller, registry: AdapterRegistry, *, name: str, adapter
         raise adapter_missing(adapter)
 
 
+def _add_split(router: APIRouter, service: Service) -> None:
+    registry = service.registry
+
+    @router.post("/v1/adapters/split")
+    async def split(body: SplitRequest, caller: CallerOf) -> dict[str, Any]:
+        _check_sees(caller, registry, name=body.alias, adapter=body.to)
+        if body.to is None:
+            return {"status": "served", "adapter": _alias_card(service, await registry.end_trial(body.alias)).body()}
+        alias = await registry.try_out(body.alias, body.to, share=body.weight)
+        return {"status": "tried", "adapter": _alias_card(service, alias).body()}
+
+
 def _alias_card(service: Service, alias: Alias) -> AdapterCard:
     adapter, manifest = alias.current, alias.current.manifest
     return AdapterCard(
         name=alias.name,
         adapter_id=adapter.adapter_id,
         previous=alias.previous.adapter_id if alias.previous else None,
+        tried=alias.trial.version.adapter_id if alias.trial else None,
+        share=alias.trial.share if alias.trial else None,
         base=service.registry.base_name,
         rank=manifest.rank,
         targets=list(manifest.targets),

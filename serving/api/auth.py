@@ -49,6 +49,7 @@ SCOPES: Mapping[tuple[str, str], frozenset[KeyScope]] = {
     # the route itself knows whether the name is in use
     ("POST", "/v1/adapters/alias"): LOAD | PROMOTE,
     ("POST", "/v1/adapters/rollback"): PROMOTE,
+    ("POST", "/v1/adapters/split"): PROMOTE,
 }
 
 

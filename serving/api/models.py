@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from serving.access.scopes import Caller
-from serving.adapters.registry import Alias, model_missing
+from serving.adapters.aliases import Alias, model_missing
 from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.api.wire import ModelCard

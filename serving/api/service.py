@@ -15,10 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from finetune.contracts.errors import PlatformError
 from serving.access.scopes import Caller
-from serving.adapters.registry import AdapterRegistry, model_missing
+from serving.adapters.aliases import model_missing
+from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
+from serving.api.trials import Asked, Trials
 from serving.api.wire import PromptTokensDetails, Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
 from serving.engines.calls import ToolCall
@@ -37,6 +39,7 @@ class Service:
     registry: AdapterRegistry
     settings: ServerSettings
     measures: ServiceMeasures
+    trials: Trials
 
     async def open(
         self,
@@ -61,38 +64,59 @@ class Service:
             )
         if model != self.registry.base_name and not caller.sees(model):
             raise model_missing(model)
+        asked = Asked(model, tuple(prompts), sampling, num_answers, schema)
+        answer = await self._accept(asked, self.registry.lease(model))
+        trial = self.registry.trial(model)
+        if trial:
+            self.trials.follow(asked, answer, trial=trial, accept=self._accept)
+        return answer
+
+    async def _accept(self, asked: Asked, lease: Lease) -> "OpenAnswer":
         asked_at = time.monotonic()
-        answer = OpenAnswer(self.registry.lease(model), num_answers=num_answers)
+        answer = OpenAnswer(lease, num_answers=asked.num_answers)
         answer.lease.when_ended(answer.fail)
         try:
-            for prompt in prompts:
-                for number in range(num_answers):
-                    request = GenerationRequest(prompt, _seeded(sampling, number), answer.lease.slot, schema)
+            for prompt in asked.prompts:
+                for number in range(asked.num_answers):
+                    sampling = _seeded(asked.sampling, number)
+                    request = GenerationRequest(prompt, sampling, answer.lease.slot, asked.schema)
                     generation = await self.engine.generate(request)
-                    measured = MeasuredGeneration(generation, self.measures, model=model, asked_at=asked_at)
+                    measured = MeasuredGeneration(generation, self.measures, model=asked.model, asked_at=asked_at)
                     answer.generations.append(measured)
         except BaseException:
             answer.close()
             raise
-        self.measures.prompt_tokens.labels(self.measures.alias(model)).inc(answer.usage().prompt_tokens)
+        self.measures.prompt_tokens.labels(self.measures.alias(asked.model)).inc(answer.usage().prompt_tokens)
         return answer
 
 
 @dataclass
 class OpenAnswer:
-    """An accepted request: num_answers generations for each prompt, and the lease under which they run."""
+    """An accepted request: num_answers generations for each prompt, and the lease under which they run.
+
+    num_ended generations came to their end; failure is the message of an error that ended one. when_closed is called
+    once, by close.
+    """
 
     lease: Lease
     num_answers: int = 1
     generations: list[Generation] = field(default_factory=list)
     num_completion_tokens: int = 0
+    num_ended: int = 0
+    failure: str = ""
+    when_closed: Callable[[], None] | None = None
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
         """What comes, with the index of its choice, one choice after the other."""
-        for index, generation in enumerate(self.generations):
-            async for delta in generation:
-                self.num_completion_tokens += delta.num_tokens
-                yield index, delta
+        try:
+            for index, generation in enumerate(self.generations):
+                async for delta in generation:
+                    self.num_completion_tokens += delta.num_tokens
+                    self.num_ended += delta.finish_reason is not None
+                    yield index, delta
+        except PlatformError as error:
+            self.failure = error.message
+            raise
 
     async def whole(self) -> list["Choice"]:
         """Wait for the end of each."""
@@ -124,6 +148,9 @@ class OpenAnswer:
         for generation in self.generations:
             generation.cancel()
         self.lease.release()
+        told, self.when_closed = self.when_closed, None
+        if told:
+            told()
 
 
 def _seeded(sampling: Sampling, number: int) -> Sampling:

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from finetune.contracts.errors import MachineError
 from finetune.contracts.votes import Choice, Vote
 from serving.access.scopes import Caller
-from serving.adapters.registry import alias_missing
+from serving.adapters.aliases import alias_missing
 from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.errors import EngineError, RequestError

@@ -6,7 +6,7 @@ them work; fields that only label a request (user, metadata) are taken and not u
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from serving.engines.base import Sampling
 
@@ -175,6 +175,25 @@ class RollbackRequest(Received):
     alias: Text = Field(max_length=MAX_NAME)
 
 
+class SplitRequest(Received):
+    """POST /v1/adapters/split: let the adapter to, by id or path, have a share of alias's requests, or copies of all.
+
+    Without to, all go to what alias stands for again.
+    """
+
+    alias: Text = Field(max_length=MAX_NAME)
+    to: Text | None = Field(default=None, min_length=1, max_length=4096)
+    weight: Annotated[float, Field(gt=0, lt=1)] | None = None
+    shadow: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "SplitRequest":
+        num_ways = (self.weight is not None) + self.shadow
+        if num_ways != (0 if self.to is None else 1):
+            raise ValueError("to goes with weight or with shadow, and without it neither is given")
+        return self
+
+
 class UnloadAdapterRequest(Received):
     """POST /v1/unload_lora_adapter."""
 
@@ -217,11 +236,16 @@ class ModelCard(Sent):
 
 
 class AdapterCard(Sent):
-    """A name and what it stands for. previous is what rolling back leads to; num_active counts requests right now."""
+    """A name and what it stands for. previous is what rolling back leads to; num_active counts requests right now.
+
+    tried is what gets a share of the requests beside it; share None: copies of all.
+    """
 
     name: str
     adapter_id: str
     previous: str | None
+    tried: str | None
+    share: float | None
     base: str
     rank: int
     targets: list[str]

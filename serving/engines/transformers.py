@@ -24,12 +24,13 @@ from serving.engines.base import EngineDescription, GenerationRequest, Occupancy
 from serving.engines.batch import PromptReader
 from serving.engines.cache import check_layers
 from serving.engines.prompts import RenderedPrompt, render
+from serving.engines.room import answer_room
 from serving.engines.saved import HINT, read_linear_factors
 from serving.engines.scheduler import QueuedRequest, Scheduler
 from serving.engines.slots import AdapterSlots, LinearFactors
 from serving.engines.stream import StreamedAnswer
 from serving.engines.thread import ModelThread
-from serving.errors import EngineError, RequestError
+from serving.errors import EngineError
 from serving.settings import ServerSettings
 
 ResultT = TypeVar("ResultT")
@@ -74,7 +75,12 @@ class TransformersEngine:
         """Accept a request; see Engine."""
         self._scheduler.check_room()
         form, prompt = await asyncio.to_thread(self._prepare, request)
-        limit = self._max_new_tokens(len(prompt.token_ids), request.sampling.max_tokens)
+        limit = answer_room(
+            len(prompt.token_ids),
+            request.sampling.max_tokens,
+            context=self.description.max_context_tokens,
+            most=self._settings.max_tokens,
+        )
         queued = self._queued(request, prompt, form, max_new_tokens=limit)
         self._scheduler.submit(queued)
         try:
@@ -117,18 +123,6 @@ class TransformersEngine:
         with self._tokenizing:
             room = self.description.max_context_tokens - (request.sampling.max_tokens or 1)
             return form, render(request.prompt, self._base.tokenizer, self._base.family, max_tokens=room)
-
-    def _max_new_tokens(self, num_prompt_tokens: int, wanted: int | None) -> int:
-        context = self.description.max_context_tokens
-        room = context - num_prompt_tokens
-        if room < max(1, wanted or 1):
-            asked = f"{num_prompt_tokens} tokens of prompt" + (f" and {wanted} of answer" if wanted else "")
-            raise RequestError(
-                f"This server holds {context} tokens, the request has {asked}.",
-                "Shorten the prompt or lower max_tokens.",
-                code="context_length_exceeded",
-            )
-        return min(room, wanted or self._settings.max_tokens)
 
     def _queued(
         self, request: GenerationRequest, prompt: RenderedPrompt, form: AnswerForm, *, max_new_tokens: int

@@ -82,6 +82,10 @@ def test_json_is_one_document(calls, arguments):
     ("arguments", "error"),
     [
         (("--quantization", "int8"), UsageError),
+        (("--engine", "other"), UsageError),
+        (("--engine", "vllm"), UsageError),
+        (("--replica", "http://127.0.0.1:8001"), UsageError),
+        (("--engine", "vllm", "--replica", "http://10.0.0.1:8001"), UsageError),
         (("--adapter", "shop"), UsageError),
         (("--adapter", "=x"), UsageError),
         (("--adapter", "shop=absent"), AdapterError),
