@@ -20,6 +20,8 @@ ENDS = {
     "integer": "maximum",
     "number": "maximum",
 }
+# Whatever a schema with one of these allows has an end
+ENOUGH = {"enum", "const", "pattern", "exclusiveMaximum"}
 # How long an answer may take, which max_tokens ends anyway; and JSON schemas, whose size and depth a validator bounds
 UNBOUNDED = {"InfillRequest.t_max_predict_ms", "JsonSchema.schema", "Function.parameters"}
 
@@ -30,7 +32,7 @@ def endless(schema: dict[str, Any], place: str) -> list[str]:
         return []
     found = []
     kind = schema.get("type", "")
-    if kind in ENDS and "properties" not in schema and not {"enum", "const", "pattern", ENDS[kind]} & schema.keys():
+    if kind in ENDS and "properties" not in schema and not {*ENOUGH, ENDS[kind]} & schema.keys():
         found.append(place)
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
