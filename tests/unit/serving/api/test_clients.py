@@ -2,7 +2,9 @@
 
 import json
 
-from serving.engines.base import TextPrompt
+import pytest
+
+from serving.engines.base import InfillPrompt, TextPrompt
 
 RENDERED = "<|fim_prefix|># Path: cart.py\ndef total(<|fim_suffix|>\n    return total\n<|fim_middle|>"
 SENTINELS = ["<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>"]
@@ -61,3 +63,35 @@ def test_continue_s_chat_is_answered_with_usage_at_the_end(client, engine):
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in found).startswith("base:system=")
     assert last["choices"] == [] and last["usage"]["total_tokens"] > 0
     assert [turn.role for turn in engine.requests[0].prompt.turns] == ["system", "user", "assistant", "user"]
+
+
+# litellm for openai/base and text-completion-openai/base; it leaves out what its caller did not name
+LITELLM = {"model": "base", "messages": [{"role": "user", "content": "def add"}], "temperature": 0, "max_tokens": 8}
+LITELLM_INFILL = {"model": "base", "prompt": "def add(", "max_tokens": 8, "temperature": 0, "suffix": ")"}
+# aider, which begins with examples and names no bound
+AIDER = {
+    "model": "base",
+    "messages": [
+        {"role": "system", "content": "Act as an expert software developer."},
+        {"role": "user", "content": "Change the greeting to be more casual"},
+        {"role": "assistant", "content": "Ok, I will."},
+        {"role": "user", "content": "Make add add"},
+    ],
+    "temperature": 0,
+    "stream": True,
+}
+
+
+@pytest.mark.parametrize("body", [LITELLM, {**LITELLM, "stream": True}, AIDER], ids=["litellm", "streamed", "aider"])
+def test_chats_of_litellm_and_aider_are_answered(client, engine, body):
+    response = client.post("/v1/chat/completions", json=body)
+    if body.get("stream"):
+        assert chunks(response)[-1]["choices"][0]["finish_reason"]
+    else:
+        assert response.json()["choices"][0]["message"]["content"] == "base:use"
+    assert engine.requests[0].sampling.temperature == 0
+
+
+def test_litellm_s_suffix_is_rendered_by_the_server(client, engine):
+    assert client.post("/v1/completions", json=LITELLM_INFILL).json()["choices"][0]["finish_reason"] == "length"
+    assert engine.requests[0].prompt == InfillPrompt("def add(", ")")
