@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -29,7 +29,7 @@ from serving.settings import ServerSettings
 from tests.unit.serving.conftest import FakeEngine
 
 pytestmark = pytest.mark.slow
-NUM_EXAMPLES = int(os.environ.get("FINETUNE_CONFORMANCE_EXAMPLES", "15"))
+NUM_EXAMPLES = int(os.environ.get("FINETUNE_CONFORMANCE_EXAMPLES", "12"))
 # answers are of no interest here, so they are short
 SETTINGS = ServerSettings(max_tokens=4, max_context_tokens=512)
 GENERATED = settings(
@@ -137,6 +137,7 @@ def test_every_answer_is_in_openais_shape_and_tells_nothing_of_the_server(site, 
         @given(case=operation.as_strategy(mode), data=st.data())
         def check(case: schemathesis.Case, data: st.DataObject) -> None:
             sent = steered(case, data.draw).as_transport_kwargs(base_url=site.url)
+            note(f"{case.method} {case.formatted_path} {case.body!r}")
             refused, answer = (session.request(**sent) for session in (site.keyless, site.keyed))
             for one in (refused, answer):
                 assert_sound(one, site)
