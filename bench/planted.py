@@ -69,40 +69,41 @@ def trained(dataset, home, sets):
 
 
 def null_verdicts(dataset, repeats):
-    """Verdicts of the base against itself on gaps: both sides draw their answers with seeds of their own."""
-    from finetune.contracts.evaluation import PairedRow, SuiteName
-    from finetune.evaluate.infill_suite import EDIT_SIMILARITY
+    """What an evaluation says of the base against itself on gaps: each side draws its answers with seeds of its own.
+
+    "not shown" where none of the suite's figures is shown, or else the verdict of the first that is.
+    """
+    from finetune.contracts.evaluation import PairedRow
     from finetune.evaluate.scores import scores_of
 
-    drawn = drawn_similarities(dataset, num_draws=2 * repeats)
+    suite, drawn = drawn_values(dataset, num_draws=2 * repeats)
     for number in range(repeats):
         # draws of its own for each repeat: shared ones would make one lucky draw count again and again
-        left, right = 2 * number, 2 * number + 1
+        left, right = drawn[2 * number], drawn[2 * number + 1]
         rows = [
             PairedRow(
-                suite=SuiteName.INFILL,
-                metric=EDIT_SIMILARITY.name,
-                task_id=gap.example_id,
-                repo=gap.place.repo,
-                path=gap.place.path,
-                cluster=gap.place.cluster,
-                base=values[left],
-                adapter=values[right],
+                suite=suite.name,
+                metric=name,
+                task_id=task.id,
+                repo=task.repo,
+                path=task.path,
+                cluster=task.cluster,
+                base=left[task.id][name],
+                adapter=right[task.id][name],
             )
-            for gap, values in drawn
+            for task in suite.tasks
+            for name in left[task.id].keys() & right[task.id].keys()
         ]
-        yield scores_of(rows, [EDIT_SIMILARITY], resamples=2000, seed=number)[0].verdict
+        whole = [score for score in scores_of(rows, suite.metrics, resamples=2000, seed=number) if not score.part]
+        yield next((score.verdict for score in whole if score.verdict != "not shown"), "not shown")
 
 
-def drawn_similarities(dataset, num_draws):
-    """Gaps with the edit similarity of the base's answer at each of num_draws draws."""
+def drawn_values(dataset, num_draws):
+    """The infill suite, and for each draw the figures of the base's answers by task and name."""
     from finetune.contracts.adapter import Quantization
-    from finetune.contracts.dataset import Task
     from finetune.evaluate.generate import sampled
-    from finetune.evaluate.heldout import choose_examples
-    from finetune.evaluate.infill import choose_gaps
+    from finetune.evaluate.infill_suite import infill_suite
     from finetune.evaluate.sampling import Sampling
-    from finetune.evaluate.similarity import edit_similarity
     from finetune.model.loading import load_base
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
@@ -112,14 +113,10 @@ def drawn_similarities(dataset, num_draws):
     recipe = resolve(load_recipe(RECIPE, [f"data.dataset={dataset}"]))
     base = load_base(Path(recipe.base.path), quantization=Quantization.NF4)
     section, tokenizer = recipe.evaluate, base.tokenizer
-    gaps = choose_gaps(
-        choose_examples(open_dataset(dataset), [Task.INFILL], seed=0),
-        Renderer(tokenizer, base.family, recipe.data.max_tokens),
-        max_rows=section.infill_rows,
-        max_new_tokens=section.max_new_tokens,
-    ).chosen
+    suite = infill_suite(open_dataset(dataset), Renderer(tokenizer, base.family, recipe.data.max_tokens), section)
+    gaps = suite._gaps.chosen
     stops = frozenset(map(tokenizer.convert_tokens_to_ids, {*base.family.infill_stops, base.family.document_end}))
-    columns = []
+    draws = []
     for draw in range(num_draws):
         answers = sampled(
             base.model,
@@ -129,11 +126,11 @@ def drawn_similarities(dataset, num_draws):
             stops=stops,
             max_new_tokens=section.max_new_tokens,
             pad_token=0,
-            batch_rows=section.batch_rows,
+            batch_rows=len(gaps),
         )
         texts = [tokenizer.decode(answer, clean_up_tokenization_spaces=False) for answer in answers]
-        columns.append([edit_similarity(text, gap.wanted) for text, gap in zip(texts, gaps, strict=True)])
-    return list(zip(gaps, zip(*columns, strict=True), strict=True))
+        draws.append({gap.example_id: suite._values(gap, text) for gap, text in zip(gaps, texts, strict=True)})
+    return suite, draws
 
 
 def main():
@@ -142,20 +139,27 @@ def main():
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--null-only", action="store_true")
     args = parser.parse_args()
     from finetune.contracts.run import Home
     from finetune.guard.offline import go_offline
 
     go_offline()
     home = Home(args.home.absolute())
+    if not args.null_only:
+        planted(args, home)
+    found = list(null_verdicts(args.dataset, args.repeats))
+    print(f"base against itself: not shown in {found.count('not shown')} of {len(found)}")
+    print(json.dumps({verdict: found.count(verdict) for verdict in sorted(set(found))}))
+
+
+def planted(args, home):
+    """Print the verdicts on both trained adapters."""
     copy = shuffled_copy(args.dataset.absolute(), home.datasets / "shuffled", 0)
     for name, dataset in (("trained on it", args.dataset.absolute()), ("trained on shuffled words", copy)):
         score = trained(dataset, home, args.set)
         print(f"{name}: {score.verdict}, {score.difference:+.3f} bits per byte ({score.low:+.3f} to {score.high:+.3f})")
         sys.stdout.flush()
-    found = list(null_verdicts(args.dataset, args.repeats))
-    print(f"base against itself: not shown in {found.count('not shown')} of {len(found)}")
-    print(json.dumps({verdict: found.count(verdict) for verdict in sorted(set(found))}))
 
 
 if __name__ == "__main__":
