@@ -24,7 +24,7 @@ from serving.api.trials import Asked, Trials
 from serving.api.wire import PromptTokensDetails, Usage
 from serving.engines.base import Delta, Engine, Generation, GenerationRequest, Prompt, Sampling, TokenScore
 from serving.engines.calls import ToolCall
-from serving.errors import EngineError, HungUpError, RequestError
+from serving.errors import EngineError, HungUpError
 from serving.settings import ServerSettings
 
 LOGGER = logging.getLogger("serving")
@@ -56,12 +56,9 @@ class Service:
         Answers to one prompt are drawn with seeds that follow each other; schema is a JSON schema that each satisfies.
         Raises RequestError, also for a model that the caller does not see, or BusyError before anything is sent.
         """
-        if sampling.max_tokens is not None and sampling.max_tokens > self.settings.max_tokens:
-            raise RequestError(
-                f"An answer of this server has at most {self.settings.max_tokens} tokens.",
-                "Lower max_tokens.",
-                param="max_tokens",
-            )
+        if sampling.max_tokens is not None:
+            # It is a bound, and a lower one keeps it: editors name what larger servers allow, whatever they are told
+            sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self.settings.max_tokens))
         if model != self.registry.base_name and not caller.sees(model):
             raise model_missing(model)
         asked = Asked(model, tuple(prompts), sampling, num_answers, schema)

@@ -117,22 +117,27 @@ def write_delta_sizes(writer: Any, config: Mapping[str, Any]) -> None:
     writer.add_full_attention_interval(4)
 
 
-def llama_log_probs(base: Path, adapter: Path | None, prompts: list[list[int]], vocabulary: int) -> torch.Tensor:
-    """(prompts, vocabulary): log-probabilities of the token after each prompt, by llama.cpp."""
+def llama_server(base: Path, *adapters: Path) -> Any:
+    """A server of llama.cpp in this process; a request that names none of the adapters gets all of them."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(base)
-    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 256, 1, False, 1
-    if adapter:
-        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
-    server = xllamacpp.Server(params)
-    rows = []
-    for prompt in prompts:
-        asked = {"prompt": prompt, "n_predict": 1, "n_probs": vocabulary, "temperature": 0.0, "cache_prompt": False}
-        answer = server.handle_completions(asked)
-        found = {
-            entry["id"]: entry["logprob"] for entry in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        }
-        rows.append([found[token] for token in range(vocabulary)])
-    return torch.tensor(rows)
+    params.n_ctx, params.n_parallel, params.warmup, params.cpuparams.n_threads = 512, 2, False, 1
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0) for adapter in adapters]
+    return xllamacpp.Server(params)
+
+
+def server_log_probs(server: Any, prompt: list[int], vocabulary: int, **options: object) -> torch.Tensor:
+    """(vocabulary,): log-probabilities of the token after the prompt."""
+    asked = {"prompt": prompt, "n_predict": 1, "n_probs": vocabulary, "temperature": 0.0, **options}
+    answer = server.handle_completions(asked)
+    rows = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    found = {row["id"]: row["logprob"] for row in rows}
+    return torch.tensor([found[token] for token in range(vocabulary)])
+
+
+def llama_log_probs(base: Path, adapter: Path | None, prompts: list[list[int]], vocabulary: int) -> torch.Tensor:
+    """(prompts, vocabulary): log-probabilities of the token after each prompt, by llama.cpp."""
+    server = llama_server(base, *([adapter] if adapter else []))
+    return torch.stack([server_log_probs(server, prompt, vocabulary, cache_prompt=False) for prompt in prompts])

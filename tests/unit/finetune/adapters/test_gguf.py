@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 
@@ -197,3 +199,33 @@ def test_llama_cpp_scores_as_training_does(
     assert (plain - base).abs().mean() < 0.001
     assert (found - wanted).abs().mean() < 0.001
     assert (wanted - base).abs().mean() > 0.05
+
+
+def test_a_request_to_llama_cpp_chooses_its_adapter_and_the_next_is_not_touched(
+    tiny_base: Path, make_adapter: MakeAdapter, llama: ModuleType, tmp_path: Path
+) -> None:
+    """By turns and at once, with the server's prompt cache on, where each names all adapters; see docs/clients.md."""
+    pytest.importorskip("xllamacpp")
+    llama.write_base(tiny_base, tmp_path / "base.gguf", "qwen35")
+    paths: list[Path] = []
+    for name, spread in (("one", 0.1), ("two", 0.2)):
+        adapter = make_adapter(tiny_base, quantization=Quantization.NONE, spread=spread)
+        export_gguf(adapter, tmp_path / name, base=tiny_base)
+        paths += (tmp_path / name).iterdir()
+    prompt, size = list(range(40)), read_text_config(tiny_base)["vocab_size"]
+    alone = [llama.llama_log_probs(tmp_path / "base.gguf", path, [prompt], size)[0] for path in (None, *paths)]
+    assert all((one - other).abs().mean() > 0.05 for one, other in combinations(alone, 2))
+    server = llama.llama_server(tmp_path / "base.gguf", *paths)
+
+    def ask(choice: int) -> torch.Tensor:
+        """0 is the base."""
+        scales = [{"id": index, "scale": float(choice == index + 1)} for index in range(len(paths))]
+        return llama.server_log_probs(server, prompt, size, lora=scales)
+
+    order = [0, 1, 1, 2, 0, 2, 1, 0]
+    with ThreadPoolExecutor(4) as pool:
+        for choice, found in zip(order * 2, [*map(ask, order), *pool.map(ask, order)], strict=True):
+            torch.testing.assert_close(found, alone[choice], atol=0.01, rtol=0.01)
+    # who names none gets the sum, not the base
+    together = llama.server_log_probs(server, prompt, size, cache_prompt=False)
+    assert all((together - one).abs().mean() > 0.05 for one in alone)
