@@ -180,11 +180,13 @@ def test_a_client_that_hangs_up_is_counted_as_cancelled(client, url):
     # those of others may still be noticed
     assert becomes(lambda: reading(url, "finetune_requests_running"), 0)
     before = reading(url, "finetune_answers_total", outcome="cancelled")
-    with client.completions.create(model="tiny", prompt="a", max_tokens=2000, stream=True, temperature=2) as stream:
+    # a random base ends an answer after some 40 tokens; of so many one still runs when the client goes
+    asked = {"model": "tiny", "prompt": "a", "max_tokens": 2000, "temperature": 2, "n": 16}
+    with client.completions.create(**asked, stream=True) as stream:
         next(iter(stream))
-        assert reading(url, "finetune_requests_running") == 1
+        assert reading(url, "finetune_requests_running") > 0
         assert reading(url, "finetune_answers_total", outcome="cancelled") == before
-    assert becomes(lambda: reading(url, "finetune_answers_total", outcome="cancelled"), before + 1)
+    assert becomes(lambda: reading(url, "finetune_answers_total", outcome="cancelled") > before, True)
     assert becomes(lambda: reading(url, "finetune_requests_running"), 0)
     assert reading(url, "finetune_http_requests_total", status="499") == 0
 
