@@ -267,11 +267,11 @@ def stream_until_killed(address: str, all_streaming: threading.Barrier) -> None:
     """Read a stream; all_streaming is passed when the first token has come."""
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=120) as client:
         chunks = client.completions.create(
-            # of four answers some have not even begun when the last client has its first token
             model="team",
             prompt="def add(",
             max_tokens=2000,
             temperature=2,
+            # of four answers some have not even begun when the last client has its first token
             n=4,
             stream=True,
         )
