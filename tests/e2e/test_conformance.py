@@ -12,12 +12,8 @@ from pathlib import Path
 
 import pytest
 import requests
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, note, settings
-from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from schemathesis import GenerationMode
 
 from finetune.contracts.run import Home
 from serving.access.keys import KeyFile
@@ -27,6 +23,14 @@ from serving.app import create_app
 from serving.run import running_server
 from serving.settings import ServerSettings
 from tests.unit.serving.conftest import FakeEngine
+
+# not with the suite: each run of pytest would load its plug-in, also those in the jail
+schemathesis = pytest.importorskip(
+    "schemathesis", reason='schemathesis is not installed: pip install -e ".[conformance]"'
+)
+from hypothesis import HealthCheck, Phase, given, note, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from schemathesis import GenerationMode  # noqa: E402
 
 pytestmark = pytest.mark.slow
 NUM_EXAMPLES = int(os.environ.get("FINETUNE_CONFORMANCE_EXAMPLES", "12"))

@@ -26,7 +26,7 @@ def tried(jail, tmp_path):
     toolchain = RUNNERS["pytest"].toolchain(None)
 
     def tried(*texts: tuple[str, ...], modules=("json", "module", "no_such_module")) -> Tried:
-        trials = [Trial("module.py", one, (TEST,), seconds=20, processor_seconds=1) for one in texts]
+        trials = [Trial("module.py", one, (TEST,), seconds=20, processor_seconds=3) for one in texts]
         limits = Limits(memory_bytes=300 << 20)
         return try_texts(jail, toolchain, tree=tmp_path, trials=trials, modules=modules, limits=limits)
 
