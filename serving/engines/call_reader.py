@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -44,7 +45,25 @@ def make_reader(form: CallForm, use: ToolUse) -> CallReader:
     return RunningJsonCalls(form) if isinstance(form, JsonCalls) else RunningTaggedCalls(form, use.tools)
 
 
-class HeldCalls:
+class _Reader(ABC):
+    """Holds text back and takes parts off its front, as long as there are any."""
+
+    _held = ""
+
+    def push(self, text: str) -> Parted:
+        """What text completes or brings."""
+        self._held += text
+        parted = Parted()
+        while self._advance(parted):
+            pass
+        return parted
+
+    @abstractmethod
+    def _advance(self, parted: Parted) -> bool:
+        """Take the next part out of what is held; whether there may be more."""
+
+
+class HeldCalls(_Reader):
     """Calls among text that nothing holds to a form: each is held back until it is whole. What is no call is text.
 
     White space beside a call belongs to the call.
@@ -63,14 +82,6 @@ class HeldCalls:
     @property
     def satisfied(self) -> bool:
         return self.num_calls > 0 and not self._use.parallel
-
-    def push(self, text: str) -> Parted:
-        """What text completes."""
-        self._held += text
-        parted = Parted()
-        while self._advance(parted):
-            pass
-        return parted
 
     def finish(self) -> Parted:
         """What was held back, at the end of the answer."""
@@ -134,7 +145,7 @@ class HeldCalls:
         return text
 
 
-class RunningJsonCalls:
+class RunningJsonCalls(_Reader):
     """Calls that a grammar holds to the form, as JSON: arguments go out as they are written."""
 
     satisfied = False
@@ -145,14 +156,6 @@ class RunningJsonCalls:
         self._end = f"}}\n{form.closes}"
         self._held = ""
         self._inside = False
-
-    def push(self, text: str) -> Parted:
-        """What text brings."""
-        self._held += text
-        parted = Parted()
-        while self._advance(parted):
-            pass
-        return parted
 
     def finish(self) -> Parted:
         """What was held back; the arguments of an answer that was cut off end in the middle."""
@@ -179,7 +182,7 @@ class RunningJsonCalls:
         return True
 
 
-class RunningTaggedCalls:
+class RunningTaggedCalls(_Reader):
     """Calls that a grammar holds to the form, with a tag for each argument: texts go out as they are written."""
 
     satisfied = False
@@ -195,14 +198,6 @@ class RunningTaggedCalls:
         self._name: str | None = None
         self._kinds: frozenset[str] | None = None
         self._num_arguments = 0
-
-    def push(self, text: str) -> Parted:
-        """What text brings."""
-        self._held += text
-        parted = Parted()
-        while self._advance(parted):
-            pass
-        return parted
 
     def finish(self) -> Parted:
         """What was held back; the arguments of an answer that was cut off end in the middle."""

@@ -70,8 +70,9 @@ def test_a_server_that_keeps_its_card_is_not_disturbed(home, card):
 
 
 def test_a_server_of_another_home_is_not_asked(home, tmp_path):
-    with cards(Home(tmp_path / "other").cards)[0].served(told()), having_card(home, "finetune train shop"):
-        pass
+    other = cards(Home(tmp_path / "other").cards)[0]
+    with other.served(told()), having_card(home, "finetune train shop"):
+        assert other.wanted_by() is None and other.servers() == [told()]
 
 
 def test_the_second_job_is_told_of_the_first(home):

@@ -133,7 +133,7 @@ def test_a_server_that_looks_does_not_stand_in_a_job_s_way(card):
     try:
         for _ in range(100):
             with card.wanted(job()):
-                pass
+                assert card.wanted_by() == job()
     finally:
         done.set()
         for thread in looking:

@@ -41,3 +41,4 @@ def test_without_a_limit_nothing_is_counted(clock):
     rates = Rates()
     for _ in range(1000):
         rates.take(OPERATOR)
+    assert rates._allowances == {}
