@@ -1,0 +1,149 @@
+"""Make a bundle: wheels for a machine, this project, recipes, documents, and the file that installs them."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import Distribution, distribution, version
+from pathlib import Path
+
+import finetune.bundle.install
+from finetune.bundle.archive import Content, write_archive
+from finetune.bundle.install import (
+    INSTALLER_NAME,
+    MANIFEST_NAME,
+    REQUIREMENTS_NAME,
+    SCHEMA_VERSION,
+    WHEEL_FOLDER,
+    BundledFile,
+    BundleManifest,
+)
+from finetune.bundle.own_wheel import write_own_wheel
+from finetune.bundle.wheels import UNKNOWN, Target, Wheel, fetch, read_wheel
+from finetune.contracts.errors import InputError, MachineError
+from finetune.contracts.io import digest_bytes, digest_file, digest_json, disk_errors, to_json
+from finetune.terminal.progress import byte_progress
+
+NAME = "finetune"
+LOCK_NAME = "requirements.lock"
+LICENCES_NAME = "licences.json"
+# what a user reads and copies from, beside the wheels
+FOLDERS = ("recipes", "docs")
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is bundled: a distribution whose packages lie in sources; root holds its lock, recipes and documents."""
+
+    installed: Distribution
+    sources: Path
+    root: Path
+    extras: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MadeBundle:
+    """A bundle that was written. unknown_licences names the wheels whose metadata says nothing of a licence."""
+
+    path: Path
+    sha256: str
+    bytes: int
+    num_wheels: int
+    unknown_licences: tuple[str, ...]
+
+
+def running_project(extras: Sequence[str]) -> Project:
+    """The project that runs: a checkout, or what a bundle installed. Raises MachineError where its lock is missing."""
+    sources = Path(finetune.bundle.install.__file__).resolve().parents[2]
+    for root in (sources, Path(sys.prefix)):
+        if (root / LOCK_NAME).is_file():
+            return Project(distribution(NAME), sources, root, tuple(extras))
+    raise MachineError(
+        f"There is no {LOCK_NAME} in {sources} or {sys.prefix}.",
+        "Make the bundle from a clone of the project, or where a bundle was installed.",
+    )
+
+
+def create_bundle(project: Project, out: Path, *, target: Target, own_wheels: Path | None = None) -> MadeBundle:
+    """Write the bundle of project for target to out.
+
+    Each wheel in the folder own_wheels goes in, in place of the one that pip would fetch. What pip fetches waits beside
+    out until the bundle is whole, so the same command goes on where it was stopped. Raises InputError, MachineError.
+    """
+    own = _own_wheels(own_wheels)
+    parts = out.with_name(f".{out.name}.{_inputs(project, target, own)}.parts")
+    with disk_errors(out):
+        parts.mkdir(parents=True, exist_ok=True)
+    built = write_own_wheel(parts, project.sources, installed=project.installed)
+    wanted = f"{built}[{','.join(project.extras)}]" if project.extras else str(built)
+    requirements = [f"pip=={version('pip')}", *map(str, own), wanted]
+    fetch(requirements, parts, lock=project.root / LOCK_NAME, target=target)
+    wheels = sorted(map(read_wheel, parts.glob("*.whl")), key=lambda wheel: wheel.name)
+    _refuse_doubles(wheels, parts)
+    made = _write(project, out, wheels=wheels, target=target)
+    shutil.rmtree(parts)
+    return made
+
+
+def _own_wheels(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    found = sorted(folder.absolute().glob("*.whl"))
+    if not found:
+        raise InputError(f"There is no wheel in {folder}.", "Put the .whl files there that --wheels is to prefer.")
+    return found
+
+
+def _inputs(project: Project, target: Target, own: list[Path]) -> str:
+    """What decides which wheels are wanted, as a name."""
+    lock = (project.root / LOCK_NAME).read_text()
+    return digest_json([lock, str(target), list(project.extras), [path.name for path in own]])[:8]
+
+
+def _refuse_doubles(wheels: list[Wheel], parts: Path) -> None:
+    names = [wheel.name for wheel in wheels]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise MachineError(
+            f"{parts} holds two wheels of {doubles[0]}.", "Delete that folder, then run the same command again."
+        )
+
+
+def _write(project: Project, out: Path, *, wheels: list[Wheel], target: Target) -> MadeBundle:
+    files: dict[str, Content] = {INSTALLER_NAME: Path(finetune.bundle.install.__file__).read_bytes()}
+    pins = [f"{wheel.name}=={wheel.version} --hash=sha256:{digest_file(wheel.path)}\n" for wheel in wheels]
+    files[REQUIREMENTS_NAME] = "".join(pins).encode()
+    files[LICENCES_NAME] = to_json(
+        [{"name": wheel.name, "version": wheel.version, "licence": wheel.licence} for wheel in wheels]
+    ).encode()
+    files[LOCK_NAME] = project.root / LOCK_NAME
+    for folder in FOLDERS:
+        paths = sorted(path for path in (project.root / folder).rglob("*") if path.is_file())
+        files |= {path.relative_to(project.root).as_posix(): path for path in paths}
+    files |= {f"{WHEEL_FOLDER}/{wheel.path.name}": wheel.path for wheel in wheels}
+    manifest = BundleManifest(
+        schema_version=SCHEMA_VERSION,
+        version=project.installed.version,
+        python=target.python,
+        machine=target.platform.split("_", 3)[3] if target.platform else platform.machine(),
+        glibc=_glibc(wheels),
+        installed_bytes=sum(wheel.unpacked for wheel in wheels),
+        files=tuple(_entry(name, content) for name, content in files.items()),
+    )
+    total = sum(entry.bytes for entry in manifest.files)
+    with byte_progress(f"Writing {out}", total) as seen:
+        write_archive(out, {MANIFEST_NAME: to_json(asdict(manifest)).encode(), **files}, seen=seen)
+    unknown = tuple(wheel.name for wheel in wheels if wheel.licence == UNKNOWN)
+    return MadeBundle(out, digest_file(out), out.stat().st_size, len(wheels), unknown)
+
+
+def _glibc(wheels: list[Wheel]) -> str:
+    newest = max(wheel.glibc for wheel in wheels)
+    return f"2.{newest}" if newest else ""
+
+
+def _entry(name: str, content: Content) -> BundledFile:
+    if isinstance(content, bytes):
+        return BundledFile(name, len(content), digest_bytes(content))
+    return BundledFile(name, content.stat().st_size, digest_file(content))
