@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import Distribution, distribution, version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import finetune.bundle.install
@@ -19,13 +19,14 @@ from finetune.bundle.install import (
     BundledFile,
     BundleManifest,
 )
-from finetune.bundle.own_wheel import write_own_wheel
+from finetune.bundle.own_wheel import OwnPackages, of_checkout, of_installed, write_own_wheel
 from finetune.bundle.wheels import UNKNOWN, Target, Wheel, fetch, read_wheel
 from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.io import digest_bytes, digest_file, digest_json, disk_errors, to_json
 from finetune.terminal.progress import byte_progress
 
 NAME = "finetune"
+PACKAGES = ("data_pipelines", "finetune", "serving")
 LOCK_NAME = "requirements.lock"
 LICENCES_NAME = "licences.json"
 # what a user reads and copies from, beside the wheels
@@ -34,10 +35,9 @@ FOLDERS = ("recipes", "docs")
 
 @dataclass(frozen=True)
 class Project:
-    """What is bundled: a distribution whose packages lie in sources; root holds its lock, recipes and documents."""
+    """What is bundled; root holds its lock, recipes and documents, extras are those of its wheel."""
 
-    installed: Distribution
-    sources: Path
+    own: OwnPackages
     root: Path
     extras: tuple[str, ...]
 
@@ -55,12 +55,13 @@ class MadeBundle:
 
 def running_project(extras: Sequence[str]) -> Project:
     """The project that runs: a checkout, or what a bundle installed. Raises MachineError where its lock is missing."""
-    sources = Path(finetune.bundle.install.__file__).resolve().parents[2]
-    for root in (sources, Path(sys.prefix)):
-        if (root / LOCK_NAME).is_file():
-            return Project(distribution(NAME), sources, root, tuple(extras))
+    sources, installed_root = Path(finetune.bundle.install.__file__).resolve().parents[2], Path(sys.prefix)
+    if (sources / LOCK_NAME).is_file():
+        return Project(of_checkout(sources, version=finetune.__version__, packages=PACKAGES), sources, tuple(extras))
+    if (installed_root / LOCK_NAME).is_file():
+        return Project(of_installed(distribution(NAME), sources), installed_root, tuple(extras))
     raise MachineError(
-        f"There is no {LOCK_NAME} in {sources} or {sys.prefix}.",
+        f"There is no {LOCK_NAME} in {sources} or {installed_root}.",
         "Make the bundle from a clone of the project, or where a bundle was installed.",
     )
 
@@ -75,7 +76,7 @@ def create_bundle(project: Project, out: Path, *, target: Target, own_wheels: Pa
     parts = out.with_name(f".{out.name}.{_inputs(project, target, own)}.parts")
     with disk_errors(out):
         parts.mkdir(parents=True, exist_ok=True)
-    built = write_own_wheel(parts, project.sources, installed=project.installed)
+    built = write_own_wheel(project.own, parts)
     wanted = f"{built}[{','.join(project.extras)}]" if project.extras else str(built)
     requirements = [f"pip=={version('pip')}", *map(str, own), wanted]
     fetch(requirements, parts, lock=project.root / LOCK_NAME, target=target)
@@ -98,7 +99,8 @@ def _own_wheels(folder: Path | None) -> list[Path]:
 def _inputs(project: Project, target: Target, own: list[Path]) -> str:
     """What decides which wheels are wanted, as a name."""
     lock = (project.root / LOCK_NAME).read_text()
-    return digest_json([lock, str(target), list(project.extras), [path.name for path in own]])[:8]
+    named = [str(target), list(project.extras), dict(project.own.metadata), [path.name for path in own]]
+    return digest_json([lock, *named])[:8]
 
 
 def _refuse_doubles(wheels: list[Wheel], parts: Path) -> None:
@@ -124,7 +126,7 @@ def _write(project: Project, out: Path, *, wheels: list[Wheel], target: Target) 
     files |= {f"{WHEEL_FOLDER}/{wheel.path.name}": wheel.path for wheel in wheels}
     manifest = BundleManifest(
         schema_version=SCHEMA_VERSION,
-        version=project.installed.version,
+        version=project.own.version,
         python=target.python,
         machine=target.platform.split("_", 3)[3] if target.platform else platform.machine(),
         glibc=_glibc(wheels),

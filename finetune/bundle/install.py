@@ -184,9 +184,10 @@ def _fill(bundle: CheckedBundle, folder: Path, *, tell: Tell) -> None:
         tell("Unpacking")
         _unpack(bundle, unpacked)
         tell(f"Installing {sum(1 for _ in (unpacked / WHEEL_FOLDER).iterdir())} wheels: a few minutes")
-        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], "Install Python's venv module.")
-        _run(_pip(folder / "bin" / "python", unpacked), AGAIN)
-        _run([str(folder / "bin" / "finetune"), "--version"], AGAIN)
+        make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+        _run(make, "Install Python's venv module.", temporary=unpacked)
+        _run(_pip(folder / "bin" / "python", unpacked), AGAIN, temporary=unpacked)
+        _run([str(folder / "bin" / "finetune"), "--version"], AGAIN, temporary=unpacked)
         for entry in unpacked.iterdir():
             if entry.name not in (WHEEL_FOLDER, INSTALLER_NAME, MANIFEST_NAME):
                 entry.rename(folder / entry.name)
@@ -205,10 +206,16 @@ def _pip(python: Path, unpacked: Path) -> list[str]:
     return [*start, "--find-links", str(wheels), "--requirement", str(unpacked / REQUIREMENTS_NAME)]
 
 
-def _run(command: list[str], hint: str) -> None:
+def _run(command: list[str], hint: str, *, temporary: Path) -> None:
+    """Run a program that writes to its arguments and below temporary alone, blind to the settings of the user."""
     clean = {"PATH": os.defpath, "LANG": "C.UTF-8", "PIP_CONFIG_FILE": os.devnull, "HOME": os.devnull}
     done = subprocess.run(
-        command, env=clean, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command,
+        env={**clean, "TMPDIR": str(temporary)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     if done.returncode:
         last = "\n".join(done.stdout.decode(errors="replace").strip().splitlines()[-15:])

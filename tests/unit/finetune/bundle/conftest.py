@@ -4,15 +4,26 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import Distribution, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pip
 import pytest
 
 from finetune.bundle.create import MadeBundle, Project, create_bundle
+from finetune.bundle.own_wheel import of_checkout
 from finetune.bundle.wheels import Target, running_python
 
+PYPROJECT = """
+[project]
+name = "finetune"
+description = "Tiny"
+requires-python = ">=3.11"
+license = "Apache-2.0"
+dependencies = []
+optional-dependencies = { more = ["tinydep>=1"], never = ["nowhere"] }
+scripts = { finetune = "tinytool.main:main" }
+"""
 SAYS = "import tinydep\n\n\ndef main() -> None:\n    print('tiny', tinydep.KIND)\n"
 
 
@@ -43,7 +54,7 @@ def write_wheel(
 
 
 def write_project(root: Path, release: str) -> Project:
-    """A checkout whose program `finetune` needs the wheel tinydep; its metadata lies as an editable install has it."""
+    """A checkout whose program `finetune` needs the wheel tinydep."""
     for name, text in {
         "tinytool/__init__.py": "",
         "tinytool/main.py": SAYS,
@@ -51,16 +62,12 @@ def write_project(root: Path, release: str) -> Project:
         "recipes/a.yaml": "name: a\n",
         "docs/a.md": "# A\n",
         "requirements.lock": "tinydep==1.0\n",
-        "info/METADATA": f"Metadata-Version: 2.1\nName: finetune\nVersion: {release}\nLicense-Expression: Apache-2.0\n"
-        "Requires-Dist: tinydep>=1\n",
-        "info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "info/entry_points.txt": "[console_scripts]\nfinetune = tinytool.main:main\n",
-        "info/top_level.txt": "tinytool\n",
+        "pyproject.toml": PYPROJECT,
     }.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return Project(Distribution.at(root / "info"), root, root, ())
+    return Project(of_checkout(root, version=release, packages=["tinytool"]), root, extras=("more",))
 
 
 @pytest.fixture(scope="session")

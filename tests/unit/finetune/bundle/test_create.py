@@ -2,12 +2,15 @@
 
 import json
 import tarfile
+import zipfile
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 
 from finetune.bundle.create import create_bundle, running_project
 from finetune.bundle.install import check_bundle
+from finetune.bundle.own_wheel import of_installed, write_own_wheel
 from finetune.bundle.wheels import Target, read_wheel, running_python
 from finetune.contracts.errors import InputError, MachineError, UsageError
 from tests.unit.finetune.bundle.conftest import pip_looks_in, write_project, write_wheel
@@ -80,9 +83,10 @@ def test_two_wheels_of_one_name_are_refused(index, tmp_path):
         create_bundle(project, out, target=target)
 
 
-def test_this_project_is_found_with_its_lock():
+def test_this_project_is_found_with_its_lock_and_what_it_needs_today():
     project = running_project(("serve",))
-    assert (project.root / "requirements.lock").is_file() and (project.sources / "finetune" / "bundle").is_dir()
+    assert (project.root / "requirements.lock").is_file() and (project.own.sources / "finetune" / "bundle").is_dir()
+    assert 'Requires-Dist: fastapi>=0.120; extra == "serve"' in project.own.metadata["METADATA"].splitlines()
 
 
 @pytest.mark.parametrize(
@@ -131,11 +135,11 @@ def test_what_is_no_wheel_is_told(tmp_path):
         read_wheel(tmp_path / "a-1-py3-none-any.whl")
 
 
-def test_a_project_that_is_running_elsewhere_gives_the_same_wheel(tmp_path):
-    from finetune.bundle.own_wheel import write_own_wheel
-
-    wheels = []
-    for place in ("one", "two"):
-        project = write_project(tmp_path / place, "1.0")
-        wheels.append(write_own_wheel(tmp_path / place, project.sources, installed=project.installed).read_bytes())
-    assert wheels[0] == wheels[1]
+def test_what_is_installed_gives_the_wheel_that_it_was_installed_from(tmp_path):
+    own = write_project(tmp_path / "checkout", "1.0").own
+    first = write_own_wheel(own, tmp_path)
+    with zipfile.ZipFile(first) as archive:
+        archive.extractall(tmp_path / "site")
+    installed = of_installed(Distribution.at(tmp_path / "site" / "finetune-1.0.dist-info"), tmp_path / "site")
+    (tmp_path / "again").mkdir()
+    assert write_own_wheel(installed, tmp_path / "again").read_bytes() == first.read_bytes()
