@@ -98,9 +98,15 @@ def _own_wheels(folder: Path | None) -> list[Path]:
 
 def _inputs(project: Project, target: Target, own: list[Path]) -> str:
     """What decides which wheels are wanted, as a name."""
-    lock = (project.root / LOCK_NAME).read_text()
-    named = [str(target), list(project.extras), dict(project.own.metadata), [path.name for path in own]]
-    return digest_json([lock, *named])[:8]
+    return digest_json(
+        {
+            "lock": (project.root / LOCK_NAME).read_text(),
+            "target": str(target),
+            "extras": list(project.extras),
+            "project": project.own.metadata["METADATA"],
+            "own": [path.name for path in own],
+        }
+    )[:8]
 
 
 def _refuse_doubles(wheels: list[Wheel], parts: Path) -> None:
