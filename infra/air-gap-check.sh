@@ -46,8 +46,8 @@ timed "verifying" inside /usr/bin/python3 -I install.py finetune.tar --verify
 timed "installing" inside /usr/bin/python3 -I install.py finetune.tar --into /tmp/site/opt
 inside /tmp/site/opt/current/bin/finetune --version
 inside /tmp/site/opt/current/bin/finetune recipe validate /tmp/site/opt/current/recipes/qwen3_5/embedded-qlora.yaml
-inside /tmp/site/opt/current/bin/finetune base add \
-  /tmp/site/opt/current/lib/python3.*/site-packages/finetune/embedded/base --name tiny --licence apache-2.0 --home home
+inside /bin/sh -c 'opt/current/bin/finetune base add opt/current/lib/python3.*/site-packages/finetune/embedded/base \
+  --name tiny --licence apache-2.0 --home home'
 say "installed: $(du -sm "$folder/opt" | cut -f1) MB"
 [[ $# -eq 1 ]] || exit 0
 timed "the demo" inside /tmp/site/opt/current/bin/finetune demo --home home

@@ -1,6 +1,5 @@
 """Make a bundle: wheels for a machine, this project, recipes, documents, and the file that installs them."""
 
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import finetune.bundle.install
 from finetune.bundle.archive import Content, write_archive
+from finetune.bundle.fetching import fetch, try_wheels
 from finetune.bundle.install import (
     INSTALLER_NAME,
     MANIFEST_NAME,
@@ -20,9 +20,9 @@ from finetune.bundle.install import (
     BundleManifest,
 )
 from finetune.bundle.own_wheel import OwnPackages, of_checkout, of_installed, write_own_wheel
-from finetune.bundle.wheels import UNKNOWN, Target, Wheel, fetch, read_wheel
+from finetune.bundle.wheels import UNKNOWN, Target, Wheel, read_wheel
 from finetune.contracts.errors import InputError, MachineError
-from finetune.contracts.io import digest_bytes, digest_file, digest_json, disk_errors, to_json
+from finetune.contracts.io import digest_bytes, digest_file, digest_json, disk_errors, to_json, write_text
 from finetune.terminal.progress import byte_progress
 
 NAME = "finetune"
@@ -76,13 +76,16 @@ def create_bundle(project: Project, out: Path, *, target: Target, own_wheels: Pa
     parts = out.with_name(f".{out.name}.{_inputs(project, target, own)}.parts")
     with disk_errors(out):
         parts.mkdir(parents=True, exist_ok=True)
-    built = write_own_wheel(project.own, parts)
-    wanted = f"{built}[{','.join(project.extras)}]" if project.extras else str(built)
-    requirements = [f"pip=={version('pip')}", *map(str, own), wanted]
-    fetch(requirements, parts, lock=project.root / LOCK_NAME, target=target)
-    wheels = sorted(map(read_wheel, parts.glob("*.whl")), key=lambda wheel: wheel.name)
-    _refuse_doubles(wheels, parts)
-    made = _write(project, out, wheels=wheels, target=target)
+        for path in own:
+            shutil.copyfile(path, parts / path.name)
+        write_own_wheel(project.own, parts)
+    extras = f"[{','.join(project.extras)}]" if project.extras else ""
+    wanted = [f"{project.own.name}{extras}", f"pip=={version('pip')}", *(read_wheel(path).name for path in own)]
+    wheels = fetch(wanted, parts, lock=project.root / LOCK_NAME, target=target)
+    pins = parts / REQUIREMENTS_NAME
+    write_text(pins, "".join(f"{one.name}=={one.version} --hash=sha256:{digest_file(one.path)}\n" for one in wheels))
+    try_wheels(pins, parts, target=target)
+    made = _write(project, out, wheels=wheels, pins=pins, target=target)
     shutil.rmtree(parts)
     return made
 
@@ -109,19 +112,9 @@ def _inputs(project: Project, target: Target, own: list[Path]) -> str:
     )[:8]
 
 
-def _refuse_doubles(wheels: list[Wheel], parts: Path) -> None:
-    names = [wheel.name for wheel in wheels]
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        raise MachineError(
-            f"{parts} holds two wheels of {doubles[0]}.", "Delete that folder, then run the same command again."
-        )
-
-
-def _write(project: Project, out: Path, *, wheels: list[Wheel], target: Target) -> MadeBundle:
+def _write(project: Project, out: Path, *, wheels: list[Wheel], pins: Path, target: Target) -> MadeBundle:
     files: dict[str, Content] = {INSTALLER_NAME: Path(finetune.bundle.install.__file__).read_bytes()}
-    pins = [f"{wheel.name}=={wheel.version} --hash=sha256:{digest_file(wheel.path)}\n" for wheel in wheels]
-    files[REQUIREMENTS_NAME] = "".join(pins).encode()
+    files[REQUIREMENTS_NAME] = pins
     files[LICENCES_NAME] = to_json(
         [{"name": wheel.name, "version": wheel.version, "licence": wheel.licence} for wheel in wheels]
     ).encode()
@@ -134,7 +127,7 @@ def _write(project: Project, out: Path, *, wheels: list[Wheel], target: Target) 
         schema_version=SCHEMA_VERSION,
         version=project.own.version,
         python=target.python,
-        machine=target.platform.split("_", 3)[3] if target.platform else platform.machine(),
+        machine=target.machine,
         glibc=_glibc(wheels),
         installed_bytes=sum(wheel.unpacked for wheel in wheels),
         files=tuple(_entry(name, content) for name, content in files.items()),

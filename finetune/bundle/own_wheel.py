@@ -15,8 +15,6 @@ from typing import Any
 
 METADATA_NAMES = ("METADATA", "WHEEL", "entry_points.txt", "top_level.txt")
 WHEEL_TEXT = "Wheel-Version: 1.0\nGenerator: finetune\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-# the least that a zip can say
-EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def write_own_wheel(own: OwnPackages, folder: Path) -> Path:
     wheel = folder / f"{start}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, content in files.items():
-            entry = zipfile.ZipInfo(name, EPOCH)
+            entry = zipfile.ZipInfo(name)  # dated 1980
             entry.external_attr = 0o100644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)

@@ -1,15 +1,16 @@
-"""The wheels of a bundle: fetched by pip for a chosen machine, and what each says of itself."""
+"""The machine that a bundle is for, and what a wheel says of itself."""
 
+import platform
 import re
-import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+import zlib
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
-from importlib.util import find_spec
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from finetune.contracts.errors import MachineError, UsageError
 
@@ -40,12 +41,32 @@ class Target:
         tags = [word for tag in _tags(self.platform) for word in ("--platform", tag)]
         return ["--implementation", "cp", "--python-version", self.python, *tags]
 
+    @property
+    def machine(self) -> str:
+        """Its processor, such as "x86_64"."""
+        found = MANYLINUX.fullmatch(self.platform or "")
+        return found[2] if found else platform.machine()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What differs there from here for the markers of requirements."""
+        if self.platform is None:
+            return {}
+        return {
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.0",
+            "platform_machine": self.machine,
+            "platform_system": "Linux",
+            "sys_platform": "linux",
+        }
+
 
 @dataclass(frozen=True)
 class Wheel:
     """A wheel, by its file name and its metadata. licence is "unknown" where it names none.
 
     glibc is the minor of the oldest glibc 2 that it runs on, 0 where it asks for none. unpacked: bytes on the disk.
+    requires are its requirements as they are written, markers included.
     """
 
     path: Path
@@ -54,6 +75,7 @@ class Wheel:
     licence: str
     glibc: int
     unpacked: int
+    requires: tuple[str, ...]
 
 
 def running_python() -> str:
@@ -61,43 +83,27 @@ def running_python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def fetch(requirements: Sequence[str], folder: Path, *, lock: Path, target: Target) -> None:
-    """Have pip put the wheels of requirements, and of all that these need, into folder, at the versions of lock.
-
-    pip runs as a child with the user's own settings: it alone says where wheels come from. What lies in folder already
-    is not fetched again. Raises MachineError where pip is missing or fails.
-    """
-    if find_spec("pip") is None:
-        raise MachineError("This environment has no pip.", "Run the command from a clone: `make` sets it up with pip.")
-    command = [sys.executable, "-m", "pip", "download", "--only-binary=:all:", "--disable-pip-version-check"]
-    command += ["--dest", str(folder), "--constraint", str(lock), *target.options, *requirements]
-    # its progress is for a person, and stdout is for the result
-    done = subprocess.run(command, stdout=sys.stderr, check=False)
-    if done.returncode:
-        raise MachineError(
-            "pip could not fetch the wheels; what it says is above.",
-            "Check its settings (`pip config list`), then run the same command again: what was fetched is kept.",
-        )
-
-
 def read_wheel(path: Path) -> Wheel:
-    """Read what a wheel says of itself. Raises MachineError where it is none."""
+    """Read what a wheel says of itself. Raises MachineError where it is none, or where a part of it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
             unpacked = sum(entry.file_size for entry in archive.infolist())
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
             metadata = HeaderParser().parsestr(archive.read(name).decode("utf-8", errors="replace"))
-    except (zipfile.BadZipFile, StopIteration, OSError) as cause:
+    except (zipfile.BadZipFile, zlib.error, StopIteration, OSError) as cause:
         raise MachineError(
             f"{path} is no wheel, or is damaged.", "Delete it, then run the same command again."
         ) from cause
     return Wheel(
         path=path,
-        name=str(metadata["Name"]).lower().replace("_", "-"),
+        name=canonicalize_name(str(metadata["Name"])),
         version=str(metadata["Version"]),
         licence=_licence(metadata),
         glibc=_glibc(path),
         unpacked=unpacked,
+        requires=tuple(metadata.get_all("Requires-Dist", [])),
     )
 
 

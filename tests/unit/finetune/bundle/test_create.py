@@ -1,6 +1,7 @@
 """A bundle holds what the target needs, pinned by digest, and its bytes depend on nothing else."""
 
 import json
+import shutil
 import tarfile
 import zipfile
 from importlib.metadata import Distribution
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetune.bundle.create import create_bundle, running_project
+from finetune.bundle.fetching import fetch
 from finetune.bundle.install import check_bundle
 from finetune.bundle.own_wheel import of_installed, write_own_wheel
 from finetune.bundle.wheels import Target, read_wheel, running_python
@@ -59,28 +61,43 @@ def test_what_was_fetched_waits_for_the_next_try(index, tmp_path):
     (pip,) = index.glob("pip-*.whl")
     (half / pip.name).symlink_to(pip)
     out, target = tmp_path / "tiny.tar", Target(None, running_python())
-    with pytest.raises(MachineError, match="pip could not fetch"), pip_looks_in(half):
+    with pytest.raises(MachineError, match="could not fetch"), pip_looks_in(half):
+        fetch(["pip", "tinydep"], tmp_path, lock=project.root / "requirements.lock", target=target)
+    with pytest.raises(MachineError, match="could not fetch"), pip_looks_in(half):
         create_bundle(project, out, target=target)
     (parts,) = tmp_path.glob(".tiny.tar.*.parts")
-    assert not out.exists() and list(parts.glob("finetune-*.whl"))
+    assert not out.exists()
+    # what lies there whole is not asked for again, what was cut short is
+    shutil.copy(pip, parts)
+    (parts / "tinydep-1.0-py3-none-any.whl").write_bytes(b"PK cut short")
     (half / "tinydep-1.0-py3-none-any.whl").symlink_to(index / "tinydep-1.0-py3-none-any.whl")
+    (half / pip.name).unlink()
     with pip_looks_in(half):
         create_bundle(project, out, target=target)
-    assert out.is_file() and not parts.exists()
+    assert check_bundle(out).manifest.version == "1.0" and not parts.exists()
 
 
 def test_two_wheels_of_one_name_are_refused(index, tmp_path):
-    project, out, target = (
-        write_project(tmp_path / "project", "1.0"),
-        tmp_path / "t.tar",
-        Target(None, running_python()),
-    )
-    with pip_looks_in(tmp_path), pytest.raises(MachineError):
-        create_bundle(project, out, target=target)
-    (parts,) = tmp_path.glob(".t.tar.*.parts")
-    write_wheel(parts, "tinydep", "0.9")
-    with pip_looks_in(index), pytest.raises(MachineError, match="two wheels of tinydep"):
-        create_bundle(project, out, target=target)
+    lock = write_project(tmp_path / "project", "1.0").root / "requirements.lock"
+    write_wheel(tmp_path, "tinydep", "0.9")
+    write_wheel(tmp_path, "tinydep", "0.8")
+    with pytest.raises(MachineError, match="two wheels of tinydep"):
+        fetch(["tinydep"], tmp_path, lock=lock, target=Target(None, running_python()))
+
+
+def test_markers_are_judged_by_the_machine_that_the_bundle_is_for(tmp_path):
+    lock = write_project(tmp_path / "project", "1.0").root / "requirements.lock"
+    write_wheel(tmp_path, "old", "1", Requires_Dist="tinydep; python_version < '3.12'")
+    write_wheel(tmp_path, "tinydep", "1.0")
+    for python, names in (("3.11", ["old", "tinydep"]), ("3.12", ["old"])):
+        target = Target("manylinux_2_28_x86_64", python)
+        assert [wheel.name for wheel in fetch(["old"], tmp_path, lock=lock, target=target)] == names
+
+
+def test_wheels_that_do_not_fit_each_other_are_told_where_the_bundle_is_made(make_bundle, tmp_path):
+    write_wheel(tmp_path, "other", "1", Requires_Dist="tinydep<1")
+    with pytest.raises(MachineError, match="do not fit"):
+        make_bundle(own_wheels=tmp_path)
 
 
 def test_this_project_is_found_with_its_lock_and_what_it_needs_today():

@@ -79,7 +79,6 @@ TAMPERED = {
     "a hard link": lambda members: members.append(entry("wheels/l", kind=tarfile.LNKTYPE, link="install.py")),
     "a folder": lambda members: members.append(entry("wheels", kind=tarfile.DIRTYPE)),
     "a device": lambda members: members.append(entry("wheels/d", kind=tarfile.CHRTYPE)),
-    "no manifest first": lambda members: members.reverse(),
     "a second manifest": lambda members: members.append(members[0]),
 }
 
@@ -108,6 +107,21 @@ def test_what_the_manifest_does_not_say_is_refused_before_anything_is_written(ma
 def test_a_manifest_that_is_not_of_its_form_is_refused(made, tmp_path, fields):
     with pytest.raises(BundleError):
         check_bundle(restated(made.path, tmp_path / "bad.tar", **fields))
+
+
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", "wheels/../../out", "wheels/.pth", "a//b", "bundle.json"])
+def test_a_name_that_leads_elsewhere_is_refused_though_the_manifest_has_it(made, tmp_path, name):
+    members = [*read_members(made.path), entry(name)]
+    document = json.loads(members[0][1])
+    document["files"].append({"name": name, "bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()})
+    members[0] = entry("bundle.json", json.dumps(document).encode())
+    with pytest.raises(BundleError, match="cannot be a file of it"):
+        check_bundle(write_members(tmp_path / "bad.tar", members))
+
+
+def test_a_manifest_that_is_not_first_is_not_looked_for(made, tmp_path):
+    with pytest.raises(BundleError, match="is not the first"):
+        check_bundle(altered(made.path, tmp_path / "bad.tar", lambda members: members.reverse()))
 
 
 def test_what_is_cut_short_or_no_archive_is_refused(made, tmp_path):
