@@ -42,7 +42,11 @@ AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests 
 )
 def start(
     base: Annotated[
-        str, typer.Argument(metavar="[BASE]", help="Folder of the base model; embedded is the one that comes along.")
+        str,
+        typer.Argument(
+            metavar="[BASE]",
+            help="Folder of the base model, or its name in the home; embedded is the one that comes along.",
+        ),
     ] = EMBEDDED,
     adapter: Annotated[
         list[str],

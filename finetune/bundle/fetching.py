@@ -47,8 +47,9 @@ def try_wheels(requirements: Path, folder: Path, *, target: Target) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     options = ["--dry-run", "--ignore-installed", "--no-index", "--require-hashes", "--only-binary=:all:", "--quiet"]
     command = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "install", *options]
-    command += ["--find-links", str(folder), *target.options, *(["--target", os.devnull] if target.options else [])]
-    command += ["--requirement", str(requirements)]
+    # pip asks for a place to install to where the machine is another; a dry run makes none
+    place = ["--target", str(folder / "never")] if target.options else []
+    command += ["--find-links", str(folder), *target.options, *place, "--requirement", str(requirements)]
     done = subprocess.run(command, env={**clean, "PIP_CONFIG_FILE": os.devnull}, stdout=sys.stderr, check=False)
     if done.returncode:
         raise MachineError(

@@ -14,6 +14,7 @@ from finetune.bundle.create import MadeBundle, Project, create_bundle
 from finetune.bundle.own_wheel import of_checkout
 from finetune.bundle.wheels import Target, running_python
 
+HERE = Target(None, running_python())
 PYPROJECT = """
 [project]
 name = "finetune"
@@ -100,10 +101,9 @@ def pip_looks_in(index: Path) -> Iterator[None]:
 def make_bundle(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., MadeBundle]:
     """Bundles the tiny project in a release."""
 
-    def make(release: str = "1.0", own_wheels: Path | None = None) -> MadeBundle:
+    def make(release: str = "1.0", own_wheels: Path | None = None, *, target: Target = HERE) -> MadeBundle:
         place = tmp_path_factory.mktemp("bundle")
         project = write_project(place / "project", release)
-        target = Target(None, running_python())
         with pip_looks_in(index):
             return create_bundle(project, place / "tiny.tar", target=target, own_wheels=own_wheels)
 

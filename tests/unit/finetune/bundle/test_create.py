@@ -50,6 +50,11 @@ def test_a_wheel_of_the_users_own_goes_in_instead(make_bundle, tmp_path):
     assert made.num_wheels == 3 and made.unknown_licences == ("tinydep",)
 
 
+def test_a_bundle_for_another_machine_says_so(make_bundle):
+    manifest = check_bundle(make_bundle(target=Target("manylinux_2_34_aarch64", "3.13")).path).manifest
+    assert (manifest.python, manifest.machine, manifest.glibc) == ("3.13", "aarch64", "")
+
+
 def test_an_empty_folder_of_own_wheels_is_a_mistake(make_bundle, tmp_path):
     with pytest.raises(InputError, match="no wheel"):
         make_bundle(own_wheels=tmp_path)
