@@ -76,6 +76,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read-only: the wheels that pip finds; pip itself is packed from where it is installed."""
     folder = tmp_path_factory.mktemp("index")
     write_wheel(folder, "tinydep", "1.0", code="KIND = 'plain'\n", License="MIT")
+    write_wheel(folder, "tinydep", "2.0", code="KIND = 'newer than the lock'\n")
     site = Path(pip.__file__).parents[1]
     with zipfile.ZipFile(folder / f"pip-{version('pip')}-py3-none-any.whl", "w") as archive:
         for part in ("pip", f"pip-{version('pip')}.dist-info"):

@@ -33,6 +33,8 @@ def test_a_bundle_holds_wheels_by_digest_the_installer_and_what_one_reads(made):
     assert made.num_wheels == 3 and made.unknown_licences == ()
     pins = read(made.path, "requirements.txt").splitlines()
     assert [pin.partition("==")[0] for pin in pins] == ["finetune", "pip", "tinydep"]
+    # the lock's version, though there is a newer one
+    assert pins[-1].startswith("tinydep==1.0 ")
     assert all(" --hash=sha256:" in pin for pin in pins)
     licences = {row["name"]: row["licence"] for row in json.loads(read(made.path, "licences.json"))}
     assert licences["finetune"] == "Apache-2.0" and licences["tinydep"] == "MIT"
@@ -151,10 +153,13 @@ def test_a_platform_that_is_none_is_a_usage_error(target):
         _ = target.options
 
 
-def test_what_is_no_wheel_is_told(tmp_path):
+def test_what_is_no_wheel_or_is_damaged_is_told(tmp_path):
     (tmp_path / "a-1-py3-none-any.whl").write_text("no")
-    with pytest.raises(MachineError, match="no wheel"):
-        read_wheel(tmp_path / "a-1-py3-none-any.whl")
+    damaged = write_wheel(tmp_path, "b", "1", code="KIND = 'whole'\n")
+    damaged.write_bytes(damaged.read_bytes().replace(b"whole", b"wrong"))
+    for path in (tmp_path / "a-1-py3-none-any.whl", damaged):
+        with pytest.raises(MachineError, match="no wheel"):
+            read_wheel(path)
 
 
 def test_what_is_installed_gives_the_wheel_that_it_was_installed_from(tmp_path):
