@@ -42,11 +42,7 @@ AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests 
 )
 def start(
     base: Annotated[
-        str,
-        typer.Argument(
-            metavar="[BASE]",
-            help="Folder of the base model, or its name in the home; embedded is the one that comes along.",
-        ),
+        str, typer.Argument(metavar="[BASE]", help="Folder of the base model, or its name in the home; or embedded.")
     ] = EMBEDDED,
     adapter: Annotated[
         list[str],

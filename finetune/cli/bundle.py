@@ -40,7 +40,7 @@ def create(
 ) -> None:
     """Make one archive of all wheels, this project, recipes and documents.
 
-    pip fetches the wheels with your settings; this is the one command of finetune that uses the network.
+    pip fetches the wheels with your settings; this is the one command of finetune that fetches anything.
     """
     from dataclasses import asdict
 
