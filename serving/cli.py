@@ -42,7 +42,7 @@ AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests 
 )
 def start(
     base: Annotated[
-        str, typer.Argument(metavar="[BASE]", help="Folder of the base model; embedded is the one that comes along.")
+        str, typer.Argument(metavar="[BASE]", help="Folder of the base model, or its name in the home; or embedded.")
     ] = EMBEDDED,
     adapter: Annotated[
         list[str],
@@ -83,7 +83,7 @@ def start(
     _need_server_libraries()
     from serving.run import Replicas, prepared_server, serve
 
-    folder = _base_folder(base)
+    folder = _base_folder(base, place.bases)
     note(f"Reading the base {folder}" if replica else f"Loading the base {folder}")
     settings = ServerSettings(port=port, yields_card=not keep_card, traffic_log=place.served / f"{port}-traffic.jsonl")
     prepare = prepared_server(
@@ -245,9 +245,12 @@ def _named_adapter(text: str, adapters: Path) -> tuple[str, Path]:
     )
 
 
-def _base_folder(base: str) -> Path:
+def _base_folder(base: str, bases: Path) -> Path:
+    """The embedded base, one of the home by its name, or a folder."""
     if base != EMBEDDED:
-        return Path(base)
+        from finetune.contracts.bases import find_base
+
+        return find_base(bases, base) or Path(base)
     from importlib.resources import files
 
     return Path(str(files("finetune.embedded"))) / "base"

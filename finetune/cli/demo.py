@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from finetune.contracts.run import Home, RunState
 
 EXAMPLES = "Examples: `finetune demo`, `finetune demo --repo ~/src/billing --home /tmp/demo`."
-RECIPE = Path("recipes") / "qwen3_5" / "embedded-qlora.yaml"
-CLONE = Path(__file__).resolve().parents[2]
 ResultT = TypeVar("ResultT")
 
 
 def demo(
     repo: Annotated[
-        Path | None, typer.Option(help="A git repository. None: the clone that this program is in.")
+        Path | None, typer.Option(help="A git repository. None: the clone of this program, or what is installed.")
     ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
     """Build data, train, evaluate, serve and ask, on a repository and the embedded base, without a GPU."""
     from finetune.cli.closing import closing_text
+    from finetune.cli.demo_source import demo_repository
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
-    result = run_demo(repo or CLONE, Home(home.absolute()))
+    place = Home(home.absolute())
+    result = run_demo(repo or demo_repository(place), place)
     emit(result.model_dump(mode="json"), as_json=json, text=closing_text(result, home))
 
 
@@ -84,15 +84,12 @@ def _build(repo: Path, out: Path, home: "Home") -> "DatasetManifest":
 
 
 def _train(dataset: Path, home: "Home") -> "RunState":
+    from finetune.cli.demo_source import demo_recipe
     from finetune.cli.train import run_training
-    from finetune.contracts.errors import InputError
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
 
-    recipe = CLONE / RECIPE
-    if not recipe.is_file():
-        raise InputError(f"{recipe} is missing.", "Run the demo from a clone of the project: make demo")
-    return run_training(resolve(load_recipe(recipe, [f"data.dataset={dataset}"])), home)
+    return run_training(resolve(load_recipe(demo_recipe(), [f"data.dataset={dataset}"])), home)
 
 
 def _evaluate(home: "Home", run_id: str) -> "EvaluationReport":

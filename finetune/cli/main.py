@@ -8,6 +8,8 @@ import typer
 
 import finetune
 import finetune.cli.adapter
+import finetune.cli.base
+import finetune.cli.bundle
 import finetune.cli.data
 import finetune.cli.demo
 import finetune.cli.evaluate
@@ -36,6 +38,8 @@ app.command("plan", epilog=finetune.cli.plan.EXAMPLES)(finetune.cli.plan.plan)
 app.command("train", epilog=finetune.cli.train.EXAMPLES)(finetune.cli.train.train)
 app.command("evaluate", epilog=finetune.cli.evaluate.EXAMPLES)(finetune.cli.evaluate.evaluate)
 app.add_typer(finetune.cli.adapter.app, name="adapter")
+app.add_typer(finetune.cli.base.app, name="base")
+app.add_typer(finetune.cli.bundle.app, name="bundle")
 app.add_typer(finetune.cli.runs.app, name="runs")
 serving.cli.app.command("follow", epilog=finetune.cli.follow.EXAMPLES)(finetune.cli.follow.follow)
 serving.cli.app.command("votes", epilog=finetune.cli.votes.EXAMPLES)(finetune.cli.votes.votes)

@@ -39,6 +39,7 @@ def plan(
     Exit code 4 when it does not fit, with the changes that make it fit.
     """
     from finetune.contracts.errors import MachineError
+    from finetune.contracts.run import Home
     from finetune.model.shape import read_shape
     from finetune.plan.report import make_plan
     from finetune.plan.text import plan_text
@@ -46,7 +47,7 @@ def plan(
     from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit, note
 
-    resolved = resolve(load_recipe(recipe, set_))
+    resolved = resolve(load_recipe(recipe, set_), bases=Home(home).bases)
     place = _card(card)
     rows, notes = _rows(resolved, home)
     shape = read_shape(Path(resolved.base.path), targets=resolved.lora.targets, rank=resolved.lora.rank)

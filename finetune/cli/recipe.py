@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from finetune.terminal.options import Json
+from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 app = typer.Typer(help="Look at recipes and check them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -66,14 +66,20 @@ def list_recipes(
     epilog="Examples: `finetune recipe show recipes/qwen3_5/embedded-qlora.yaml`, "
     "`finetune recipe show my.yaml --set lora.rank=32 --json`.",
 )
-def show(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None:  # noqa: B006
+def show(
+    recipe: RecipeFile,
+    set_: Overrides = [],  # noqa: B006
+    home: HomeFolder = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
     """Print every value of a recipe with its origin: the file, --set, the family or a default."""
+    from finetune.contracts.run import Home
     from finetune.recipe.capabilities import recipe_notes
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit, note, table
 
-    resolved = resolve(load_recipe(recipe, set_))
+    resolved = resolve(load_recipe(recipe, set_), bases=Home(home).bases)
     for line in recipe_notes(resolved):
         note(line)
     rows = [(row.key, row.value, str(row.origin)) for row in resolved.origins]
@@ -85,14 +91,20 @@ def show(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None: 
     epilog="Examples: `finetune recipe validate recipes/qwen3_5/embedded-qlora.yaml`, "
     "`finetune recipe validate my.yaml --set train.epochs=2`.",
 )
-def validate(recipe: RecipeFile, set_: Overrides = [], json: Json = False) -> None:  # noqa: B006
+def validate(
+    recipe: RecipeFile,
+    set_: Overrides = [],  # noqa: B006
+    home: HomeFolder = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
     """Check a recipe; all mistakes at once, each with its line. Exit code 3 when there are any."""
+    from finetune.contracts.run import Home
     from finetune.recipe.capabilities import recipe_notes
     from finetune.recipe.load import load_recipe
     from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit
 
-    resolved = resolve(load_recipe(recipe, set_))
+    resolved = resolve(load_recipe(recipe, set_), bases=Home(home).bases)
     notes = recipe_notes(resolved)
     emit(
         {"recipe": str(recipe), "valid": True, "digest": resolved.digest(), "notes": notes},

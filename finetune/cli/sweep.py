@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from finetune.train.sweep_record import SweepForecast, SweepResult
 
 
-def planned(recipe: Path | None, overrides: Sequence[str], sweeps: Sequence[str]) -> "Sequence[Cell]":
+def planned(recipe: Path | None, overrides: Sequence[str], sweeps: Sequence[str], *, home: "Home") -> "Sequence[Cell]":
     """The recipes of a sweep as it is typed. Raises RecipeError with all mistakes at once."""
     from finetune.contracts.errors import UsageError
     from finetune.recipe.grid import resolve_grid
 
     if recipe is None:
         raise UsageError("--sweep needs a recipe.", "`finetune recipe list` shows the recipes.")
-    return resolve_grid(recipe, overrides, sweeps)
+    return resolve_grid(recipe, overrides, sweeps, bases=home.bases)
 
 
 def begun(home: "Home", sweep_id: str) -> "Sequence[Cell]":

@@ -98,11 +98,11 @@ def _train_sweep(
     if resume is not None:
         _alone(resume, recipe, [*overrides, *sweeps])
     if dry_run:
-        cells = begun(home, resume) if resume else planned(recipe, overrides, sweeps)
+        cells = begun(home, resume) if resume else planned(recipe, overrides, sweeps, home=home)
         found = forecast(cells, home=home)
         emit(found.model_dump(mode="json"), as_json=json, text=found.text())
     else:
-        sweep_id = resume or begin(planned(recipe, overrides, sweeps), home=home)
+        sweep_id = resume or begin(planned(recipe, overrides, sweeps, home=home), home=home)
         with having_card(home, f"finetune train {sweep_id}", share=share_card):
             train_sweep(home, sweep_id, json=json)
 
@@ -178,4 +178,4 @@ def _resolve(home: "Home", recipe: Path | None, overrides: list[str], *, resume:
         return run_recipe(home, resume)
     if recipe is None:
         raise UsageError("Name a recipe, or a run with --resume.", "`finetune recipe list` shows the recipes.")
-    return resolve(load_recipe(recipe, overrides))
+    return resolve(load_recipe(recipe, overrides), bases=home.bases)

@@ -33,7 +33,7 @@ class Home:
 
     @property
     def bases(self) -> Path:
-        """4-bit copies of large bases."""
+        """Bases that were brought in, see contracts/bases.py, and 4-bit copies of large ones."""
         return self.root / "bases"
 
     @property

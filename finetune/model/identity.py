@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from finetune.contracts.adapter import BaseIdentity
+from finetune.contracts.bases import AGAIN, BASE_RECORD_NAME, read_base
 from finetune.contracts.errors import BaseModelError
 from finetune.contracts.io import digest_files
 from finetune.terminal.progress import byte_progress
@@ -18,12 +19,20 @@ def read_identity(folder: Path) -> BaseIdentity:
     """The identity of the base in folder, after its files were checked.
 
     The digest reads every byte of the weights: about a minute for 56 GB on a fast disk, each time. Raises
-    BaseModelError naming the file that is missing or damaged.
+    BaseModelError naming the file that is missing or damaged, or where a base of the home is not what was brought in.
     """
-    config = _read_config(folder)
+    _read_config(folder)
     paths = [folder / CONFIG_NAME, *weight_files(folder)]
     with byte_progress("Checking the base", sum(path.stat().st_size for path in paths)) as seen:
         digest = digest_files(paths, seen=seen)
+    if (folder / BASE_RECORD_NAME).is_file() and read_base(folder).identity.digest != digest:
+        raise BaseModelError(f"The base in {folder} was altered since it was brought in.", AGAIN)
+    return identity_of(folder, digest)
+
+
+def identity_of(folder: Path, digest: str) -> BaseIdentity:
+    """The identity of the base in folder, the digest of which is known. Raises BaseModelError as read_identity does."""
+    config = _read_config(folder)
     sizes = config.get("text_config") or config
     return BaseIdentity(
         name=folder.name if folder.name != "base" else folder.parent.name,

@@ -34,8 +34,12 @@ class Cell:
     recipe: ResolvedRecipe
 
 
-def resolve_grid(path: Path, overrides: Sequence[str], sweeps: Sequence[str]) -> tuple[Cell, ...]:
+def resolve_grid(
+    path: Path, overrides: Sequence[str], sweeps: Sequence[str], *, bases: Path | None = None
+) -> tuple[Cell, ...]:
     """The recipe in path with the overrides of --set, once for each pairing of the values of the sweeps.
+
+    bases: as for resolve.
 
     Raises RecipeError with every mistake of the sweeps and of the recipes that they give; what --set has wrong is
     raised as without a sweep.
@@ -46,7 +50,7 @@ def resolve_grid(path: Path, overrides: Sequence[str], sweeps: Sequence[str]) ->
     for settings in _pairings(axes) if not problems else _singles(axes):
         words = [f"{key}={value}" for key, value in settings.items()]
         try:
-            cells.append(Cell(settings, resolve(load_recipe(path, [*overrides, *words]))))
+            cells.append(Cell(settings, resolve(load_recipe(path, [*overrides, *words]), bases=bases)))
         except RecipeError as error:
             problems += [_of_sweep(problem, settings) for problem in error.problems]
     problems += _unlike(cells)

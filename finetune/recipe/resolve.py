@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from finetune.contracts.adapter import Quantization
+from finetune.contracts.bases import find_base
 from finetune.contracts.errors import BaseModelError, RecipeError
 from finetune.contracts.io import digest_json
 from finetune.families.base import Family
@@ -86,10 +87,13 @@ class ResolvedRecipe(Section):
         return digest_json(self.model_dump(mode="json", exclude={"origins": True, "base": {"cache"}}))
 
 
-def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
-    """Resolve a loaded recipe. Raises BaseModelError for a missing base, RecipeError for an unknown preset."""
+def resolve(loaded: LoadedRecipe, *, bases: Path | None = None) -> ResolvedRecipe:
+    """Resolve a loaded recipe; bases are those of the home, which base.path may name. None: it is a folder.
+
+    Raises BaseModelError for a missing base, RecipeError for an unknown preset.
+    """
     recipe = loaded.recipe
-    base_path = base_folder(recipe.base.path)
+    base_path = base_folder(recipe.base.path, bases=bases)
     model_type = read_model_type(base_path)
     family = family_for(model_type)
     preset = recipe.lora.targets or next(iter(family.targets))
@@ -121,10 +125,15 @@ def resolve(loaded: LoadedRecipe) -> ResolvedRecipe:
     return draft.model_copy(update={"origins": tuple(_origins(draft, loaded))})
 
 
-def base_folder(path: str) -> Path:
-    """The absolute folder of a base model, or of its config.json; "embedded" is the one inside this package."""
+def base_folder(path: str, *, bases: Path | None = None) -> Path:
+    """The absolute folder of a base model: "embedded" is the one inside this package, then come names of bases.
+
+    Any other path is a folder, or its config.json.
+    """
     if path == EMBEDDED_BASE:
         return Path(__file__).resolve().parent.parent / "embedded" / "base"
+    if bases is not None and (named := find_base(bases, path)) is not None:
+        return named.resolve()
     found = Path(path).expanduser().resolve()
     return found.parent if found.name == "config.json" and found.is_file() else found
 
@@ -142,7 +151,10 @@ def read_text_config(folder: Path) -> Mapping[str, object]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     config = folder / "config.json"
-    hint = "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer."
+    hint = (
+        "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer, "
+        "or a name that `finetune base list` shows."
+    )
     try:
         found = json.loads(config.read_text(encoding="utf-8"))
         model_type = found.get("model_type")

@@ -21,7 +21,10 @@ class Section(BaseModel):
 class BaseSection(Section):
     """The base model."""
 
-    path: str = Field(description='Folder of the base model on disk, or "embedded" for the small one that ships here.')
+    path: str = Field(
+        description="Folder of the base model on disk, the name of one that `finetune base add` brought in, or "
+        '"embedded" for the small one that ships here.'
+    )
     quantization: Quantization = Field(
         default=Quantization.NF4, description="nf4: 4-bit NormalFloat with double quantization; none: 16-bit."
     )

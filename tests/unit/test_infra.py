@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -42,8 +43,9 @@ def test_the_gateway_names_each_server():
     assert len(named) == documents()["StatefulSet/vllm"]["spec"]["replicas"]
 
 
-def test_the_script_is_bash_and_says_how_it_is_used():
-    script = INFRA / "vllm-cpu.sh"
+@pytest.mark.parametrize(("name", "words"), [("vllm-cpu.sh", "install DIR"), ("air-gap-check.sh", "DIR --install")])
+def test_a_script_is_bash_and_says_how_it_is_used(name, words):
+    script = INFRA / name
     subprocess.run(["bash", "-n", str(script)], check=True)
     told = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False)
-    assert told.returncode == 2 and "install DIR" in told.stderr and told.stdout == ""
+    assert told.returncode == 2 and words in told.stderr and told.stdout == ""
