@@ -43,6 +43,7 @@ class FakeTracker:
         self.values: dict[str, float] = {}
         self.artifacts: list[str] = []
         self.text = ""
+        self.tags: dict[str, str] = {}
         self.registered: list[str] = []
         self.status: RunStatus | None = None
 
@@ -59,6 +60,9 @@ class FakeTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         found = sorted(path.iterdir()) if path.is_dir() else [path]
         self.artifacts += [f"{folder}/{entry.name}" for entry in found]
+
+    def tag(self, values: Mapping[str, str]) -> None:
+        self.tags |= values
 
     def describe(self, markdown: str) -> None:
         self.text = markdown
@@ -127,6 +131,7 @@ def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout
     assert tracker.values == tracked_metrics(report)
     assert tracker.artifacts == [
         "evaluation/answers.parquet",
+        "evaluation/egress.json",
         "evaluation/report.html",
         "evaluation/report.json",
         "evaluation/rows.parquet",
