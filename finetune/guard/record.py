@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -86,6 +87,14 @@ def use_journal(path: str | None) -> None:
     os.environ.pop(JOURNAL_VARIABLE, None)
     if path is not None:
         os.environ[JOURNAL_VARIABLE] = path
+
+
+def adopt_journal(path: Path) -> None:
+    """Take the lines of a journal that was written elsewhere into this process's, and remove it."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            _append(json.loads(line))
+    path.unlink(missing_ok=True)
 
 
 def join_journal() -> None:

@@ -1,0 +1,82 @@
+"""`finetune doctor` as a process: what it finds, what it misses, and what it says when not everything is held."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from finetune.cli.doctor_checks import check_machine
+from finetune.contracts.run import Home
+
+UNSHARE = shutil.which("unshare")
+WAYS = {"TCP", "UDP", "DNS", "C library", "child process"}
+
+
+def doctor(*words: object, before: tuple[str, ...] = ()) -> tuple[int, dict, str]:
+    """Exit code, document and stderr of a command; before is what starts it."""
+    command = [*before, sys.executable, "-m", "finetune", "doctor", *map(str, words), "--json"]
+    environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_this_machine_will_do(tmp_path):
+    code, document, _ = doctor("--home", tmp_path / "home")
+    found = {check["name"]: check for check in document["checks"]}
+    assert code == 0 and document["usable"], document
+    assert found["offline switches"]["state"] == "ok", "asked of the libraries themselves"
+    assert found["device"]["found"].startswith("torch 2.")
+    assert [check["name"] for check in document["checks"] if check["state"] != "ok" and not check["next"]] == []
+    assert not (tmp_path / "home").exists(), "nothing is made"
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_named_with_what_to_type(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mlflow.db").write_text("no database")
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "kernels.py").touch()
+    # as a machine is on which a library has been broken
+    (packages / "datasets.py").write_text("raise ImportError('datasets is broken')")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(packages), *filter(None, sys.path)]))
+    monkeypatch.syspath_prepend(packages)
+    wrong = {check.name: check for check in check_machine(Home(home), tell=lambda _: None) if check.state == "missing"}
+    assert wrong.keys() == {"git", "MLflow store", "hub kernels", "libraries"}
+    assert all(check.next for check in wrong.values())
+    assert "datasets is broken" in wrong["libraries"].found
+
+
+def test_with_the_audit_hook_alone_two_ways_are_open_and_that_is_said():
+    code, document, said = doctor("egress")
+    results = {way: {one["held"] for one in document["tries"] if one["way"] == way} for way in WAYS}
+    assert document["layers"] == ["audit hook"]
+    assert results["TCP"] == results["UDP"] == results["DNS"] == {True}
+    assert all("refused by the audit hook" in one["seen"] for one in document["tries"] if one["way"] in ("TCP", "DNS"))
+    # where the machine itself has no network, nothing leaves by these two either
+    if code == 4:
+        assert not document["held"] and "C library, child process" in said and "Python's socket module" in said
+    assert "Something tried to leave" not in said, "what is tried on purpose is no attempt of a job"
+
+
+@pytest.mark.skipif(UNSHARE is None or os.geteuid() != 0, reason="a namespace by hand takes root and unshare")
+def test_in_a_namespace_without_a_network_five_of_five_are_held():
+    code, document, _ = doctor("egress", "--to", "10.0.0.1:80", before=(str(UNSHARE), "--net"))
+    assert code == 0 and document["held"]
+    assert document["layers"] == ["network namespace", "audit hook"]
+    assert {one["way"] for one in document["tries"]} == WAYS
+    past_the_hook = [one for one in document["tries"] if one["way"] in ("C library", "child process")]
+    assert {one["seen"] for one in past_the_hook} == {"unreachable: Network is unreachable"}
+    assert {one["target"] for one in past_the_hook} == {"192.0.2.1:443", "[2001:db8::1]:443", "10.0.0.1:80"}
+
+
+@pytest.mark.parametrize("to", ["example.com:443", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:99999", "::1"])
+def test_a_destination_is_an_address_with_a_port(to):
+    code, document, _ = doctor("egress", "--to", to)
+    assert code == 2 and document["error"] == "UsageError"
