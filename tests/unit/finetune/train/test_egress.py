@@ -1,6 +1,5 @@
 """A run during which something tried to leave has failed, or warns where its recipe says so; it is told everywhere."""
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,31 +38,30 @@ def leaky(tracker: Any) -> Any:
     return tracker
 
 
-def ended(home: Home) -> tuple[RunState, EgressReport]:
-    (folder,) = home.runs.iterdir()
-    layout = RunLayout(folder)
+def ended(home: Home, run_id: str) -> tuple[RunState, EgressReport]:
+    layout = RunLayout(home.runs / run_id)
     state = RunState.model_validate_json(layout.state.read_bytes())
     return state, EgressReport.model_validate_json(layout.egress.read_bytes())
 
 
-def test_a_run_that_kept_to_itself_says_so(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
-    train(resolved_tiny(), home, tracker)
-    state, report = ended(home)
-    assert state.status == "finished"
-    assert report.attempts == () and report.command == "train"
-    assert ("egress.json", "") in tracker.artifacts
-    assert tracker.tags == {"egress.attempts": "0", "egress.layers": ", ".join(report.layers) or "none"}
-
-
-def test_an_attempt_fails_the_run_when_all_is_written(resolved_tiny: Resolved, home: Home, leaky: Any) -> None:
+def test_an_attempt_fails_its_run_when_all_is_written_and_not_the_next(
+    resolved_tiny: Resolved, home: Home, leaky: Any
+) -> None:
     with pytest.raises(EgressError, match=r"during train, and was refused: .* to 192\.0\.2\.1:443") as caught:
-        train(resolved_tiny(), home, leaky)
-    state, report = ended(home)
+        train(resolved_tiny(), home, leaky, run_id="first")
+    state, report = ended(home, "first")
     assert caught.value.exit_code == 4 and "egress.json" in caught.value.hint
     assert state.status == leaky.status == "failed"
     assert read_adapter(next(home.adapters.iterdir())).run_id == state.run_id, "the work is not lost"
     assert leaky.tags["egress.attempts"] == str(report.num_attempts) != "0"
     assert all(attempt.stack for attempt in report.attempts)
+    del leaky.metrics
+    train(resolved_tiny(), home, leaky, run_id="second")
+    state, report = ended(home, "second")
+    assert state.status == "finished"
+    assert report.attempts == () and report.command == "train"
+    assert leaky.artifacts.count(("egress.json", "")) == 2
+    assert leaky.tags == {"egress.attempts": "0", "egress.layers": ", ".join(report.layers) or "none"}
 
 
 def test_a_recipe_may_say_to_warn(
@@ -71,15 +69,6 @@ def test_a_recipe_may_say_to_warn(
 ) -> None:
     strict, lenient = resolved_tiny(), resolved_tiny("egress=warn")
     assert strict.digest() == lenient.digest(), "what is learned is the same"
-    assert train(lenient, home, leaky).status == "finished"
+    assert train(lenient, home, leaky, run_id="only").status == "finished"
     assert "Warning: Something tried to leave this machine during train" in capsys.readouterr().err
-    assert ended(home)[1].attempts
-
-
-def test_the_next_run_is_not_blamed_for_the_last(resolved_tiny: Resolved, home: Home, tracker: Any) -> None:
-    note_attempt("socket.connect", ("192.0.2.1", 443), sys._getframe())
-    with pytest.raises(EgressError):
-        train(resolved_tiny(), home, tracker)
-    assert train(resolved_tiny(), home, tracker).status == "finished"
-    documents = [json.loads(path.read_bytes()) for path in sorted(home.runs.glob("*/egress.json"))]
-    assert sorted(len(document["attempts"]) for document in documents) == [0, 1]
+    assert ended(home, "only")[1].attempts
