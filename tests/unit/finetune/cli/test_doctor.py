@@ -72,7 +72,7 @@ def test_in_a_namespace_without_a_network_five_of_five_are_held():
     assert document["layers"] == ["network namespace", "audit hook"]
     assert {one["way"] for one in document["tries"]} == WAYS
     past_the_hook = [one for one in document["tries"] if one["way"] in ("C library", "child process")]
-    assert {one["seen"] for one in past_the_hook} == {"unreachable: Network is unreachable"}
+    assert all(one["seen"].startswith("unreachable: ") for one in past_the_hook)
     assert {one["target"] for one in past_the_hook} == {"192.0.2.1:443", "[2001:db8::1]:443", "10.0.0.1:80"}
 
 
