@@ -52,13 +52,13 @@ class Try:
     seen: str
 
 
-def try_all(address: str | None = None, port: int = PORT) -> list[Try]:
-    """Try the five ways to the addresses for documentation, and to address where one is given."""
-    addresses = [*ADDRESSES, *([address] if address else [])]
+def try_all(named: tuple[str, int] | None = None) -> list[Try]:
+    """Try the five ways to the addresses for documentation, and to one that is named, with its port."""
+    places = [*((address, PORT) for address in ADDRESSES), *([named] if named else [])]
     tries = [
-        _tried(way, attempt, place, port)
+        _tried(way, attempt, address, port)
         for way, attempt in (("TCP", _tcp), ("UDP", _udp), ("C library", _c_library), ("child process", _child))
-        for place in addresses
+        for address, port in places
     ]
     return [*tries, _name()]
 
@@ -139,8 +139,8 @@ def main(arguments: Sequence[str]) -> None:
     """Try all ways as a job would be tempted to, with the guard on, and print what was seen."""
     os.environ.update(RESOLVER)
     go_offline()
-    named = (arguments[0], int(arguments[1])) if arguments else (None, PORT)
-    sys.stdout.write(json.dumps([asdict(one) for one in try_all(*named)]))
+    named = (arguments[0], int(arguments[1])) if arguments else None
+    sys.stdout.write(json.dumps([asdict(one) for one in try_all(named)]))
 
 
 if __name__ == "__main__":
