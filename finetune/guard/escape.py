@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from finetune.contracts.errors import EgressError
+from finetune.guard.layers import holding_layers
 from finetune.guard.offline import go_offline
 
 ADDRESSES = ("192.0.2.1", "2001:db8::1")
@@ -136,9 +137,13 @@ def _name() -> Try:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Try all ways as a job would be tempted to, with the guard on, and print what was seen."""
+    """Try all ways as a job would be tempted to, and print what was seen.
+
+    The audit hook would hide what holds below it, so it is installed only where nothing does.
+    """
     os.environ.update(RESOLVER)
-    go_offline()
+    if not holding_layers():
+        go_offline()
     named = (arguments[0], int(arguments[1])) if arguments else None
     sys.stdout.write(json.dumps([asdict(one) for one in try_all(named)]))
 

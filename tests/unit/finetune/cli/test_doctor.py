@@ -72,8 +72,8 @@ def test_what_gets_out_is_said_with_the_ways_that_are_open():
     code, document, said = doctor("egress", before=(str(UNSHARE), "--net", "/bin/sh", "-c", reachable, "sh"))
     assert code == 4 and not document["held"]
     out = [(one["way"], one["target"], one["seen"]) for one in document["tries"] if not one["held"]]
-    assert out == [(way, "192.0.2.1:443", "a packet left") for way in ("C library", "child process")]
-    assert "not everything was held: C library, child process." in said
+    assert out == [(way, "192.0.2.1:443", "a packet left") for way in ("TCP", "UDP", "C library", "child process")]
+    assert "not everything was held: TCP, UDP, C library, child process." in said
 
 
 @by_hand
@@ -82,9 +82,9 @@ def test_in_a_namespace_without_a_network_five_of_five_are_held():
     assert code == 0 and document["held"]
     assert document["layers"] == ["network namespace", "audit hook"]
     assert {one["way"] for one in document["tries"]} == {"TCP", "UDP", "DNS", "C library", "child process"}
-    past_the_hook = [one for one in document["tries"] if one["way"] in ("C library", "child process")]
-    assert all(one["seen"].startswith("unreachable: ") for one in past_the_hook)
-    assert {one["target"] for one in past_the_hook} == {"192.0.2.1:443", "[2001:db8::1]:443", "10.0.0.1:80"}
+    assert all(one["seen"].startswith("unreachable: ") for one in document["tries"]), "the hook hides nothing"
+    targets = {one["target"] for one in document["tries"]}
+    assert targets == {"192.0.2.1:443", "[2001:db8::1]:443", "10.0.0.1:80", "example.com"}
 
 
 @pytest.mark.parametrize("to", ["example.com:443", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:99999", "::1"])
