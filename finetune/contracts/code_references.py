@@ -26,6 +26,7 @@ QUANTIZATION_METHODS = frozenset({"bitsandbytes", "nf4_with_experts"})
 # They hold tens of megabytes of vocabulary, and no library takes code from them
 PLAIN_FILES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json"})
 INDEX_ENDING = ".index.json"
+SHOWN_CHARACTERS = 80
 HINT = (
     "Use a base of a family in docs/families.md as it was published; or take the field out, if you know that the model "
     "works without it."
@@ -76,16 +77,20 @@ def _reason(key: str, value: object) -> str:
         return "names compiled code of the hub"
     if key.endswith(IMPLEMENTATION_ENDINGS):
         unknown = [name for name in _names(value) if name not in IMPLEMENTATIONS]
-        return f"is {unknown[0]!r}, which is no implementation that is known here" if unknown else ""
+        return f"is {unknown[0]}, which is no implementation that is known here" if unknown else ""
     if key == QUANTIZATION and isinstance(value, dict):
         method = value.get("quant_method")
         known = method is None or (isinstance(method, str) and method in QUANTIZATION_METHODS)
-        return "" if known else f"has the method {method!r}, whose loader may fetch code"
+        return "" if known else f"has the method {_shown(method)}, whose loader may fetch code"
     return ""
 
 
 def _names(value: object) -> list[str]:
     """Names of implementations: one, or one for each part of a model."""
-    if isinstance(value, dict):
-        return [name for part in value.values() for name in _names(part)]
-    return [] if value is None else [str(value)]
+    parts = value.values() if isinstance(value, dict) else [value]
+    return [_shown(part) for part in parts if part is not None]
+
+
+def _shown(value: object) -> str:
+    """A name as it can be printed; of anything else its kind, which no list names."""
+    return value[:SHOWN_CHARACTERS] if isinstance(value, str) else f"a {type(value).__name__}"

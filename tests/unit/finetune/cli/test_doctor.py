@@ -45,14 +45,14 @@ def test_what_is_missing_is_named_with_what_to_type(tmp_path, monkeypatch):
     packages.mkdir()
     (packages / "kernels.py").touch()
     # as a machine is on which a library has been broken
-    (packages / "datasets.py").write_text("raise ImportError('datasets is broken')")
+    (packages / "torch.py").write_text("raise ImportError('torch is broken')")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", ":".join([str(packages), *filter(None, sys.path)]))
     monkeypatch.syspath_prepend(packages)
     wrong = {check.name: check for check in check_machine(Home(home), tell=lambda _: None) if check.state == "missing"}
     assert wrong.keys() == {"git", "MLflow store", "hub kernels", "libraries"}
     assert all(check.next for check in wrong.values())
-    assert "datasets is broken" in wrong["libraries"].found
+    assert "torch is broken" in wrong["libraries"].found
 
 
 def test_the_audit_hook_holds_what_python_is_asked_and_no_more():

@@ -22,6 +22,7 @@ REFUSED = {
     "trust_remote_code": {"trust_remote_code": True},
     "_attn_implementation": {"_attn_implementation": "someone/kernels"},
     "attn_implementation": {"attn_implementation": {"": "sdpa", "text_config": "someone/kernels:attention"}},
+    "vision_attn_implementation": {"vision_attn_implementation": {"": {"": {"": "sdpa"}}}},
     "_experts_implementation_internal": {"_experts_implementation_internal": "sonicmoe"},
     "text_config.linear_attn_implementation": {"text_config": {"linear_attn_implementation": "someone/else@main"}},
     "quantization_config": {"quantization_config": {"quant_method": "mxfp4"}},
