@@ -46,8 +46,10 @@ def build(
     from data_pipelines.config import PipelineConfig, load_pipeline
     from data_pipelines.pipeline import build_dataset
     from data_pipelines.show import summary
+    from finetune.contracts.egress import EGRESS_NAME
     from finetune.contracts.errors import UsageError
     from finetune.contracts.run import Home
+    from finetune.terminal.egress import conclude
     from finetune.terminal.output import emit
     from finetune.terminal.progress import Progress
     from finetune.terminal.signals import interrupted_by_signals
@@ -60,6 +62,7 @@ def build(
     with interrupted_by_signals(), Progress("Building", None) as progress:
         named = config.with_repositories(repo) if repo else config
         manifest = build_dataset(named, out, data_folder=Home(home.absolute()).data, progress=progress)
+    conclude(out / EGRESS_NAME, "data build", mode=config.egress)
     document = {"path": str(out), **manifest.model_dump(mode="json")}
     emit(document, as_json=json, text=summary(out, manifest))
 

@@ -12,6 +12,7 @@ from data_pipelines.filters.language import BY_NAME, SUFFIXES, OtherLanguages
 from data_pipelines.section import Section
 from data_pipelines.task_config import TasksSection
 from finetune.contracts.canaries import CanaryKind
+from finetune.contracts.egress import EgressMode
 from finetune.contracts.errors import RecipeError
 from finetune.contracts.yaml_file import load_yaml_model
 
@@ -222,6 +223,8 @@ class PipelineConfig(Section):
     tasks: TasksSection = TasksSection()
     canaries: CanarySection = CanarySection()
     run: RunSection = RunSection()
+    egress: EgressMode = "fail"
+    """fail: a build during which something tried to leave ends with exit code 4; warn: it says so."""
     seed: int = Field(default=0, ge=0)
 
     @field_validator("languages")

@@ -211,7 +211,8 @@ def _builder() -> str:
 
 def _settings(config: PipelineConfig, given: _Given) -> str:
     """The pipeline as canonical JSON; what names this machine, or says who did the work, is no part of the result."""
-    document = config.model_copy(update={"sources": config.named_sources()}).model_dump(mode="json", exclude={"run"})
+    named = config.model_copy(update={"sources": config.named_sources()})
+    document = named.model_dump(mode="json", exclude={"run", "egress"})
     if config.tasks.qa.teacher is not None:
         # how the teacher is spoken to changes no answer
         for name in ("timeout_seconds", "key_variable", "allow_host"):

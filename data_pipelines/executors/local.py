@@ -13,6 +13,7 @@ from datatrove.executor import LocalPipelineExecutor
 from data_pipelines.executors.stage import silence
 from finetune.contracts.errors import MachineError
 from finetune.guard.offline import go_offline
+from finetune.guard.record import journal_path, use_journal
 
 # what a worker runs; set once in each, so that the list of all tasks does not travel with every one of them
 _RUNS: list["LocalExecutor"] = []
@@ -29,7 +30,7 @@ class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]
     def run_all(self) -> None:
         """Run all ranks; the first error ends the run. Raises MachineError when a worker is killed."""
         context = get_context("forkserver")
-        with ProcessPoolExecutor(self.workers, context, initializer=_begin, initargs=(self,)) as pool:
+        with ProcessPoolExecutor(self.workers, context, initializer=_begin, initargs=(self, journal_path())) as pool:
             try:
                 waiting = [pool.submit(_run, rank) for rank in range(self.tasks)]
                 for future in as_completed(waiting):
@@ -60,9 +61,11 @@ def _start_servers() -> None:
         signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
 
 
-def _begin(executor: LocalExecutor) -> None:
+def _begin(executor: LocalExecutor, journal: str | None) -> None:
     """Make a worker ready: offline, deaf to the terminal's Ctrl-C, and never left alone by its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # the server that workers are forked from has the environment in which it was started
+    use_journal(journal)
     go_offline()
     _RUNS[:] = [executor]
     Thread(target=_end_with_parent, name="parent", daemon=True).start()

@@ -3,13 +3,14 @@
 import os
 import secrets
 import sys
+from pathlib import Path
 from typing import Any
 
 from datatrove.executor import RayPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 
 from data_pipelines.config import RunSection
-from data_pipelines.executors.stage import silence
+from data_pipelines.executors.stage import guard_far_worker, silence
 from finetune.contracts.errors import MachineError
 
 LOOPBACK = "127.0.0.1"
@@ -56,6 +57,7 @@ class RayExecutor(RayPipelineExecutor):  # type: ignore[misc]
         ray.shutdown()
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        guard_far_worker(Path(self.logging_dir.path))
         # Ray's own way leaves logs in a folder for temporary files that all users of a machine share
         return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
 

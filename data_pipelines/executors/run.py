@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any, Protocol
 
 from data_pipelines.config import RunSection
-from data_pipelines.executors.stage import Stage, TaskRunner, first_failure, run_task
+from data_pipelines.executors.stage import Stage, TaskRunner, first_failure, run_task, take_far_attempts
 from finetune.contracts.errors import MachineError
 
 __all__ = ["Executor", "Stage", "run_stage"]
@@ -89,6 +89,7 @@ def _watch(executor: Executor, stage: Stage, *, left: set[int], tick: Callable[[
             take()
     finally:
         _stop(executor, thread)
+        take_far_attempts(stage)
     _check(stage, left, errors)
 
 

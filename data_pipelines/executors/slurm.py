@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from datatrove.executor import SlurmPipelineExecutor
 from datatrove.executor.base import DistributedEnvVars
 
 from data_pipelines.config import RunSection
-from data_pipelines.executors.stage import silence
+from data_pipelines.executors.stage import guard_far_worker, silence
 from finetune.contracts.errors import MachineError
 
 ASK_SECONDS = 5.0
@@ -90,6 +91,10 @@ class SlurmExecutor(SlurmPipelineExecutor):  # type: ignore[misc]
                 f"squeue has not answered {SILENT_ASKS} times.",
                 "See that Slurm runs, then give the same command again.",
             )
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        guard_far_worker(Path(self.logging_dir.path))
+        return super()._run_for_rank(rank, local_rank, node_rank)
 
     def stop(self) -> None:
         """Cancel the jobs."""

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import socket
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,9 +13,12 @@ from typing import Protocol
 
 from finetune.contracts import errors
 from finetune.contracts.errors import PlatformError
+from finetune.guard.offline import go_offline
+from finetune.guard.record import adopt_journal, use_journal
 
 LOGS_NAME = "logs"
 FAILED = "failed-{:05d}.json"
+EGRESS = "egress-{}-{}.jsonl"
 
 
 class TaskFunction(Protocol):
@@ -81,6 +85,18 @@ def first_failure(stage: Stage) -> PlatformError | None:
     record = json.loads(found.read_bytes())
     kind: type[PlatformError] = getattr(errors, record["kind"], PlatformError)
     return kind(record["message"], record["hint"])
+
+
+def guard_far_worker(logs: Path) -> None:
+    """Make a worker that may run on another machine stay offline; what it tries is noted among the logs."""
+    use_journal(str(logs / EGRESS.format(socket.gethostname(), os.getpid())))
+    go_offline()
+
+
+def take_far_attempts(stage: Stage) -> None:
+    """Put what workers on other machines noted into the record of this command."""
+    for path in sorted(stage.logs.glob(EGRESS.format("*", "*"))):
+        adopt_journal(path)
 
 
 def silence() -> None:

@@ -7,11 +7,14 @@ from data_pipelines.lineage.forgetting import FORGOTTEN_NAME
 from data_pipelines.split.sticky import SPLIT_NAME
 from finetune.contracts.canaries import CANARIES_NAME
 from finetune.contracts.dataset import DROPPED_NAME, MANIFEST_NAME, REPORT_NAME, DatasetManifest, Split
+from finetune.contracts.egress import EGRESS_NAME
 from finetune.contracts.errors import DatasetError
 from finetune.contracts.io import digest_file, read_model
 
 SHARD_NAME = re.compile(rf"(?:{'|'.join(Split)})-\d{{5,}}\.parquet")
-OUR_NAMES = frozenset({MANIFEST_NAME, DROPPED_NAME, REPORT_NAME, SPLIT_NAME, FORGOTTEN_NAME, CANARIES_NAME})
+OUR_NAMES = frozenset(
+    {MANIFEST_NAME, DROPPED_NAME, REPORT_NAME, SPLIT_NAME, FORGOTTEN_NAME, CANARIES_NAME, EGRESS_NAME}
+)
 REBUILD_HINT = "Build it again: finetune data build --repo PATH --out DIR"
 
 

@@ -77,10 +77,15 @@ def _step(number: int, title: str, work: Callable[[], ResultT]) -> ResultT:
 def _build(repo: Path, out: Path, home: "Home") -> "DatasetManifest":
     from data_pipelines.config import PipelineConfig
     from data_pipelines.pipeline import build_dataset
+    from finetune.contracts.egress import EGRESS_NAME
+    from finetune.terminal.egress import conclude
     from finetune.terminal.progress import Progress
 
+    config = PipelineConfig.for_repositories([repo])
     with Progress("Building", None) as progress:
-        return build_dataset(PipelineConfig.for_repositories([repo]), out, data_folder=home.data, progress=progress)
+        manifest = build_dataset(config, out, data_folder=home.data, progress=progress)
+    conclude(out / EGRESS_NAME, "data build", mode=config.egress)
+    return manifest
 
 
 def _train(dataset: Path, home: "Home") -> "RunState":

@@ -133,9 +133,17 @@ def run_evaluation(
     if endpoint is not None:
         evaluation = as_served(evaluation, endpoint)
     if dataset is not None:
-        return evaluation.report
+        return _unrecorded(evaluation.report, resolved)
     report = record_evaluation(evaluation, home, layout)
     note_evaluation(chain_of(home), report, digest=digest_file(layout.evaluation / REPORT_NAME))
+    return report
+
+
+def _unrecorded(report: "EvaluationReport", resolved: "ResolvedRecipe") -> "EvaluationReport":
+    """The report of an evaluation that is written nowhere. Raises EgressError when something tried to leave."""
+    from finetune.terminal.egress import refuse_attempts, take_report
+
+    refuse_attempts(take_report("evaluate"), None, mode=resolved.egress)
     return report
 
 

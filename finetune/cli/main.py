@@ -12,6 +12,7 @@ import finetune.cli.base
 import finetune.cli.bundle
 import finetune.cli.data
 import finetune.cli.demo
+import finetune.cli.doctor
 import finetune.cli.evaluate
 import finetune.cli.follow
 import finetune.cli.pause
@@ -23,6 +24,7 @@ import finetune.cli.votes
 import serving.cli
 from finetune.cli.errors import run_guarded
 from finetune.guard.offline import go_offline
+from finetune.guard.record import open_journal
 
 app = typer.Typer(
     name="finetune",
@@ -45,6 +47,7 @@ serving.cli.app.command("follow", epilog=finetune.cli.follow.EXAMPLES)(finetune.
 serving.cli.app.command("votes", epilog=finetune.cli.votes.EXAMPLES)(finetune.cli.votes.votes)
 serving.cli.app.command("pause", epilog=finetune.cli.pause.EXAMPLES)(finetune.cli.pause.pause)
 app.add_typer(serving.cli.app, name="serve")
+app.add_typer(finetune.cli.doctor.app, name="doctor")
 
 
 def _show_version(wanted: bool) -> None:
@@ -67,6 +70,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line in this process and return its exit code."""
     debug = "--debug" in arguments
     rest = [argument for argument in arguments if argument != "--debug"]
+    open_journal()
     go_offline()
     return run_guarded(
         lambda: app(args=rest, prog_name="finetune", standalone_mode=False), debug=debug, as_json="--json" in rest

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.contracts.adapter import (
+    ADAPTER_CONFIG_NAME,
     ADAPTER_MANIFEST_NAME,
     ADAPTER_SIGNATURE_NAME,
     AdapterManifest,
     BaseIdentity,
     FileDigest,
 )
+from finetune.contracts.code_references import refuse_code_in
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.io import digest_file, read_model, write_json
 from finetune.contracts.seal import check_seal, sealed
@@ -44,11 +46,13 @@ def write_manifest(folder: Path, manifest: AdapterManifest) -> AdapterManifest:
 def read_adapter(folder: Path) -> AdapterManifest:
     """The manifest of folder after each file's size and SHA-256 were checked.
 
-    Raises AdapterError naming the first file that is missing, altered, or not in the manifest.
+    Raises AdapterError naming the first file that is missing, altered, not in the manifest, or that refers to code.
     """
     manifest = read_manifest(folder)
     what = f"the adapter {manifest.adapter_id}"
     check_files(folder, manifest.files, what=what, apart=(ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME))
+    if (folder / ADAPTER_CONFIG_NAME).is_file():
+        refuse_code_in(folder / ADAPTER_CONFIG_NAME, error=AdapterError, hint=HINT)
     return manifest
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.contracts.dataset import Contract
+from finetune.contracts.egress import EGRESS_NAME
 from finetune.contracts.votes import FILE_NAME
 
 
@@ -122,6 +123,11 @@ class RunLayout:
     def forecast(self) -> Path:
         """What training was expected to take, and what it took."""
         return self.root / "forecast.json"
+
+    @property
+    def egress(self) -> Path:
+        """What kept training from the network, and what tried to leave: an EgressReport."""
+        return self.root / EGRESS_NAME
 
     @property
     def checkpoints(self) -> Path:

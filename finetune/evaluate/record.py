@@ -8,9 +8,10 @@ from pathlib import Path
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_manifest, write_manifest
 from finetune.contracts.dataset import MANIFEST_NAME, DatasetManifest
+from finetune.contracts.egress import EGRESS_NAME
 from finetune.contracts.errors import DatasetError, RunError
 from finetune.contracts.evaluation import EvaluationReport
-from finetune.contracts.io import read_model
+from finetune.contracts.io import read_model, write_json
 from finetune.contracts.run import Home, RunLayout, RunState
 from finetune.evaluate.page.write import write_page
 from finetune.evaluate.plot import plot_scores
@@ -18,6 +19,7 @@ from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.evaluate.tracked import evaluation_tags, tracked_metrics
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
+from finetune.terminal.egress import refuse_attempts, take_report
 from finetune.tracking.base import Tracker
 from finetune.tracking.card import run_card, short_path
 from finetune.tracking.figures import training_figures
@@ -35,12 +37,15 @@ def record_evaluation(
     """Write an evaluation into the run folder, then into the tracked run and the manifests of the adapter's copies.
 
     tracker None is the home's MLflow store. Raises RunError for a damaged run folder, MachineError for a full disk or
-    a store that cannot be opened; the run folder holds the report by then.
+    a store that cannot be opened; the run folder holds the report by then. Raises EgressError, when all is written, if
+    something tried to leave during the evaluation and the recipe does not say to warn.
     """
     state = read_model(layout.state, RunState, error=RunError, hint=HINT)
     resolved = read_model(layout.resolved_recipe, ResolvedRecipe, error=RunError, hint=HINT)
     report = save_evaluation(evaluation, layout.evaluation).report
     write_page(layout.evaluation)
+    egress = take_report("evaluate")
+    write_json(layout.evaluation / EGRESS_NAME, egress)
     plot_scores(report.scores, layout.root / PLOT_NAME, title=report.adapter_id)
     manifest = _score_manifests(report, (layout.adapter, home.adapters / report.adapter_id))
     text = run_summary(
@@ -59,7 +64,9 @@ def record_evaluation(
         record.artifact(layout.root / PLOT_NAME, PLOTS_FOLDER)
         if manifest is not None:
             record.register(manifest, layout.adapter, resolved.track.adapter_name or resolved.name)
+        record.tag(egress.tags("evaluation."))
         record.describe(text)
+    refuse_attempts(egress, layout.evaluation / EGRESS_NAME, mode=resolved.egress)
     return report
 
 

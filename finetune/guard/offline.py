@@ -7,22 +7,9 @@ import sys
 from dataclasses import dataclass, field
 
 from finetune.contracts.errors import EgressError
+from finetune.guard.record import Attempt, join_journal, note_attempt
+from finetune.guard.switches import TOKENS, offline_environment
 
-# Each keeps a library from telemetry, update checks or hub look-ups; the audit hook below holds when one does not.
-SWITCHES = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "TRACKIO_DISABLE": "1",
-    "WANDB_MODE": "disabled",
-    "GIT_TERMINAL_PROMPT": "0",
-    "OTEL_SDK_DISABLED": "true",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 WATCHED_EVENTS = frozenset(
     {"socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname"}
 )
@@ -31,9 +18,9 @@ LOCAL_NAMES = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhos
 
 @dataclass
 class EgressRecord:
-    """Attempts to leave that were refused in this process, as "event address"."""
+    """Attempts to leave that were refused in this process."""
 
-    attempts: list[str] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
 
 
 RECORD = EgressRecord()
@@ -46,13 +33,21 @@ def go_offline() -> EgressRecord:
     """Set the switches and refuse every Python connection that is not loopback; calling it again changes nothing.
 
     The hook sees calls through Python's socket module; what a C library sends on its own is found by the system-call
-    trace in tests/e2e. Returns the record of refused attempts.
+    trace in tests/e2e. Returns the record of this process; record.py has that of all processes of a command.
     """
-    os.environ.update(SWITCHES)
+    for name in TOKENS:
+        os.environ.pop(name, None)
+    os.environ.update(offline_environment({}))
     if not _STATE["installed"]:
         _STATE["installed"] = True
+        join_journal()
         sys.addaudithook(_refuse_egress)
     return RECORD
+
+
+def is_watched() -> bool:
+    """Whether the audit hook is installed in this process; nothing can remove one."""
+    return _STATE["installed"]
 
 
 def permit(host: str, port: int) -> None:
@@ -84,7 +79,7 @@ def _refuse_egress(event: str, arguments: tuple[object, ...]) -> None:
     address = arguments[1] if event in ("socket.connect", "socket.sendto", "socket.sendmsg") else arguments[0]
     if is_local(address) or _is_permitted(event, address):
         return
-    RECORD.attempts.append(f"{event} {address}")
+    RECORD.attempts.append(note_attempt(event, address, sys._getframe(1)))
     raise EgressError(
         f"A connection to {address} was refused: nothing may leave this machine.",
         "This is a defect of a library or of this project; report it with --debug.",

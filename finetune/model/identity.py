@@ -5,6 +5,7 @@ from pathlib import Path
 
 from finetune.contracts.adapter import BaseIdentity
 from finetune.contracts.bases import AGAIN, BASE_RECORD_NAME, read_base
+from finetune.contracts.code_references import refuse_code
 from finetune.contracts.errors import BaseModelError
 from finetune.contracts.io import digest_files
 from finetune.terminal.progress import byte_progress
@@ -19,7 +20,8 @@ def read_identity(folder: Path) -> BaseIdentity:
     """The identity of the base in folder, after its files were checked.
 
     The digest reads every byte of the weights: about a minute for 56 GB on a fast disk, each time. Raises
-    BaseModelError naming the file that is missing or damaged, or where a base of the home is not what was brought in.
+    BaseModelError naming the file that is missing, damaged or refers to code, or where a base of the home is not what was
+    brought in.
     """
     _read_config(folder)
     paths = [folder / CONFIG_NAME, *weight_files(folder)]
@@ -44,7 +46,7 @@ def identity_of(folder: Path, digest: str) -> BaseIdentity:
 
 
 def read_model_type(folder: Path) -> str:
-    """model_type of the base in folder. Raises BaseModelError naming the file that is missing or damaged."""
+    """model_type of the base in folder. Raises BaseModelError for a file that is missing, damaged or refers to code."""
     return str(_read_config(folder)["model_type"])
 
 
@@ -81,6 +83,7 @@ def _read_config(folder: Path) -> dict:
         _ = config["model_type"], sizes["num_hidden_layers"], sizes["hidden_size"]
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise BaseModelError(f"{path} is damaged: {cause!r}.", HINT) from cause
+    refuse_code(folder, error=BaseModelError)
     return config
 
 

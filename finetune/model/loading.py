@@ -11,6 +11,7 @@ import torch
 from pydantic import JsonValue
 
 from finetune.contracts.adapter import BaseIdentity, Quantization
+from finetune.contracts.code_references import refuse_code
 from finetune.contracts.errors import BaseModelError, MachineError
 from finetune.contracts.io import digest_file, digest_json, digest_text
 from finetune.families.base import Family
@@ -135,12 +136,16 @@ def choose_device(device: str) -> str:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of the folder path, from its own files only. Raises BaseModelError when missing or damaged."""
+    """The tokenizer of the folder path, from its own files only.
+
+    Raises BaseModelError when it is missing or damaged, or when a file of the folder refers to code.
+    """
     with quiet_libraries():
         from transformers import AutoTokenizer
 
         if not (path / TOKENIZER_NAME).is_file():
             raise BaseModelError(f"There is no tokenizer in {path}: {TOKENIZER_NAME} is missing.", HINT)
+        refuse_code(path, error=BaseModelError)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         except Exception as cause:  # the Rust tokenizer raises bare Exception for a damaged file

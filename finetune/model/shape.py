@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from finetune.contracts.code_references import refuse_code_in
 from finetune.contracts.errors import BaseModelError, RecipeError
 from finetune.model.activations import measure_layers
+from finetune.model.identity import CONFIG_NAME
 from finetune.model.quiet import quiet_libraries
 from finetune.plan.shape import Activations, LayerShape, LinearMaps, ModelShape
 from finetune.plan.speed import delta_rule_flops
@@ -54,6 +56,8 @@ def meta_model(folder: Path) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if (folder / CONFIG_NAME).is_file():
+        refuse_code_in(folder / CONFIG_NAME, error=BaseModelError)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from finetune.contracts.adapter import Quantization
 from finetune.contracts.bases import find_base
+from finetune.contracts.egress import EgressMode
 from finetune.contracts.errors import BaseModelError, RecipeError
 from finetune.contracts.io import digest_json
 from finetune.families.base import Family
@@ -77,14 +78,16 @@ class ResolvedRecipe(Section):
     train: TrainSection
     evaluate: EvaluateSection
     track: TrackSection
+    egress: EgressMode = "fail"
     origins: tuple[ValueOrigin, ...]
 
     def digest(self) -> str:
         """SHA-256 over the values, not their origins: two spellings of one recipe are equal.
 
-        What the base is read from changes nothing that is learned, so base.cache is left out.
+        What the base is read from changes nothing that is learned, so base.cache is left out; nor does egress.
         """
-        return digest_json(self.model_dump(mode="json", exclude={"origins": True, "base": {"cache"}}))
+        document = self.model_dump(mode="json", exclude={"origins": True, "egress": True, "base": {"cache"}})
+        return digest_json(document)
 
 
 def resolve(loaded: LoadedRecipe, *, bases: Path | None = None) -> ResolvedRecipe:
@@ -120,6 +123,7 @@ def resolve(loaded: LoadedRecipe, *, bases: Path | None = None) -> ResolvedRecip
         "train": recipe.train,
         "evaluate": recipe.evaluate,
         "track": recipe.track.model_copy(update={"adapter_name": recipe.track.adapter_name or recipe.name}),
+        "egress": recipe.egress,
     }
     draft = ResolvedRecipe.model_validate({**values, "origins": ()})
     return draft.model_copy(update={"origins": tuple(_origins(draft, loaded))})

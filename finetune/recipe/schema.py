@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from finetune.contracts.adapter import Quantization
+from finetune.contracts.egress import EgressMode
 
 EMBEDDED_BASE = "embedded"
 # On one card this takes years; it bounds the memory of the order of rows
@@ -265,6 +266,9 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
     track: TrackSection = TrackSection()
+    egress: EgressMode = Field(
+        default="fail", description="fail: a run during which something tried to leave has failed; warn: it says so."
+    )
 
     @model_validator(mode="after")
     def _sharding_keeps_bits(self) -> Self:

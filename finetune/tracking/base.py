@@ -44,6 +44,10 @@ class Tracker(Protocol):
         """Copy a file or a folder into the run's artifacts, under folder."""
         ...
 
+    def tag(self, values: Mapping[str, str]) -> None:
+        """Set tags that are known only once the run has begun."""
+        ...
+
     def describe(self, markdown: str) -> None:
         """Set the run's description, replacing the one before."""
         ...

@@ -15,7 +15,9 @@ from pydantic import JsonValue
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import disk_errors
 
-Kind = Literal["start", "opened", "dataset", "metrics", "artifact", "describe", "register", "finish", "delivered"]
+Kind = Literal[
+    "start", "opened", "dataset", "metrics", "artifact", "tags", "describe", "register", "finish", "delivered"
+]
 TAIL_BYTES = 1 << 16
 
 

@@ -95,6 +95,10 @@ class MlflowTracker:
         """As Tracker says: a file goes under folder by its name, a folder's content goes under folder."""
         self._write("artifact", {"path": str(path.absolute()), "folder": folder}, now=True)
 
+    def tag(self, values: Mapping[str, str]) -> None:
+        """As Tracker says."""
+        self._write("tags", {"tags": dict(values)}, now=True)
+
     def describe(self, markdown: str) -> None:
         """As Tracker says."""
         self._write("describe", {"markdown": markdown}, now=True)

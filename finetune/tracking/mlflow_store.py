@@ -121,6 +121,7 @@ class MlflowStore:
     def _actions(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         return {
             "start": self._tags,
+            "tags": self._tags,
             "dataset": self._dataset,
             "artifact": self._artifact,
             "describe": self._describe,

@@ -24,6 +24,9 @@ class SilentTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         pass
 
+    def tag(self, values: Mapping[str, str]) -> None:
+        pass
+
     def describe(self, markdown: str) -> None:
         pass
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import disk_errors
 from finetune.contracts.run import Home
-from finetune.guard.offline import SWITCHES
+from finetune.guard.switches import offline_environment
 from finetune.terminal.output import note
 from finetune.terminal.signals import on_signals
 from finetune.tracking.home_store import open_client, store_uri
@@ -40,7 +40,7 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
     place = free_port(port)
     if place != port:
         note(f"The port {port} on {HOST} is taken; {place} is used instead.")
-    environment = {**os.environ, **SWITCHES, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**offline_environment(os.environ), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = home.root / LOG_NAME
     with on_signals(ENDING, _end):
         with disk_errors(log), log.open("wb") as stream:

@@ -35,6 +35,7 @@ from finetune.train.data import (
     reason_text,
     row_lengths,
 )
+from finetune.train.egress import RunEgress
 from finetune.train.forecast import Forecaster
 from finetune.train.interrupt import stop_on_signal
 from finetune.train.looks import LOOKS_NAME, Looks, choose_weights
@@ -160,6 +161,7 @@ class _Job:
     dataset: OpenDataset
     resumed: bool
     ranks: Ranks = ALONE
+    egress: RunEgress | None = None
 
     def open_tracker(self) -> None:
         """Open the record, put the inputs on it, and mark the run as running."""
@@ -169,6 +171,8 @@ class _Job:
         if has_report := not self.resumed and report.is_file():
             card = replace(card, tags={**card.tags, "data_report": DATA_REPORT})
         tracking_run_id = self.tracker.start(card, resume=state.tracking_run_id)
+        if self.ranks.leads:
+            self.egress = RunEgress(layout, self.tracker)
         self.run.update(tracking_run_id=tracking_run_id, status="running")
         if not self.resumed:
             self.tracker.dataset(self.dataset.manifest, self.dataset.folder)
@@ -204,6 +208,8 @@ class _Job:
             return None
         manifest = self._export(model, base)
         self._describe(base, manifest, figures)
+        assert self.egress is not None, "the leader opened the record"
+        self.egress.refuse(self.resolved.egress)
         return manifest.adapter_id
 
     @property
@@ -378,5 +384,7 @@ class _Job:
         try:
             with disk_errors(self.run.layout.state):
                 self.run.update(status=status, **changes)
+            if self.egress is not None:
+                self.egress.record()
         finally:
             self.tracker.finish(status)

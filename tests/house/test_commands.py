@@ -35,7 +35,7 @@ def command_of(words: list[str], known: dict[str, set[str]]) -> list[str]:
     path = words[:1] if words[0] in known else []
     for word in words[1:] if path else []:
         names, below = word.split("|"), known[" ".join(path)]
-        if not below or not names[0]:
+        if not below or not names[0] or word.startswith("-"):
             break
         if not {name for name in names if name} <= below:
             return []
@@ -74,6 +74,7 @@ def test_the_scan_finds_an_unknown_command_and_an_unknown_option():
     assert wrong_commands("Run `finetune doktor`, then `finetune recipe list`.") == ["doktor"]
     assert wrong_commands("finetune serve sing NAME\n") == ["serve sing NAME"]
     assert wrong_commands("`finetune serve key make NAME`") == ["serve key make NAME"]
+    assert wrong_commands("`finetune doctor --home D`, `finetune doctor --fast`") == ["doctor --fast"]
     assert wrong_commands("`finetune serve key create NAME --scope infer --fast`") == [
         "serve key create NAME --scope infer --fast"
     ]

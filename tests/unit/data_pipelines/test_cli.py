@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines.cli import app
 from finetune.cli.errors import run_guarded
+from finetune.guard.record import JOURNAL_VARIABLE, note_attempt
 
 
 def run(*arguments, home=None):
@@ -110,6 +111,23 @@ def test_what_a_build_needs_the_next_time_lies_in_the_home_and_the_key_is_its_ow
         "again",
         "one",
     ]
+
+
+def test_an_attempt_to_leave_fails_a_build_when_all_is_written_or_is_told(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path / "journal"))
+    (tmp_path / "warn.yaml").write_text("egress: warn\n")
+    words = ("build", "--repo", shop, "--out", tmp_path / "out")
+    reports = []
+    for extra, code in ((), 4), ((tmp_path / "warn.yaml",), 0), ((), 0):
+        if len(reports) < 2:
+            note_attempt("socket.connect", ("192.0.2.1", 443), sys._getframe())
+        assert run(*words, *extra, home=tmp_path / "home") == code
+        reports.append(json.loads((tmp_path / "out" / "egress.json").read_bytes()))
+    assert [len(report["attempts"]) for report in reports] == [1, 1, 0]
+    shown = capsys.readouterr().err
+    assert "Error: Something tried to leave this machine during data build" in shown
+    assert "Warning: Something tried to leave" in shown
+    assert run("stats", tmp_path / "out") == 0, "the record is a part of the dataset's folder"
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "manifest"])

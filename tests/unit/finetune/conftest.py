@@ -254,6 +254,7 @@ class FakeTracker:
         self.artifacts: list[tuple[str, str]] = []
         self.dataset_digest = ""
         self.description = ""
+        self.tags: dict[str, str] = {}
         self.registered: list[tuple[str, str]] = []
         self.status: str | None = None
 
@@ -270,6 +271,9 @@ class FakeTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         assert path.exists()
         self.artifacts.append((path.name, folder))
+
+    def tag(self, values: Mapping[str, str]) -> None:
+        self.tags |= values
 
     def describe(self, markdown: str) -> None:
         self.description = markdown

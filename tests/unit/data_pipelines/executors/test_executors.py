@@ -8,6 +8,7 @@ import pytest
 from data_pipelines.config import RunSection
 from data_pipelines.executors.run import Stage, run_stage
 from finetune.contracts.errors import DatasetError, MachineError
+from finetune.guard.record import JOURNAL_VARIABLE, read_untold
 from tests.unit.data_pipelines.staged import PLACE
 
 ALONE, TWO = RunSection(workers=1), RunSection(workers=2)
@@ -138,3 +139,14 @@ def test_workers_are_one_per_core_or_what_is_asked_for_and_never_more_than_tasks
     assert RunSection(workers=3).num_workers(2) == 2
     assert RunSection().num_workers(0) == 1
     assert RunSection(executor="slurm").num_workers(5) == -1
+
+
+def test_what_a_worker_tries_is_in_the_record_of_the_command(stage_of, tmp_path, monkeypatch):
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path / "journal"))
+    stage = stage_of("call_out")
+    assert sorted(run(stage, TWO)) == [0, 1, 2, 3], "the library has swallowed the refusal"
+    found = read_untold()
+    assert [attempt.address for attempt in found.attempts] == ["192.0.2.1"]
+    assert {attempt.process for attempt in found.attempts} <= {process.pid for process in found.processes}
+    assert {process.pid for process in found.processes} >= pids(stage)
+    assert os.getpid() not in pids(stage)

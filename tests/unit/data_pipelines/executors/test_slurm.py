@@ -17,6 +17,7 @@ from data_pipelines.executors import run as executors
 from data_pipelines.executors import slurm as slurm_executor
 from data_pipelines.executors.run import Stage, run_stage
 from finetune.contracts.errors import DatasetError, MachineError, PlatformError
+from finetune.guard.record import JOURNAL_VARIABLE, read_untold
 from tests.unit.data_pipelines.building import build, bytes_of, key_file
 
 HERE = Path(__file__).parents[1]
@@ -198,3 +199,13 @@ def test_a_job_does_several_tasks_where_there_are_many(num_tasks, workers, expec
         "workers": workers or -1,
     }
     assert slurm_executor.SlurmExecutor.of(section(), options, job_name="x").tasks_per_job == expected
+
+
+def test_what_a_job_tries_comes_back_into_the_record_of_the_command(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path / "journal"))
+    made = stage(tmp_path, "call_out")
+    assert run(made) == [0, 1, 2]
+    found = read_untold()
+    assert [attempt.address for attempt in found.attempts] == ["192.0.2.1"]
+    assert found.attempts[0].process in {process.pid for process in found.processes}
+    assert list(made.logs.glob("egress-*")) == []

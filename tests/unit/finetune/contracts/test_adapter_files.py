@@ -48,6 +48,13 @@ def test_any_flipped_bit_of_the_manifest_is_found_or_means_the_same(folder):
             assert "manifest.json" in error.message
 
 
+def test_a_configuration_that_names_code_is_refused_though_the_manifest_names_it(folder):
+    (folder / "adapter_config.json").write_text('{"auto_mapping": {"parent_library": "os"}}')
+    write_json(folder / "manifest.json", build_manifest("tiny-0123", base=BASE, files=list_files(folder)))
+    with pytest.raises(AdapterError, match=r"adapter_config\.json: auto_mapping names code"):
+        read_adapter(folder)
+
+
 def test_a_manifest_without_a_seal_is_an_older_one(folder):
     assert read_adapter(folder).seal == ""
 

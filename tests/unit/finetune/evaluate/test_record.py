@@ -1,5 +1,6 @@
 """Where an evaluation is put: the run folder, the tracked run, the adapter's manifest and its registered version."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_adapter
 from finetune.contracts.dataset import DatasetManifest
-from finetune.contracts.errors import RunError
+from finetune.contracts.egress import EGRESS_NAME, EgressReport
+from finetune.contracts.errors import EgressError, RunError
 from finetune.contracts.evaluation import SuiteName
 from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout, RunState
@@ -18,6 +20,7 @@ from finetune.evaluate.record import record_evaluation
 from finetune.evaluate.report import Evaluation, evaluate, load_evaluation
 from finetune.evaluate.suites import Site
 from finetune.evaluate.tracked import tracked_metrics
+from finetune.guard.record import JOURNAL_VARIABLE, note_attempt
 from finetune.model.loading import LoadedBase
 from finetune.recipe.load import load_recipe
 from finetune.recipe.resolve import resolve
@@ -43,6 +46,7 @@ class FakeTracker:
         self.values: dict[str, float] = {}
         self.artifacts: list[str] = []
         self.text = ""
+        self.tags: dict[str, str] = {}
         self.registered: list[str] = []
         self.status: RunStatus | None = None
 
@@ -59,6 +63,9 @@ class FakeTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         found = sorted(path.iterdir()) if path.is_dir() else [path]
         self.artifacts += [f"{folder}/{entry.name}" for entry in found]
+
+    def tag(self, values: Mapping[str, str]) -> None:
+        self.tags |= values
 
     def describe(self, markdown: str) -> None:
         self.text = markdown
@@ -127,11 +134,13 @@ def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout
     assert tracker.values == tracked_metrics(report)
     assert tracker.artifacts == [
         "evaluation/answers.parquet",
+        "evaluation/egress.json",
         "evaluation/report.html",
         "evaluation/report.json",
         "evaluation/rows.parquet",
         "plots/evaluation.png",
     ]
+    assert tracker.tags["evaluation.egress.attempts"] == "0"
     assert tracker.registered == ["shop"]
     assert tracker.text.startswith(f"### {report.verdict.capitalize()}: bits per byte ")
     assert f"--adapter shop={report.adapter_id}" in tracker.text
@@ -156,6 +165,20 @@ def test_an_adapter_of_another_run_keeps_its_manifest(evaluation: Evaluation, ho
     record_evaluation(replace(evaluation, report=other), home, layout, tracker=tracker)
     assert (layout.adapter / ADAPTER_MANIFEST_NAME).read_bytes() == before
     assert tracker.registered == []
+
+
+def test_an_attempt_to_leave_fails_an_evaluation_when_all_is_written(
+    evaluation: Evaluation, home: Home, layout: RunLayout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path / "journal"))
+    tracker = FakeTracker()
+    note_attempt("socket.connect", ("192.0.2.1", 443), sys._getframe())
+    with pytest.raises(EgressError, match=r"during evaluate, and was refused: .*192\.0\.2\.1:443"):
+        record_evaluation(evaluation, home, layout, tracker=tracker)
+    assert tracker.tags["evaluation.egress.attempts"] == "1" and tracker.status == "finished"
+    assert load_evaluation(layout.evaluation).report.verdict == evaluation.report.verdict
+    report = EgressReport.model_validate_json((layout.evaluation / EGRESS_NAME).read_bytes())
+    assert [attempt.address for attempt in report.attempts] == ["192.0.2.1:443"]
 
 
 def test_a_damaged_run_is_refused_before_anything_is_written(

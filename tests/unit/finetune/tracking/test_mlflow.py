@@ -52,11 +52,13 @@ def test_a_run_is_recorded_whole(
     for step in range(5):
         tracker.metrics(step, {"train/loss": 3.0 - step, "system/memory_gib": 1.5})
     tracker.artifact(folder / "manifest.json", "dataset")
+    tracker.tag({"egress.attempts": "0"})
     tracker.describe("### Shop")
     tracker.finish("finished")
 
     run = stored_run(home)
     assert run.info.run_id == tracking_run_id
+    assert run.data.tags["egress.attempts"] == "0"
     assert run.info.run_name == "shop-1"
     assert run.info.status == "FINISHED"
     assert run.data.params["lora.rank"] == "16"
