@@ -55,6 +55,11 @@ def go_offline() -> EgressRecord:
     return RECORD
 
 
+def is_watched() -> bool:
+    """Whether the audit hook is installed in this process; nothing can remove one."""
+    return _STATE["installed"]
+
+
 def permit(host: str, port: int) -> None:
     """Let this process look up and connect to one name or address at one port, which the user named for it.
 
