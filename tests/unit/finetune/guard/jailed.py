@@ -24,3 +24,9 @@ def run(code: str, *words: str, before: Sequence[str] = (), **options: Any) -> "
     command = [*before, sys.executable, "-c", ENTER + code, *words]
     options = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": 60, **options}
     return subprocess.run(command, check=False, **options)
+
+
+def start(code: str) -> "subprocess.Popen[str]":
+    """Run code as `run` does, with pipes, and do not wait."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", ENTER + code], text=True, cwd=ROOT, **pipes)

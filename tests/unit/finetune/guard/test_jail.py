@@ -117,6 +117,14 @@ def test_what_holds_is_measured():
     assert run(hooked).stdout == "['network namespace', 'audit hook']\n"
 
 
+@pytest.mark.parametrize(("mode", "step"), [("NAMESPACE", "leave_network"), ("SECCOMP", "deny_internet_sockets")])
+def test_a_jail_that_does_not_hold_is_not_worked_in(mode, step):
+    # tried in a child it works, and then does nothing here
+    code = f"from finetune.guard import jail\njail.{step} = lambda *_: None\nenter(JailMode.{mode}, Needs())"
+    done = run(code)
+    assert done.returncode == 1 and "The jail does not hold" in done.stderr
+
+
 def test_a_process_that_is_not_a_command_line_is_left_alone():
     code = "from finetune.guard import jail; jail._STATE['armed'] = False\nbefore = holding_layers()\n"
     assert run(f"{code}enter(JailMode.AUTO, Needs()); print(holding_layers() == before)").stdout == "True\n"

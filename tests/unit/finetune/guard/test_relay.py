@@ -5,10 +5,11 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
-from tests.unit.finetune.guard.jailed import run
+from tests.unit.finetune.guard.jailed import run, start
 
 INSIDE = """
 def enter_with(*endpoints):
@@ -95,13 +96,13 @@ def test_a_child_that_is_not_python_reaches_it_too(echo):
 def test_a_host_elsewhere_is_reached_by_its_name_at_its_port():
     # the inner process is a command line of its own on that machine
     inner = "from tests.unit.finetune.guard.jailed import ENTER; exec(ENTER)\n" + INSIDE
-    inner += "enter_with(('teacher.corp', 4443, ('10.9.8.7',)))\n"
-    inner += "print([said(*one) for one in (('teacher.corp', 4443), ('10.9.8.7', 4443), ('10.9.8.7', 4444))])\n"
-    inner += "print(said('10.9.8.8', 4443), *holding_layers())"
+    named = [("teacher.corp", 4443), ("10.9.8.7", 4443), ("10.9.8.7", 4444), ("10.9.8.8", 4443)]
+    inner += "from finetune.guard.offline import go_offline, permit; go_offline()\n"
+    inner += f"enter_with(('teacher.corp', 4443, ('10.9.8.7',))); [permit(*one) for one in {named}]\n"
+    inner += f"print([said(*one) for one in {named}], *holding_layers())"
     done = run(MACHINE, inner)
-    assert done.stdout == (
-        "['teacher heard who', 'teacher heard who', 'ConnectionRefusedError']\nOSError network namespace\n "
-    )
+    answers = ["teacher heard who", "teacher heard who", "ConnectionRefusedError", "OSError"]
+    assert done.stdout == f"{answers} network namespace audit hook\n "
 
 
 def test_where_nobody_answers_the_connection_breaks():
@@ -112,7 +113,7 @@ def test_where_nobody_answers_the_connection_breaks():
 
 
 def test_the_relay_ends_with_the_process_and_with_nothing_else(echo):
-    """It lets the terminal's signals pass, which the work may answer slowly, and leaves no pipe open."""
+    """It lets the terminal's signals pass, which the work may answer slowly."""
     code = f"""
 enter_with(('127.0.0.1', {echo}, ('127.0.0.1',)))
 (relay,) = open("/proc/self/task/%d/children" % os.getpid()).read().split()
@@ -128,3 +129,24 @@ os.kill(os.getpid(), signal.SIGKILL)
     while os.path.exists(f"/proc/{relay}") and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not os.path.exists(f"/proc/{relay}")
+
+
+def test_the_relay_keeps_nothing_open_and_cannot_be_traced_from_inside(echo, tmp_path):
+    code = f"""
+file = open({str(tmp_path / "lock")!r}, "w")
+enter_with(('127.0.0.1', {echo}, ('127.0.0.1',)))
+(relay,) = open("/proc/self/task/%d/children" % os.getpid()).read().split()
+try:
+    print(os.readlink(f"/proc/{{relay}}/ns/net"), flush=True)
+except PermissionError:
+    print(relay, flush=True)
+    sys.stdin.read()
+"""
+    with start(INSIDE + code) as process:
+        relay = process.stdout.readline().strip()
+        kept = set()
+        for one in os.listdir(f"/proc/{relay}/fd"):
+            with suppress(FileNotFoundError):  # it is starting, and closes what it need not keep
+                kept.add(os.readlink(f"/proc/{relay}/fd/{one}").split(":")[0])
+        process.communicate("")
+    assert "/dev/null" in kept and kept <= {"/dev/null", "socket", "anon_inode"}
