@@ -1,7 +1,9 @@
 """In each jail each way out is tried, by Python, a C library and a child; the same ways are open without one."""
 
+import errno
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -151,6 +153,33 @@ made = libc.syscall(425, 1, ctypes.create_string_buffer(120))
 print(right.recv(5).decode(), made, os.strerror(ctypes.get_errno()))
 """
     assert run(code).stdout == "heard -1 Function not implemented\n"
+
+
+# push rbx; mov eax, 359 (socket); mov ebx, 2 (AF_INET); mov ecx, 1 (SOCK_STREAM); xor edx, edx; int 0x80; pop rbx; ret
+SOCKET_OF_32_BITS = "53 b867010000 bb02000000 b901000000 31d2 cd80 5b c3"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other ABIs are those of x86-64")
+def test_a_call_of_another_abi_is_no_way_around_the_filter():
+    code = f"""
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(bytes.fromhex({SOCKET_OF_32_BITS!r}))
+call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+outside = call()
+enter(JailMode.SECCOMP, Needs())
+x32 = ctypes.CDLL(None).syscall(0x40000029, 2, 1, 0)
+print(outside, call(), x32)
+"""
+    done = run(code)
+    if done.returncode < 0 or int(done.stdout.split()[0]) < 0:
+        pytest.skip("this kernel runs no 32-bit programs")
+    assert done.stdout.split()[1:] == [str(-errno.ENOSYS), "-1"]
+
+
+def test_code_under_test_is_not_run_where_its_jail_cannot_be_attacked():
+    code = "from finetune.execution.jail import Jail; enter(JailMode.SECCOMP, Needs()); Jail.open()"
+    assert "No code under test is run here" in run(code).stderr
 
 
 def test_the_filter_holds_for_threads_that_were_there_before():
