@@ -6,7 +6,6 @@ Code that nobody has read is run in another jail, finetune/execution, which work
 """
 
 import ipaddress
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,6 +32,9 @@ class JailMode(StrEnum):
     OFF = "off"
 
 
+_STRONGEST_FIRST = (JailMode.NAMESPACE, JailMode.SECCOMP)
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What the work must reach: endpoints that the user named, and why it needs loopback or the network; "" if not."""
@@ -54,32 +56,50 @@ def enter(mode: JailMode, needs: Needs) -> str:
     """
     if not _STATE["armed"] or mode is JailMode.OFF:
         return ""
-    missing: dict[JailMode, str] = {}
-    for one, try_to_enter in _WAYS.items():
-        if mode in (one, JailMode.AUTO):
-            missing[one] = try_to_enter(needs)
-            if not missing[one]:
-                return ""
+    reasons: dict[JailMode, str] = {}
+    for one in _STRONGEST_FIRST if mode is JailMode.AUTO else (mode,):
+        reasons[one] = missing(one, needs)
+        if not reasons[one]:
+            _enter(one, needs)
+            return ""
     if mode is not JailMode.AUTO:
-        raise MachineError(f"--jail {mode} cannot hold here: {missing[mode]}.", _hint(mode, needs))
-    reasons = "; ".join(f"{one}: {why}" for one, why in missing.items())
-    return f"No jail here, so Python's own calls alone are kept from the network ({reasons})."
+        raise MachineError(f"--jail {mode} cannot hold here: {reasons[mode]}.", _hint(mode, needs))
+    listed = "; ".join(f"{one}: {why}" for one, why in reasons.items())
+    return f"No jail here, so Python's own calls alone are kept from the network ({listed})."
 
 
-def _enter_namespace(needs: Needs) -> str:
-    """Returns what is in the way, "" once inside."""
+def missing(mode: JailMode, needs: Needs) -> str:
+    """What keeps the namespace or the filter from holding here, tried in a child; "" when nothing does."""
     if needs.network:
         return needs.network
-    missing = why_not()
-    if missing:
-        return missing
-    relay = Relay(needs.endpoints) if needs.endpoints else None
-    addresses = dict.fromkeys(address for one in needs.endpoints for address in one.addresses)
-    leave_network([one for one in addresses if not _is_there_anyway(one)], _names(needs.endpoints))
+    if mode is JailMode.NAMESPACE:
+        return why_not()
+    named = [f"{one.host}:{one.port} was named, and there is no TCP under it" for one in needs.endpoints]
+    if needs.loopback or named:
+        return needs.loopback or named[0]
+    return tried_in_child(deny_internet_sockets) if is_supported() else "no filter is written for this processor"
+
+
+def _enter(mode: JailMode, needs: Needs) -> None:
+    if mode is JailMode.NAMESPACE:
+        _enter_namespace(needs.endpoints)
+        layer = Layer.NETWORK_NAMESPACE
+    else:
+        deny_internet_sockets()
+        layer = Layer.SECCOMP
+    # measured before anything is done in it
+    if layer not in holding_layers():
+        raise MachineError(
+            f"The jail does not hold: {layer} was entered and is not seen.", "Report this with --debug; or --jail off."
+        )
+
+
+def _enter_namespace(endpoints: tuple[Endpoint, ...]) -> None:
+    relay = Relay(endpoints) if endpoints else None
+    addresses = dict.fromkeys(address for one in endpoints for address in one.addresses)
+    leave_network([one for one in addresses if not _is_there_anyway(one)], _names(endpoints))
     if relay:
         relay.carry()
-    _require(Layer.NETWORK_NAMESPACE)
-    return ""
 
 
 def _is_there_anyway(address: str) -> bool:
@@ -104,38 +124,9 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _enter_seccomp(needs: Needs) -> str:
-    """Returns what is in the way, "" once the filter holds."""
-    named = [f"{one.host}:{one.port} was named, and there is no TCP under it" for one in needs.endpoints]
-    missing = [reason for reason in (needs.network, needs.loopback, *named) if reason]
-    if missing:
-        return missing[0]
-    if not is_supported():
-        return "no filter is written for this processor"
-    failure = tried_in_child(deny_internet_sockets)
-    if not failure:
-        deny_internet_sockets()
-        _require(Layer.SECCOMP)
-    return failure
-
-
-def _require(layer: Layer) -> None:
-    """What was entered is measured before anything is done in it."""
-    if layer not in holding_layers():
-        raise MachineError(
-            f"The jail does not hold: {layer} was entered and is not seen.", "Report this with --debug; or --jail off."
-        )
-
-
 def _hint(mode: JailMode, needs: Needs) -> str:
     if needs.network:
         return "Add --jail off, or let this machine do the work alone."
     if mode is JailMode.NAMESPACE:
         return f"{ALLOW_NAMESPACES} Or take what works here: --jail auto."
     return "Take what works here: --jail auto."
-
-
-_WAYS: dict[JailMode, Callable[[Needs], str]] = {
-    JailMode.NAMESPACE: _enter_namespace,
-    JailMode.SECCOMP: _enter_seccomp,
-}
