@@ -116,7 +116,10 @@ def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sH14x", _LOOPBACK, 0)
         (flags,) = struct.unpack_from("H", fcntl.ioctl(control, _SIOCGIFFLAGS, request), 16)
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", _LOOPBACK, flags | _IFF_UP))
+        try:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", _LOOPBACK, flags | _IFF_UP))
+        except PermissionError as error:  # AppArmor gives a user namespace, and no right in it
+            raise PermissionError(error.errno, "a network namespace can be had, but not set up") from error
 
 
 def _add_address(address: str, number: int) -> None:
