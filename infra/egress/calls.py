@@ -1,0 +1,147 @@
+"""What an strace log says about leaving: each call that names an address beyond this machine, by program."""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+TRACED = ("connect", "sendto", "sendmsg", "sendmmsg", "socket", "io_uring_setup")
+# kinds that end in this machine's kernel or in a process beside; AF_UNSPEC takes a socket's peer away
+LOCAL_KINDS = frozenset({"AF_UNIX", "AF_NETLINK", "AF_UNSPEC", "AF_ALG"})
+INTERNET_KINDS = frozenset({"AF_INET", "AF_INET6"})
+# DNS, also over TLS: on loopback a forwarder listens there, so the question leaves all the same
+NAME_PORTS = frozenset({53, 853})
+RESOLVERS = ("/run/systemd/resolve/", "/run/nscd/", "/var/run/nscd/", "/run/avahi-daemon/", "/var/run/avahi-daemon/")
+UNREADABLE = "an address that could not be read"
+
+LINE = re.compile(r"(?P<process>\d+)(?:<(?P<program>.*?)>)? +(?P<at>\d+\.\d+) (?P<rest>.*)", re.DOTALL)
+RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
+UNFINISHED = " <unfinished ...>"
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+ADDRESS = re.compile(r"\{sa_family=(?P<kind>\w+)(?P<fields>(?:" + QUOTED + r'|[^}"])*)\}')
+IPV4 = re.compile(r'sin_addr=inet_addr\("([^"]+)"\)')
+IPV6 = re.compile(r'inet_pton\(AF_INET6, "([^"]+)"')
+PORT = re.compile(r"sin6?_port=htons\((\d+)\)")
+PATH = re.compile(r"sun_path=(@?" + QUOTED + ")")
+RESULT = re.compile(r"\) += (-?\d+|\?)(?: (E\w+))?[^=]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One traced call. program is the name of the process; result the error's name, or "done"; at in Unix seconds."""
+
+    program: str
+    process: int
+    name: str
+    text: str
+    result: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call that would have left: to names the address and port, or says what makes it one."""
+
+    program: str
+    process: int
+    call: str
+    to: str
+    result: str
+    at: float
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a trace holds: attempts, calls to loopback by address, unix sockets that were reached by path."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    num_calls: int = 0
+    loopback: Counter[str] = field(default_factory=Counter)
+    unix_sockets: Counter[str] = field(default_factory=Counter)
+
+
+def read_calls(lines: Iterable[str]) -> Iterator[Call]:
+    """The calls of a log; one that another process interrupted is put together again."""
+    pending: dict[str, str] = {}
+    for line in lines:
+        match = LINE.match(line.rstrip("\n"))
+        if match is None:
+            continue
+        owner, rest = line[: match.start("rest")], match["rest"]
+        if RESUMED.match(rest):
+            rest = pending.pop(match["process"], "") + RESUMED.sub("", rest, count=1)
+        elif match["process"] in pending:
+            yield _call(pending.pop(match["process"]), owner)
+        if rest.endswith(UNFINISHED):
+            pending[match["process"]] = rest.removesuffix(UNFINISHED)
+        else:
+            yield _call(rest, owner)
+    for process, rest in pending.items():
+        yield _call(rest, f"{process} 0.0 ")
+
+
+def _call(rest: str, owner: str) -> Call:
+    match = LINE.match(owner)
+    assert match, owner
+    result = RESULT.search(rest)
+    ending = "not known" if result is None or result[1] == "?" else result[2] or "done"
+    name = rest.partition("(")[0]
+    return Call(match["program"] or "?", int(match["process"]), name, rest, ending, float(match["at"]))
+
+
+def examine(lines: Iterable[str]) -> Seen:
+    """Judge each call of a log."""
+    seen = Seen()
+    for call in read_calls(lines):
+        if call.name in TRACED:
+            seen.num_calls += 1
+            for place in _places(call, seen):
+                seen.attempts.append(Attempt(call.program, call.process, call.name, place, call.result, call.at))
+    return seen
+
+
+def _places(call: Call, seen: Seen) -> Iterator[str]:
+    """Where beyond this machine a call would go."""
+    if call.name == "io_uring_setup":
+        yield "io_uring, of whose operations a trace sees nothing"
+        return
+    if call.name == "socket":
+        kind = call.text.removeprefix("socket(").partition(",")[0]
+        if kind not in LOCAL_KINDS | INTERNET_KINDS:
+            yield f"a socket of kind {kind}"
+        return
+    addresses = list(ADDRESS.finditer(call.text))
+    if call.name == "connect" and not addresses:
+        yield UNREADABLE
+    for address in addresses:
+        place = _beyond(address["kind"], address["fields"], call=call, seen=seen)
+        if place:
+            yield place
+
+
+def _beyond(kind: str, fields: str, *, call: Call, seen: Seen) -> str | None:
+    """The place that an address names, if it is not here; what is here is counted."""
+    if kind in INTERNET_KINDS:
+        found, port = IPV4.search(fields) or IPV6.search(fields), PORT.search(fields)
+        if found is None or port is None:
+            return UNREADABLE
+        place = f"{found[1]} port {port[1]}"
+        if not _is_loopback(found[1]) or int(port[1]) in NAME_PORTS:
+            return place
+        seen.loopback[found[1]] += 1
+        return None
+    if kind == "AF_UNIX" and (path := PATH.search(fields)) and call.result == "done":
+        place = path[1].replace('"', "")
+        seen.unix_sockets[place] += 1
+        return f"the resolver at {place}" if place.startswith(RESOLVERS) else None
+    return None if kind in LOCAL_KINDS else f"an address of kind {kind}"
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
