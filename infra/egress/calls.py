@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-TRACED = ("connect", "sendto", "sendmsg", "sendmmsg", "socket", "io_uring_setup")
+TRACED = ("connect", "sendto", "sendmsg", "sendmmsg", "socket", "bind", "io_uring_setup")
 # kinds that end in this machine's kernel or in a process beside; AF_UNSPEC takes a socket's peer away
 LOCAL_KINDS = frozenset({"AF_UNIX", "AF_NETLINK", "AF_UNSPEC", "AF_ALG"})
 INTERNET_KINDS = frozenset({"AF_INET", "AF_INET6"})
@@ -53,12 +53,16 @@ class Attempt:
 
 @dataclass(slots=True)
 class Seen:
-    """What a trace holds: attempts, calls to loopback by address, unix sockets that were reached by path."""
+    """What a trace holds: attempts, calls to loopback by address, unix sockets of other processes that were reached.
+
+    own_sockets are those that the command's processes made themselves.
+    """
 
     attempts: list[Attempt] = field(default_factory=list)
     num_calls: int = 0
     loopback: Counter[str] = field(default_factory=Counter)
     unix_sockets: Counter[str] = field(default_factory=Counter)
+    own_sockets: set[str] = field(default_factory=set)
 
 
 def read_calls(lines: Iterable[str]) -> Iterator[Call]:
@@ -112,6 +116,9 @@ def _places(call: Call, seen: Seen) -> Iterator[str]:
             yield f"a socket of kind {kind}"
         return
     addresses = list(ADDRESS.finditer(call.text))
+    if call.name == "bind":
+        seen.own_sockets.update(path for address in addresses if (path := _path(address["fields"])))
+        return
     if call.name == "connect" and not addresses:
         yield UNREADABLE
     for address in addresses:
@@ -131,11 +138,16 @@ def _beyond(kind: str, fields: str, *, call: Call, seen: Seen) -> str | None:
             return place
         seen.loopback[found[1]] += 1
         return None
-    if kind == "AF_UNIX" and (path := PATH.search(fields)) and call.result == "done":
-        place = path[1].replace('"', "")
-        seen.unix_sockets[place] += 1
-        return f"the resolver at {place}" if place.startswith(RESOLVERS) else None
+    if kind == "AF_UNIX" and (path := _path(fields)) and path not in seen.own_sockets and call.result == "done":
+        seen.unix_sockets[path] += 1
+        return f"the resolver at {path}" if path.startswith(RESOLVERS) else None
     return None if kind in LOCAL_KINDS else f"an address of kind {kind}"
+
+
+def _path(fields: str) -> str | None:
+    """The path of a unix socket; an abstract one begins with @."""
+    found = PATH.search(fields)
+    return found[1].replace('"', "") if found else None
 
 
 def _is_loopback(text: str) -> bool:

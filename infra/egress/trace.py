@@ -73,7 +73,11 @@ def observe(room: Room, order: Order, *, tested: SelfTest) -> int:
         ended=now(),
         attempts=[asdict(attempt) for attempt in seen.attempts],
         attempt_lines=_lines(seen.attempts),
-        figures={"calls": seen.num_calls, "to_loopback": dict(seen.loopback), "unix_sockets": dict(seen.unix_sockets)},
+        figures={
+            "calls": seen.num_calls,
+            "to_loopback": dict(seen.loopback),
+            "sockets_of_others": dict(seen.unix_sockets),
+        },
         self_test=tested,
         files=digests(order.folder / "planted.trace", trace),
         machine=machine("strace", "bwrap"),

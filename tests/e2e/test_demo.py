@@ -39,7 +39,7 @@ def test_the_demo_tries_nothing_but_loopback(demo):
     _, _, found, _ = demo
     assert found["attempts"] == []
     assert found["figures"]["to_loopback"]["127.0.0.1"], "the demo talks to its own server, so the trace must show that"
-    assert found["figures"]["unix_sockets"] == {}, "a process beside could carry something out"
+    assert found["figures"]["sockets_of_others"] == {}, "a process beside could carry something out"
     assert not {"CI", "PYTEST_CURRENT_TEST", "HF_HUB_OFFLINE", "DO_NOT_TRACK"} & found["environment"].keys()
 
 

@@ -115,6 +115,18 @@ def test_an_instrument_that_misses_a_planted_attempt_runs_no_command(program, tm
     assert not (tmp_path / "it-ran").exists() and not (tmp_path / "evidence" / "report.json").exists()
 
 
+def test_a_capture_that_sleeps_is_no_evidence_of_silence(tmp_path):
+    deaf = Path(shutil.copytree(INSTRUMENTS, tmp_path / "egress"))
+    text = (deaf / "capture.py").read_text()
+    for seen, put in (('"-i", PEER', '"-i", "lo"'), ("WAIT_SECONDS = 20.0", "WAIT_SECONDS = 1.0")):
+        assert seen in text
+        text = text.replace(seen, put)
+    (deaf / "capture.py").write_text(text)
+    done = instrument(deaf / "capture.py", tmp_path / "evidence", ["touch", str(tmp_path / "it-ran")])
+    assert done.returncode == NO_INSTRUMENT and "was not captured" in done.stderr
+    assert not (tmp_path / "it-ran").exists()
+
+
 @BOTH
 def test_evidence_is_not_overwritten(program, tmp_path):
     (tmp_path / "report.json").write_text("{}")
