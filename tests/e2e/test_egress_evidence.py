@@ -21,7 +21,9 @@ socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).connect(("::1", 9))
 one, other = socket.socketpair()
 one.send(b"x")
 socket.socket(socket.AF_UNIX).connect_ex("/nowhere")
-print(json.dumps({"environment": dict(os.environ), "interfaces": [name for _, name in socket.if_nameindex()]}))
+interfaces = [name for _, name in socket.if_nameindex()]
+network = os.readlink("/proc/self/ns/net")
+print(json.dumps({"environment": dict(os.environ), "interfaces": interfaces, "network": network}))
 sys.exit(7)
 """
 # by IPv6, to a resolver on this machine, past Python's audit hook, by what a trace or a namespace does not hold
@@ -63,6 +65,7 @@ def test_a_quiet_command_is_found_quiet_and_keeps_its_exit_code(program, tmp_pat
     assert (done.returncode, found["attempts"], found["exit_code"]) == (7, [], 7), done.stderr
     seen = json.loads(done.stdout)
     assert seen["environment"].keys() - {"PWD", "SHLVL", "_", "LC_CTYPE"} == {"PATH", "HOME", "LANG"}
+    assert seen["network"] != str(Path("/proc/self/ns/net").readlink())
     assert seen["interfaces"] == found["self_test"]["interfaces"]
     assert ("job0" in seen["interfaces"]) == (program == CAPTURE)
     assert found["self_test"]["caught"] == FIVE
