@@ -14,8 +14,10 @@ INTERNET_KINDS = frozenset({"AF_INET", "AF_INET6"})
 NAME_PORTS = frozenset({53, 853})
 RESOLVERS = ("/run/systemd/resolve/", "/run/nscd/", "/var/run/nscd/", "/run/avahi-daemon/", "/var/run/avahi-daemon/")
 UNREADABLE = "an address that could not be read"
+UNKNOWN_LINE = "a line of the trace that could not be read"
 
-LINE = re.compile(r"(?P<process>\d+)(?:<(?P<program>.*?)>)? +(?P<at>\d+\.\d+) (?P<rest>.*)", re.DOTALL)
+# a program names itself, in 15 bytes: too few to feign a time
+LINE = re.compile(r"(?P<process>\d+)(?:<(?P<program>.*?)>)? +(?P<at>\d{10}\.\d{6}) (?P<rest>.*)")
 RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
 UNFINISHED = " <unfinished ...>"
 QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -67,37 +69,39 @@ class Seen:
 
 def read_calls(lines: Iterable[str]) -> Iterator[Call]:
     """The calls of a log; one that another process interrupted is put together again."""
-    pending: dict[str, str] = {}
+    pending: dict[str, Call] = {}
     for line in lines:
         match = LINE.match(line.rstrip("\n"))
         if match is None:
+            yield Call("?", 0, UNKNOWN_LINE, line.strip(), "not known", 0.0)
             continue
-        owner, rest = line[: match.start("rest")], match["rest"]
-        if RESUMED.match(rest):
-            rest = pending.pop(match["process"], "") + RESUMED.sub("", rest, count=1)
-        elif match["process"] in pending:
-            yield _call(pending.pop(match["process"]), owner)
-        if rest.endswith(UNFINISHED):
-            pending[match["process"]] = rest.removesuffix(UNFINISHED)
+        process, text = match["process"], match["rest"]
+        begun = pending.pop(process, None)
+        if begun and RESUMED.match(text):
+            text = begun.text + RESUMED.sub("", text, count=1)
+        elif begun:
+            yield begun
+        call = _call(match, text.removesuffix(UNFINISHED))
+        if text.endswith(UNFINISHED):
+            pending[process] = call
         else:
-            yield _call(rest, owner)
-    for process, rest in pending.items():
-        yield _call(rest, f"{process} 0.0 ")
+            yield call
+    yield from pending.values()
 
 
-def _call(rest: str, owner: str) -> Call:
-    match = LINE.match(owner)
-    assert match, owner
-    result = RESULT.search(rest)
+def _call(line: re.Match[str], text: str) -> Call:
+    result = RESULT.search(text)
     ending = "not known" if result is None or result[1] == "?" else result[2] or "done"
-    name = rest.partition("(")[0]
-    return Call(match["program"] or "?", int(match["process"]), name, rest, ending, float(match["at"]))
+    name = text.partition("(")[0]
+    return Call(line["program"] or "?", int(line["process"]), name, text, ending, float(line["at"]))
 
 
 def examine(lines: Iterable[str]) -> Seen:
     """Judge each call of a log."""
     seen = Seen()
     for call in read_calls(lines):
+        if call.name == UNKNOWN_LINE:
+            seen.attempts.append(Attempt(call.program, call.process, "?", UNKNOWN_LINE, call.result, call.at))
         if call.name in TRACED:
             seen.num_calls += 1
             for place in _places(call, seen):
