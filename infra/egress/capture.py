@@ -11,6 +11,7 @@ Needs Linux, tcpdump, iproute2 and bubblewrap, and root or namespaces for users:
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -31,14 +32,13 @@ JOB_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 # reserved for documentation, all of them
 JOB_IPV4, PEER_IPV4 = "198.51.100.2", "198.51.100.1"
 JOB_IPV6, PEER_IPV6 = "2001:db8:1::2", "2001:db8:1::1"
-# Sent by this program before and after the command: a capture that holds both was awake in between.
+# Sent by this program before and after the command, with four bytes that nobody else knows: a capture that holds both
+# was awake in between.
 MARKER = "198.51.100.99"
-MARK = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'mark', ('{MARKER}', {DISCARD_PORT}))"
-FROM_JOB = f"ether src {JOB_MAC}"
-MARKS = f"{FROM_JOB} and dst host {MARKER} and udp dst port {DISCARD_PORT}"
-# The kernel's own: reports of multicast groups, which it repeats when an address is new. Everything else counts.
-KERNEL = "(ip6 and dst host ff02::16)"
-SENT = f"{FROM_JOB} and not {KERNEL} and not ({MARKS})"
+MARK = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes.fromhex(sys.argv[1]), "
+MARK += f"('{MARKER}', {DISCARD_PORT}))"
+# The kernel's own: reports of multicast groups (MLDv2), repeated when an address is new. Everything else counts.
+KERNEL = "(ip6 and dst host ff02::16 and ip6[6] == 0 and ip6[40] == 58 and ip6[48] == 143)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +114,29 @@ def made_pair() -> Iterator[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Packets that come to the peer's end, written to a file as they come."""
+    """Packets that come in at the peer's end, written to a file as they come; token is eight hexadecimal digits."""
 
     file: Path
     job: Namespace
+    token: str
+
+    @property
+    def marks(self) -> str:
+        """What the markers match, and nothing else."""
+        return f"(dst host {MARKER} and udp dst port {DISCARD_PORT} and udp[8:4] == 0x{self.token})"
+
+    @property
+    def sent(self) -> str:
+        """What everything matches that the command's side sent."""
+        return f"not {KERNEL} and not {self.marks}"
 
     def packets(self, expression: str) -> list[str]:
         """The packets that match, a line each, as tcpdump prints them; ends where they cannot be read."""
         done = self._read(expression)
         if done.returncode:
             give_up(f"{self.file}: {done.stderr.strip()}", "The capture proves nothing on this machine.")
-        return done.stdout.splitlines()
+        # below a packet that it knows nothing of, tcpdump shows its bytes
+        return [line for line in done.stdout.splitlines() if not line[:1].isspace()]
 
     def mark(self) -> None:
         """Send a packet from the command's namespace, and see it arrive; ends where it does not."""
@@ -132,12 +144,12 @@ class Capture:
         while self._num_marks() == before:
             if time.monotonic() > deadline:
                 give_up("A packet that was sent was not captured.", "The capture proves nothing on this machine.")
-            subprocess.run(self.job.entered([sys.executable, "-c", MARK]), check=True)
+            subprocess.run(self.job.entered([sys.executable, "-c", MARK, self.token]), check=True)
             time.sleep(LOOK_SECONDS)
 
     def _num_marks(self) -> int:
         # while packets come in, the last one may be half written
-        return len(self._read(MARKS).stdout.splitlines())
+        return len(self._read(self.marks).stdout.splitlines())
 
     def _read(self, expression: str) -> "subprocess.CompletedProcess[str]":
         command = [find("tcpdump"), "-nn", "-tttt", "-r", str(self.file), expression]
@@ -147,9 +159,12 @@ class Capture:
 @contextlib.contextmanager
 def capturing(pair: Pair, file: Path) -> Iterator[Capture]:
     """A capture that is awake at the start and at the end."""
-    command = [find("tcpdump"), "-i", PEER, "-U", "--immediate-mode", "-s", "0", "-Z", "root", "-w", str(file)]
+    command = [
+        *(find("tcpdump"), "-i", PEER, "-Q", "in", "-s", "0", "-U", "--immediate-mode"),
+        *("-Z", "root", "-w", str(file)),
+    ]
     with subprocess.Popen(pair.peer.entered(command), stderr=subprocess.DEVNULL) as process:
-        capture = Capture(file, pair.job)
+        capture = Capture(file, pair.job, secrets.token_hex(4))
         try:
             capture.mark()
             yield capture
@@ -184,7 +199,7 @@ def self_test(room: Room, pair: Pair, *, file: Path) -> SelfTest:
     with capturing(pair, file) as capture:
         done = subprocess.run(command, check=False, env=room.environment, stdout=subprocess.PIPE)
     caught = {
-        name: bool(capture.packets(f"{SENT} and dst port {one.port} and dst host {one.address or NAME_SERVER}"))
+        name: bool(capture.packets(f"{capture.sent} and dst port {one.port} and dst host {one.address or NAME_SERVER}"))
         for name, one in PLANTED.items()
     }
     return judge(done.stdout, caught)
@@ -196,7 +211,7 @@ def observe(room: Room, pair: Pair, *, order: Order, tested: SelfTest) -> int:
     command = pair.inside(room, order.command)
     with capturing(pair, file) as capture:
         done = subprocess.run(command, check=False, env=room.environment, stdin=subprocess.DEVNULL)
-    sent = capture.packets(SENT)
+    sent = capture.packets(capture.sent)
     return Report(
         instrument="tcpdump, at the other end of the only way out of a network namespace",
         command=order.command,
@@ -207,8 +222,8 @@ def observe(room: Room, pair: Pair, *, order: Order, tested: SelfTest) -> int:
         attempts=[{"packet": line} for line in sent],
         attempt_lines=[*sent[:SHOWN], *([f"and {len(sent) - SHOWN} more"] if len(sent) > SHOWN else [])],
         figures={
-            "markers": len(capture.packets(MARKS)),
-            "kernel's_own": len(capture.packets(f"{FROM_JOB} and {KERNEL}")),
+            "markers": len(capture.packets(capture.marks)),
+            "kernel's_own": len(capture.packets(KERNEL)),
         },
         self_test=tested,
         files=digests(order.folder / "planted.pcap", file),

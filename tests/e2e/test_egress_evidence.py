@@ -46,6 +46,15 @@ go_offline()
 address = struct.pack("=H2s4s8x", socket.AF_INET, b"\\0\\x09", bytes([192, 0, 2, 12]))
 library.sendto(library.socket(2, 2, 0), b"x", 1, 0, address, len(address))
 """
+SENDING = """
+import socket
+for kind, to in (2, "192.0.2.13"), (10, "2001:db8::2"), (2, "198.51.100.99"):
+    socket.socket(kind, socket.SOCK_DGRAM).sendto(b"mark", (to, 9))
+frame = bytes.fromhex("020000000001" * 2 + "88b5") + b"a frame of a kind that nobody uses"
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("job0", 0))
+raw.send(frame)
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -98,18 +107,21 @@ def test_the_trace_names_program_call_and_place_of_each_attempt(tmp_path):
 
 
 def test_the_capture_shows_each_packet_of_a_command(tmp_path):
-    code = "import socket\nfor kind, to in (2, '192.0.2.13'), (10, '2001:db8::2'):\n"
-    code += "    socket.socket(kind, 2).sendto(b'x', (to, 9))"
-    done = instrument(CAPTURE, tmp_path, [sys.executable, "-c", code])
+    """Also those that feign to be a marker, or to come from the peer."""
+    done = instrument(CAPTURE, tmp_path, [sys.executable, "-c", SENDING])
     packets = [one["packet"] for one in report(tmp_path)["attempts"]]
     assert done.returncode == ATTEMPTS, done.stderr
-    assert len(packets) == 2 and "> 192.0.2.13.9: UDP" in packets[0] and "> 2001:db8::2.9: UDP" in packets[1]
+    for packet, place in zip(packets, ("192.0.2.13.9", "2001:db8::2.9", "198.51.100.99.9", "0x88b5"), strict=True):
+        assert place in packet
 
 
 @BOTH
 def test_an_instrument_that_misses_a_planted_attempt_runs_no_command(program, tmp_path):
     blind = Path(shutil.copytree(INSTRUMENTS, tmp_path / "egress"))
-    for file, seen, missed in (("calls.py", '"sendto", ', ""), ("capture.py", 'SENT = f"', 'SENT = f"not udp and ')):
+    for file, seen, missed in (
+        ("calls.py", '"sendto", ', ""),
+        ("capture.py", 'f"not {KERNEL}', 'f"not udp and not {KERNEL}'),
+    ):
         text = (blind / file).read_text()
         assert seen in text
         (blind / file).write_text(text.replace(seen, missed))

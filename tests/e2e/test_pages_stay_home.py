@@ -21,7 +21,7 @@ from .egress import ROOT
 from .mlflow_server import Server
 from .test_playground import CHROMIUM, FLAGS, WAIT_MS
 
-QUIET_MS, SHOWN_MS = 1_500, 60_000
+QUIET_MS, SHOWN_MS = 1_000, 60_000
 # shown where an experiment has no traces yet, which is every experiment of ours
 TRACES_FILM = "https://mlflow.org/docs/latest/images/llms/tracing/tracing-top.mp4"
 UNIT = Path(__file__).parents[1] / "unit"
