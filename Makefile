@@ -4,11 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # what `make bench` builds data from: make bench REPOS="../requests ../flask"
 REPOS ?= .
+# options of the demo: make demo DEMO="--repo ../requests"
+DEMO ?=
 
 .PHONY: demo test check lint types imports docs bench bench-gpu clean
 
 demo: $(STAMP)
-	$(BIN)/finetune demo
+	$(BIN)/finetune demo $(DEMO)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

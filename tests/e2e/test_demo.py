@@ -1,8 +1,6 @@
-"""`finetune demo` on a clone of this project, watched at the system calls: the loop works and nothing leaves."""
+"""`make demo`, watched at the system calls where only loopback exists: the loop works and nothing leaves."""
 
-import ipaddress
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,86 +10,37 @@ import pytest
 
 from finetune.contracts.dataset import Task
 
-ROOT = Path(__file__).resolve().parents[2]
-CONSOLE_SCRIPT = Path(sys.executable).parent / "finetune"
-STRACE = shutil.which("strace")
-DEMO_SECONDS = 1500
-IPV4 = re.compile(r'sin_addr=inet_addr\("([^"]+)"\)')
-IPV6 = re.compile(r'inet_pton\(AF_INET6, "([^"]+)"')
+from .egress import ROOT, TRACE, instrument, report
+
+BIN = Path(sys.executable).parent
+CONSOLE_SCRIPT = BIN / "finetune"
+DEMO_SECONDS = 1500.0
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(STRACE is None, reason="needs strace: apt-get install strace"),
+    pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace"),
 ]
-
-
-def traced(trace: Path, command: list[str], **options) -> subprocess.CompletedProcess:
-    """Run command with every connect, send and bind of it and its children written to trace."""
-    assert STRACE
-    calls = "trace=connect,sendto,sendmsg,sendmmsg"
-    watch = [STRACE, "-f", "--seccomp-bpf", "-qq", "-s", "256", "-e", calls, "-o", str(trace)]
-    options |= {"capture_output": True, "text": True, "timeout": DEMO_SECONDS}
-    return subprocess.run([*watch, *command], check=False, **options)
-
-
-def outside_calls(trace: Path) -> list[str]:
-    """Lines of a trace that name an internet address which is not loopback."""
-    found = []
-    for line in trace.read_text(errors="replace").splitlines():
-        for address in IPV4.findall(line) + IPV6.findall(line):
-            if not ipaddress.ip_address(address).is_loopback:
-                found.append(line)
-    return found
-
-
-PLANTED = {
-    "python": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 53))",
-    "python, IPv6": "import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).connect_ex(('2001:db8::1', 53))",
-    "C library, past the audit hook": (
-        "import ctypes, struct; from finetune.guard.offline import go_offline; go_offline(); c = ctypes.CDLL(None)\n"
-        "a = struct.pack('=HH4s8x', 2, 0x3500, bytes([192, 0, 2, 1]))\n"
-        "c.sendto(c.socket(2, 2, 0), b'x', 1, 0, a, len(a))"
-    ),
-    "child process": (
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', "
-        "\"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 53))\"])"
-    ),
-}
-
-
-@pytest.mark.parametrize("code", PLANTED.values(), ids=PLANTED.keys())
-def test_a_planted_call_out_is_caught(tmp_path, code):
-    traced(tmp_path / "trace", [sys.executable, "-c", code], cwd=ROOT)
-    found = outside_calls(tmp_path / "trace")
-    assert len(found) == 1 and ("192.0.2.1" in found[0] or "2001:db8::1" in found[0])
-
-
-def test_loopback_and_unix_sockets_are_not_taken_for_calls_out(tmp_path):
-    code = (
-        "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname()).close()\n"
-        "a, b = socket.socketpair(); a.send(b'x')\n"
-        "socket.socket(socket.AF_UNIX).connect_ex('/nowhere')"
-    )
-    traced(tmp_path / "trace", [sys.executable, "-c", code])
-    assert "127.0.0.1" in (tmp_path / "trace").read_text()
-    assert outside_calls(tmp_path / "trace") == []
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo on a fresh clone of this repository: (result document, home, trace, stderr)."""
+    """The demo of this clone, but in a home of its own: (result document, home, what the trace reports, stderr)."""
     folder = tmp_path_factory.mktemp("demo")
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder / "clone")], check=True)
-    command = [str(CONSOLE_SCRIPT), "demo", "--repo", "clone", "--home", "home", "--json"]
-    done = traced(folder / "trace", command, cwd=folder)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout), folder / "home", folder / "trace", done.stderr
+    # -o: nothing can be installed where nothing can be fetched
+    make = ["make", "-s", "-C", str(ROOT), "-o", ".venv/.installed", "demo", f"BIN={BIN}"]
+    make.append(f"DEMO=--home {folder / 'home'} --json")
+    done = instrument(TRACE, folder / "evidence", make, timeout_seconds=DEMO_SECONDS)
+    found = report(folder / "evidence")
+    assert found["exit_code"] == 0, done.stderr[-4000:]
+    return json.loads(done.stdout), folder / "home", found, done.stderr
 
 
-def test_the_demo_connects_to_loopback_alone(demo):
-    _, _, trace, _ = demo
-    assert "127.0.0.1" in trace.read_text(), "the demo talks to its own server, so the trace must show that"
-    assert outside_calls(trace) == []
+def test_the_demo_tries_nothing_but_loopback(demo):
+    _, _, found, _ = demo
+    assert found["attempts"] == []
+    assert found["figures"]["to_loopback"]["127.0.0.1"], "the demo talks to its own server, so the trace must show that"
+    assert found["figures"]["sockets_of_others"] == {}, "a process beside could carry something out"
+    assert not {"CI", "PYTEST_CURRENT_TEST", "HF_HUB_OFFLINE", "DO_NOT_TRACK"} & found["environment"].keys()
 
 
 def test_the_adapter_is_better_on_held_out_bits_per_byte(demo):
