@@ -20,8 +20,7 @@ def read_identity(folder: Path) -> BaseIdentity:
     """The identity of the base in folder, after its files were checked.
 
     The digest reads every byte of the weights: about a minute for 56 GB on a fast disk, each time. Raises
-    BaseModelError naming the file that is missing, damaged or refers to code, or where a base of the home is not what was
-    brought in.
+    BaseModelError naming the file that is missing, damaged or refers to code, or a base of the home that was altered.
     """
     _read_config(folder)
     paths = [folder / CONFIG_NAME, *weight_files(folder)]
