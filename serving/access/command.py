@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from serving.access.keys import StoredKey
     from serving.access.scopes import Scope
 
-app = typer.Typer(help="Create, list and revoke the keys of the endpoint.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Create, list, rotate and revoke the keys of the endpoint.", no_args_is_help=True, rich_markup_mode=None
+)
 
-LIFETIME = re.compile(r"(?P<number>[1-9]\d{0,4})(?P<unit>[dh])", re.ASCII)
+DURATION = re.compile(r"(?P<number>0|[1-9]\d{0,4})(?P<unit>[dh])", re.ASCII)
 UNIT_SECONDS = {"d": 86_400, "h": 3_600}
 KeyFileOption = Annotated[
     Path | None,
@@ -49,6 +51,13 @@ def create(
         int | None,
         typer.Option("--per-minute", min=1, help="Requests a minute that the key may make. None: any number."),
     ] = None,
+    tokens_per_day: Annotated[
+        int | None,
+        typer.Option("--tokens-per-day", min=1, help="Tokens of prompts and answers in a day (UTC). None: any number."),
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option("--concurrent", min=1, help="Requests that may run at a time. None: any number.")
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -56,15 +65,15 @@ def create(
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
     from serving.access.keys import KeyFile
+    from serving.access.scopes import Limits
 
     file = KeyFile.within(Home(home).served)
     scopes = _scopes(scope)
     _check(name, scopes, adapter)
     is_first = not file.read()
-    lifetime = _seconds(expires)
-    key, secret = file.create(
-        name, scopes=scopes, adapters=adapter, valid_seconds=lifetime, requests_per_minute=per_minute
-    )
+    lifetime = None if expires is None else seconds_of("--expires", expires)
+    limits = Limits(per_minute, tokens_per_day, concurrent)
+    key, secret = file.create(name, scopes=scopes, adapters=adapter, valid_seconds=lifetime, limits=limits)
     if is_first:
         note("This is the first key: from now on, servers of this home let in nobody without one.")
     text = f"{_sentence(key)}\nIt is shown this once:\n\n{secret}"
@@ -75,17 +84,17 @@ def create(
     "list", epilog="Examples: `finetune serve key list`, `finetune serve key list --home /srv/finetune --json`."
 )
 def list_keys(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
-    """List the keys that were ever made, without what is secret."""
+    """List the keys that were ever made, without what is secret, and the tokens that each name used today (UTC)."""
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, table
     from serving.access.keys import KeyFile
+    from serving.access.usage import read_usage
 
-    keys = [_row(key) for key in KeyFile.within(Home(home).served).read()]
-    columns = ("name", "state", "scopes", "adapters", "created", "expires")
-    rows = [
-        tuple(", ".join(row[column]) if isinstance(row[column], list) else row[column] or "" for column in columns)
-        for row in keys
-    ]
+    served = Home(home).served
+    used = read_usage(served)
+    keys = [{**_row(key), "tokens_today": used.get(key.name, 0)} for key in KeyFile.within(served).read()]
+    columns = ("name", "id", "state", "scopes", "adapters", "created", "expires", "tokens today")
+    rows = [_cells(row, columns) for row in keys]
     text = table(rows, header=columns) if rows else "There are no keys: who reaches a server's port may do everything."
     emit({"keys": keys}, as_json=json, text=text)
 
@@ -102,6 +111,45 @@ def revoke(name: KeyName, home: HomeFolder = DEFAULT_HOME, json: Json = False) -
 
     key = KeyFile.within(Home(home).served).revoke(name)
     emit(_row(key), as_json=json, text=f"The key {name} is valid no more.")
+
+
+@app.command(
+    "rotate",
+    epilog="Examples: `finetune serve key rotate editors`, `finetune serve key rotate release --overlap 12h --json`.",
+)
+def rotate(
+    name: KeyName,
+    overlap: Annotated[
+        str, typer.Option("--overlap", metavar="TIME", help="How long the old one stays valid: 7d, 12h, 0h for not.")
+    ] = "7d",
+    home: HomeFolder = DEFAULT_HOME,
+    json: Json = False,
+) -> None:
+    """Give a key a new secret and show it, this once. The old one stays valid until the overlap ends.
+
+    The new one may do what the old one may, and is valid as long as that was, from now on.
+    """
+    from finetune.contracts.run import Home
+    from finetune.terminal.output import emit
+    from serving.access.keys import KeyFile
+
+    seconds = seconds_of("--overlap", overlap)
+    key, secret = KeyFile.within(Home(home).served).rotate(name, overlap_seconds=seconds)
+    old = (
+        f"The one before is valid until {_moment(int(time.time()) + seconds)}."
+        if seconds
+        else "The one before is over."
+    )
+    text = f"{_sentence(key)}\n{old}\nThe new one is shown this once:\n\n{secret}"
+    emit({**_row(key), "key": secret}, as_json=json, text=text)
+
+
+def _cells(row: dict[str, Any], columns: tuple[str, ...]) -> tuple[str, ...]:
+    limit = row["tokens_per_day"]
+    shown = {**row, "tokens today": f"{row['tokens_today']:,}" + (f" of {limit:,}" if limit else "")}
+    return tuple(
+        ", ".join(shown[column]) if isinstance(shown[column], list) else shown[column] or "" for column in columns
+    )
 
 
 def _scopes(text: str) -> "frozenset[Scope]":
@@ -132,14 +180,13 @@ def _check(name: str, scopes: "frozenset[Scope]", adapters: list[str]) -> None:
         raise UsageError("A key with the scope admin sees all adapters.", "Leave --adapter out, or name other scopes.")
 
 
-def _seconds(text: str | None) -> int | None:
+def seconds_of(option: str, text: str) -> int:
+    """90d or 12h in seconds. Raises UsageError, which names the option, for what is no time."""
     from finetune.contracts.errors import UsageError
 
-    if text is None:
-        return None
-    found = LIFETIME.fullmatch(text)
-    if found is None:
-        raise UsageError(f"--expires {text} is no time.", "Give days or hours, such as 90d or 12h.")
+    found = DURATION.fullmatch(text)
+    if found is None or (option == "--expires" and int(found["number"]) == 0):
+        raise UsageError(f"{option} {text} is no time.", "Give days or hours, such as 90d or 12h.")
     return int(found["number"]) * UNIT_SECONDS[found["unit"]]
 
 
@@ -158,6 +205,8 @@ def _row(key: "StoredKey") -> dict[str, Any]:
         "scopes": [scope.value for scope in key.scopes],
         "adapters": ["*"] if key.caller().sees_all else list(key.adapters),
         "requests_per_minute": key.requests_per_minute,
+        "tokens_per_day": key.tokens_per_day,
+        "max_concurrent": key.max_concurrent,
         "created": _moment(key.created_at),
         "expires": None if key.expires_at is None else _moment(key.expires_at),
     }

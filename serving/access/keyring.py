@@ -47,11 +47,14 @@ class Keyring:
         scheme, _, token = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
         found = TOKEN.fullmatch(token.strip())
         if scheme.lower() != "bearer" or found is None:
-            raise KeyRefusedError
+            raise KeyRefusedError("no key" if not authorization else "no key of this home")
         key = keys.get(found["id"])
         is_same = hmac.compare_digest(secret_digest(found["secret"]), key.secret_digest if key else NO_DIGEST)
-        if key is None or not is_same or key.state(time.time()) != "valid":
-            raise KeyRefusedError
+        if key is None:
+            raise KeyRefusedError("unknown key", key_id=found["id"])
+        state = key.state(time.time()) if is_same else "wrong secret"
+        if state != "valid":
+            raise KeyRefusedError(state, caller=key.name, key_id=key.id)
         return key.caller()
 
     def _current(self) -> Mapping[str, StoredKey] | None:

@@ -1,9 +1,10 @@
 """What a caller of the endpoint may do, and which adapters exist for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from serving.access.record import RequestRecord
 from serving.errors import ScopeError
 
 
@@ -22,16 +23,35 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a caller may ask; None: as much as the server takes.
+
+    tokens_per_day counts prompts and answers of a day in UTC, max_concurrent the requests that run at a time.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    max_concurrent: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks. adapters are patterns, with * and ?, of the names and ids that exist for the caller.
 
-    requests_per_minute None: as many as the server takes.
+    name is a key's, or that of a person who signed in; what is counted is counted by it. id says by which of the keys
+    of that name, "" for a person. record is that of the one request, on which routes note what it touched.
     """
 
     name: str
     scopes: frozenset[Scope]
     adapters: tuple[str, ...]
-    requests_per_minute: int | None = None
+    limits: Limits = NO_LIMITS
+    groups: frozenset[str] = frozenset()
+    id: str = field(default="", compare=False)
+    record: RequestRecord = field(default_factory=RequestRecord, compare=False, repr=False)
 
     def may(self, *scopes: Scope) -> bool:
         """Whether the caller has one of the scopes."""
@@ -59,5 +79,5 @@ OPERATOR = Caller("", frozenset({Scope.ADMIN}), ("*",))
 def scope_error(caller: Caller, what: str, scopes: frozenset[Scope]) -> ScopeError:
     """The refusal of what, which one of scopes would allow."""
     needed = " or ".join(scope for scope in Scope if scope in scopes)
-    held = ", ".join(scope for scope in Scope if scope in caller.scopes)
+    held = ", ".join(scope for scope in Scope if scope in caller.scopes) or "none"
     return ScopeError(f"{what} needs a key with the scope {needed}; this one has {held}.", "Use another key.")

@@ -40,7 +40,8 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/load_lora_adapter")
     async def load(body: LoadAdapterRequest, caller: CallerOf) -> JSONResponse:
         _check_sees(caller, registry, name=body.lora_name, adapter=body.lora_path)
-        return _loaded(service, await registry.load(body.lora_name, body.lora_path), "loaded")
+        found = await registry.load(body.lora_name, body.lora_path)
+        return _loaded(service, found, "loaded", caller=caller)
 
     @router.post("/v1/unload_lora_adapter")
     async def unload(body: UnloadAdapterRequest, caller: CallerOf) -> dict[str, Any]:
@@ -56,12 +57,13 @@ def routes(service: Service) -> APIRouter:
         caller.need(Scope.PROMOTE if in_use else Scope.LOAD, what)
         # the name may come into use meanwhile
         found = await registry.load(body.alias, body.adapter, move=caller.may(Scope.PROMOTE))
-        return _loaded(service, found, "served")
+        return _loaded(service, found, "served", caller=caller)
 
     @router.post("/v1/adapters/rollback")
     async def roll_back(body: RollbackRequest, caller: CallerOf) -> dict[str, Any]:
         _check_sees(caller, registry, name=body.alias)
         alias = await registry.rollback(body.alias)
+        caller.record.answered = alias.current.adapter_id
         return {"status": "served", "adapter": card(alias)}
 
     @router.get("/v1/adapters")
@@ -93,6 +95,7 @@ def _check_sees(caller: Caller, registry: AdapterRegistry, *, name: str, adapter
     An adapter is a second way to what a name hides, so both have to be seen. Who does not see all gives its id: a path
     could lead anywhere in the folder.
     """
+    caller.record.model, caller.record.adapter = name, adapter or ""
     if caller.sees_all:
         return
     if not caller.sees(name):
@@ -135,8 +138,9 @@ def _alias_card(service: Service, alias: Alias) -> AdapterCard:
     )
 
 
-def _loaded(service: Service, found: Alias | Waiting, done: str) -> JSONResponse:
+def _loaded(service: Service, found: Alias | Waiting, done: str, *, caller: Caller) -> JSONResponse:
     """done is what is said of an adapter that is served; status 202 of one that waits."""
+    caller.record.answered = found.adapter_id if isinstance(found, Waiting) else found.current.adapter_id
     if isinstance(found, Waiting):
         document = {"status": "waiting", "adapter": _waiting_card(service, found).body()}
         return JSONResponse(document, status_code=HTTPStatus.ACCEPTED)

@@ -96,7 +96,6 @@ class Trials:
 
         def write() -> None:
             usage = answer.usage()
-            whole = answer.num_ended == len(answer.generations)
             record = TrafficRecord(
                 at=started,
                 pair=pair,
@@ -106,12 +105,12 @@ class Trials:
                 seconds=time.time() - started,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
-                outcome=answer.failure or ("whole" if whole else "left"),
+                outcome=answer.outcome,
                 prompts=tuple(repr(prompt) for prompt in asked.prompts) if self._with_prompts else None,
             )
             self._append(record)
 
-        answer.when_closed = write
+        answer.when_closed.append(write)
 
     def _append(self, record: TrafficRecord) -> None:
         if self._log is None:
