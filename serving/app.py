@@ -8,7 +8,6 @@ from fastapi import FastAPI
 
 from serving.access.access import Access
 from serving.access.quotas import Quotas
-from serving.access.upkeep import kept_up
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
 from serving.api import adapters, chat, completions, errors, health, infill, metrics, models, playground, votes
@@ -50,7 +49,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(watch.run()) if watch else None
-        async with kept_up(access.tokens.save, *([access.audit.save] if access.audit else [])):
+        async with access.kept_up():
             yield
         if watching:
             watching.cancel()

@@ -1,6 +1,6 @@
 """Refusals of the endpoint, each with its HTTP status and OpenAI's machine-readable code."""
 
-from finetune.contracts.errors import AdapterError, InputError, MachineError
+from finetune.contracts.errors import AdapterError, InputError, MachineError, RecipeError
 
 
 class RequestError(InputError):
@@ -61,6 +61,28 @@ class AccessError(InputError):
 
 class KeyFileError(InputError):
     """The file of keys is damaged, or holds no key of that name."""
+
+
+class IdentityFileError(RecipeError):
+    """The file that says which tokens of an identity provider are let in has mistakes."""
+
+
+class IssuerError(MachineError):
+    """The keys that an identity provider signs with cannot be had; only the server's log says so."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "Tokens are checked with the keys that are known, while these are new enough.")
+
+
+class IssuerUnavailableError(MachineError):
+    """Nobody can say now whether a token is good: the identity provider could not be asked for too long."""
+
+    status = 503
+    code = "identity_provider_unavailable"
+    retry_after_seconds = 30
+
+    def __init__(self) -> None:
+        super().__init__("The identity provider cannot be reached.", "Ask again later, or use a key.")
 
 
 class UsageFileError(InputError):

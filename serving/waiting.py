@@ -2,6 +2,8 @@
 
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -13,6 +15,7 @@ from serving.access.quotas import Quotas
 from serving.api import errors
 from serving.api.auth import Gate
 from serving.api.limits import HostCheck
+from serving.api.trail import Trail
 from serving.card import POLL_SECONDS, CardHold, away_text
 from serving.errors import AwayError
 from serving.run import PreparedServer, serve_in_thread, server_of
@@ -36,7 +39,13 @@ def wait_for_card(hold: CardHold, listener: socket.socket, settings: ServerSetti
 
 def waiting_app(job: CardJob, access: Access) -> FastAPI:
     """An application that can only say what it waits for, in the words of one whose engine is away."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with access.kept_up():
+            yield
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     errors.install(app)
 
     @app.get("/livez")
@@ -53,4 +62,5 @@ def waiting_app(job: CardJob, access: Access) -> FastAPI:
 
     app.add_middleware(Gate, access=access, quotas=Quotas(access.tokens))
     app.add_middleware(HostCheck)
+    app.add_middleware(Trail, audit=access.audit)
     return app

@@ -119,7 +119,7 @@ class Gate:
 
     async def _let_in(self, scope: Scope, rule: _Rule | None, record: RequestRecord) -> Caller:
         """Who asks, once it may; its request is counted as running then, and a change is in the log."""
-        caller = replace(self._access.keyring.caller(_headers(scope, b"authorization")), record=record)
+        caller = replace(await self._access.caller(_headers(scope, b"authorization")), record=record)
         record.caller, record.key_id = caller.name, caller.id
         if rule and not caller.may(*rule.scopes):
             raise scope_error(caller, f"{scope['method']} {scope['path']}", rule.scopes)

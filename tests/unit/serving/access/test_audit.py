@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -235,3 +237,32 @@ def test_nothing_of_an_entry_is_spelt_out_that_is_not_so(folder):
     (path,) = series_in(folder)["8000"]
     body = json.loads(lines_of(path)[1])["body"]
     assert set(body) == {"at_ms", "action", "request_id", "status", "outcome", "reason", "seconds"}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from serving.access.audit import AuditLog
+from serving.access.record import RequestRecord
+log = AuditLog(Path(sys.argv[1]), "8000", max_file_bytes=20_000)
+print("writes", flush=True)
+while True:
+    for number in range(50):
+        log.note(RequestRecord(caller="ada", route="POST /infill", id=f"req_{number}"), status=200, seconds=0.1)
+    log.save()
+"""
+
+
+def test_a_killed_server_leaves_a_chain_that_holds_and_goes_on(folder):
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE) as process:
+            assert process.stdout and process.stdout.readline() == b"writes\n"
+            before = len(series_in(folder)["8000"])
+            deadline = time.monotonic() + 20
+            while len(series_in(folder)["8000"]) < before + 2 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            process.kill()
+        assert len(series_in(folder)["8000"]) >= before + 2
+        AuditLog(folder, "8000").close()
+    summary = summary_of("8000", series_in(folder)["8000"])
+    assert summary.last and summary.num_entries == summary.last.sequence > 150
