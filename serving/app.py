@@ -68,8 +68,9 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, infill, models, adapters, playground, health, metrics):
+    for module in (chat, completions, infill, models, adapters, playground, health):
         app.include_router(module.routes(service))
+    app.include_router(metrics.routes(service, access.audit))
     app.include_router(votes.routes(service, keep_vote))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, access=access, quotas=quotas)

@@ -71,7 +71,9 @@ class AuditLog:
         self._num_lost = 0
         self._left_out: Counter[str] = Counter()
         self._rates = Rates()
+        # one writes at a time, and the queue is held for moments only: nobody on the event loop waits for the disk
         self._writing = threading.Lock()
+        self._queue = threading.Lock()
         self._problem = ""
         with disk_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,9 +90,9 @@ class AuditLog:
             raise
 
     @property
-    def problem(self) -> str:
-        """Why entries cannot be written now; "" while they can."""
-        return self._problem
+    def is_written(self) -> bool:
+        """Whether the disk took the newest entries."""
+        return not self._problem
 
     async def admit(self, record: RequestRecord, *, is_change: bool) -> None:
         """Let a request in. A change is on the disk as asked for when this returns.
@@ -119,7 +121,8 @@ class AuditLog:
     def save(self) -> None:
         """Write what waits, and see that it is on the disk. What cannot be written goes on waiting."""
         with self._writing:
-            batch, num_lost = list(self._waiting), self._num_lost
+            with self._queue:
+                batch, num_lost = list(self._waiting), self._num_lost
             if num_lost:
                 lost = AuditEvent(at_ms=_now_ms(), action="entries lost", num_left_out=num_lost)
                 batch.append((GAP, lost))
@@ -131,10 +134,11 @@ class AuditLog:
             except OSError as error:
                 self._tell(f"{error.strerror or error}.")
                 return
-            for _, event in batch[: len(batch) - bool(num_lost)]:
-                self._waiting.popleft()
-                self._waiting_bytes -= _size(event)
-            self._num_lost -= num_lost
+            with self._queue:
+                for _, event in batch[: len(batch) - bool(num_lost)]:
+                    self._waiting.popleft()
+                    self._waiting_bytes -= _size(event)
+                self._num_lost -= num_lost
             self._tell("")
 
     def close(self) -> None:
@@ -145,11 +149,12 @@ class AuditLog:
         os.close(self._lock)
 
     def _put(self, kind: str, event: AuditEvent) -> None:
-        if self._waiting_bytes + _size(event) > MAX_WAITING_BYTES:
-            self._num_lost += 1
-            return
-        self._waiting_bytes += _size(event)
-        self._waiting.append((kind, event))
+        with self._queue:
+            if self._waiting_bytes + _size(event) > MAX_WAITING_BYTES:
+                self._num_lost += 1
+                return
+            self._waiting_bytes += _size(event)
+            self._waiting.append((kind, event))
 
     def _tell(self, problem: str) -> None:
         if problem and not self._problem:

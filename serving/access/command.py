@@ -87,6 +87,7 @@ def list_keys(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     """List the keys that were ever made, without what is secret, and the tokens that each name used today (UTC)."""
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, table
+    from serving.access.identity import IDENTITY_NAME, SUBJECT_PREFIX
     from serving.access.keys import KeyFile
     from serving.access.usage import read_usage
 
@@ -95,8 +96,13 @@ def list_keys(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     keys = [{**_row(key), "tokens_today": used.get(key.name, 0)} for key in KeyFile.within(served).read()]
     columns = ("name", "id", "state", "scopes", "adapters", "created", "expires", "tokens today")
     rows = [_cells(row, columns) for row in keys]
-    text = table(rows, header=columns) if rows else "There are no keys: who reaches a server's port may do everything."
-    emit({"keys": keys}, as_json=json, text=text)
+    people = {name: tokens for name, tokens in used.items() if name.startswith(SUBJECT_PREFIX)}
+    text = table(rows, header=columns) if rows else "There are no keys."
+    if not rows and not (served / IDENTITY_NAME).exists():
+        text += " Who reaches a server's port may do everything."
+    if people:
+        text += "\n\n" + table([(name, f"{people[name]:,}") for name in people], header=("signed in", "tokens today"))
+    emit({"keys": keys, "people": people}, as_json=json, text=text)
 
 
 @app.command(

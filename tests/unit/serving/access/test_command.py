@@ -60,7 +60,7 @@ def test_json_is_one_document(run):
     key = json.loads(run("create", "ed", "--scope", "infer", "--json").stdout)
     assert key["adapters"] == [] and key["expires"] is None and key["key"].startswith(f"ftk_{key['id']}_")
     del key["key"]
-    assert json.loads(run("list", "--json").stdout) == {"keys": [{**key, "tokens_today": 0}]}
+    assert json.loads(run("list", "--json").stdout) == {"keys": [{**key, "tokens_today": 0}], "people": {}}
     assert json.loads(run("revoke", "ed", "--json").stdout) == {**key, "state": "revoked"}
 
 
@@ -109,7 +109,9 @@ def test_a_key_is_rotated_and_its_use_is_listed(run, keyring, tmp_path):
     assert keyring.caller([f"Bearer {new}"]).limits == Limits(None, 5000, 2)
     tokens = DayTokens(tmp_path / "served" / "usage.json")
     tokens.add("ed", 1200)
+    tokens.add("oidc:ada", 34_567)
     tokens.save()
+    assert "34,567" in run("list").stdout and json.loads(run("list", "--json").stdout)["people"] == {"oidc:ada": 34567}
     assert "1,200 of 5,000" in run("list").stdout
     row = json.loads(run("list", "--json").stdout)["keys"][1]
     assert (row["tokens_today"], row["tokens_per_day"], row["max_concurrent"]) == (1200, 5000, 2)

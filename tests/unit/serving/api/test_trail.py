@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,7 @@ def test_prompts_are_kept_only_where_that_is_wanted(start, served, ada):
     assert "my secret" in logged(served)[1][1].prompts[0]
 
 
-def test_while_the_log_cannot_be_written_nothing_is_changed(start, served, ada, monkeypatch, engine):
+def test_while_the_log_cannot_be_written_nothing_is_changed(start, served, file, ada, monkeypatch, engine):
     real, state = os.fsync, {"full": True}
 
     def fsync(descriptor: int) -> None:
@@ -133,26 +134,47 @@ def test_while_the_log_cannot_be_written_nothing_is_changed(start, served, ada, 
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
+    operator = headers(file, "operator", scopes=[Scope.ADMIN], adapters=())
     server = start()
     client = next(server)
+    assert "finetune_audit_log_written 1.0" in client.get("/metrics", headers=operator).text
     monkeypatch.setattr(os, "fsync", fsync)
     change = {"alias": "shop", "adapter": "shop-1"}
     refused = client.post("/v1/adapters/alias", headers=ada, json=change)
     assert refused.status_code == 503 and refused.json()["error"]["code"] == "audit_unavailable"
     assert refused.headers["retry-after"] == "30" and engine.slots == []
     assert client.post("/v1/chat/completions", headers=ada, json=QUESTION).status_code == 200
+    assert "finetune_audit_log_written 0.0" in client.get("/metrics", headers=operator).text
     state["full"] = False
     assert client.post("/v1/adapters/alias", headers=ada, json=change).status_code == 200
     server.close()
-    assert [kind for kind, _ in logged(served)] == [
-        "started",
-        "asked",
-        "request",
-        "request",
-        "asked",
-        "request",
-        "stopped",
-    ]
+    kinds = [kind for kind, _ in logged(served)]
+    assert kinds == ["started", "request", "asked", *["request"] * 3, "asked", "request", "stopped"]
+
+
+def test_nobody_but_a_change_waits_for_the_disk(start, served, ada, monkeypatch):
+    real, may_go_on, is_stuck = os.fsync, threading.Event(), threading.Event()
+
+    def slow(descriptor: int) -> None:
+        if "audit" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            is_stuck.set()
+            assert may_go_on.wait(20)
+        real(descriptor)
+
+    server = start()
+    client = next(server)
+    monkeypatch.setattr(os, "fsync", slow)
+    with ThreadPoolExecutor() as pool:
+        change = {"alias": "shop", "adapter": "shop-1"}
+        changing = pool.submit(client.post, "/v1/adapters/alias", headers=ada, json=change)
+        assert is_stuck.wait(20)
+        for _ in range(5):
+            assert client.post("/v1/chat/completions", headers=ada, json=QUESTION).status_code == 200
+        assert not changing.done()
+        may_go_on.set()
+        assert changing.result().status_code == 200
+    server.close()
+    assert [kind for kind, _ in logged(served)].count("request") == 6
 
 
 def test_a_required_log_that_cannot_be_written_ends_answers_too(start, served, ada, monkeypatch, engine):
