@@ -41,7 +41,7 @@ from serving.errors import AuditError
 
 LOGGER = logging.getLogger("serving")
 DAY_SECONDS = 86_400
-MAX_FILE_BYTES = 64 << 20
+MAX_FILE_BYTES = 16 << 20
 # What may wait for a disk that takes nothing; an entry without prompts has about 500 bytes
 MAX_WAITING_BYTES = 16 << 20
 EVENT_BYTES = 500

@@ -29,21 +29,23 @@ def served(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(engine, store, settings, served):
-    """Runs a server of the home, with other settings."""
+    """Runs a server of the home, with other settings, until it is closed or the test is over."""
+    servers: list[Iterator[TestClient]] = []
 
-    def make(**changes: object) -> Iterator[TestClient]:
+    def run(**changes: object) -> Iterator[TestClient]:
         changed = settings.model_copy(update=changes)
         with Access.within(served, port=8000, audit_required=changed.audit_required) as access:
             app = create_app(engine, store, settings=changed, access=access)
             with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as one:
                 yield one
 
-    return make
+    def make(**changes: object) -> Iterator[TestClient]:
+        servers.append(run(**changes))
+        return servers[-1]
 
-
-@pytest.fixture
-def server(start, file) -> Iterator[TestClient]:
-    yield from start()
+    yield make
+    for one in servers:
+        one.close()
 
 
 @pytest.fixture
@@ -240,11 +242,11 @@ def test_only_so_many_requests_of_a_key_run_at_a_time(start, file, engine):
         deadline = time.monotonic() + 10
         while len(engine.generations) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
+        engine.hang = False
         refused = client.post("/v1/chat/completions", headers=one, json=QUESTION)
+        engine.generations[2].release()
+        assert running.result().status_code == 200
         assert refused.status_code == 429 and refused.json()["error"]["code"] == "too_many_concurrent_requests"
         assert refused.headers["retry-after"] == "1"
-        engine.generations[-1].release()
-        assert running.result().status_code == 200
-    engine.hang = False
     assert client.post("/v1/chat/completions", headers=one, json=QUESTION).status_code == 200
     server.close()
