@@ -6,49 +6,33 @@ what was lost is counted, and an entry says so when entries can be written again
 """
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import pwd
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
-from finetune.contracts.chain import Chain, Entry, next_entry
 from finetune.contracts.errors import MachineError
-from finetune.contracts.io import disk_errors, sync_folder
-from serving.access.audit_files import (
-    ASKED,
-    GAP,
-    KEY,
-    KEYS_SERIES,
-    REQUEST,
-    STARTED,
-    STOPPED,
-    AuditEvent,
-    entries_of,
-    file_name,
-    series_in,
-)
+from finetune.contracts.io import disk_errors
+from serving.access.audit_files import ASKED, GAP, REQUEST, STARTED, STOPPED, AuditEvent
+from serving.access.audit_tail import Tail
 from serving.access.rates import Rates
 from serving.access.record import RequestRecord
 from serving.errors import AuditError
 
 LOGGER = logging.getLogger("serving")
-DAY_SECONDS = 86_400
 MAX_FILE_BYTES = 16 << 20
 # What may wait for a disk that takes nothing; an entry without prompts has about 500 bytes
 MAX_WAITING_BYTES = 16 << 20
 EVENT_BYTES = 500
-# Refusals and readings of one caller, strangers together, that get entries of their own; the others are counted
+# Refusals and listings of one caller, strangers together, that get entries of their own; the others are counted
 SPARED_PER_MINUTE = 60
 # HTTP status from which on an answer is a refusal, and a failure
 ERROR, SERVER_ERROR = 400, 500
+# What a client wrote may be long; a name that means something is not
+MAX_LETTERS = 200
 
 
 class AuditLog:
@@ -80,7 +64,7 @@ class AuditLog:
             self._lock = os.open(folder / f"{series}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self._hold()
-            self._file = _File.newest(folder, series)
+            self._tail = Tail.newest(folder, series)
             self._put(STARTED, AuditEvent(at_ms=_now_ms(), action="server"))
             self.save()
             if self._problem:
@@ -100,8 +84,10 @@ class AuditLog:
         Raises AuditError for one that may not be let in without an entry, while none can be written.
         """
         if is_change:
-            self._put(ASKED, _event(record))
+            is_kept = self._put(ASKED, _event(record))
             await asyncio.to_thread(self.save)
+            if not is_kept:
+                raise AuditError
         if self._problem and (is_change or self._is_required):
             raise AuditError
 
@@ -129,8 +115,8 @@ class AuditLog:
             if not batch:
                 return
             try:
-                self._file = self._file.following(self._max_file_bytes)
-                self._file.append(batch)
+                self._tail = self._tail.following(self._max_file_bytes)
+                self._tail.append(batch)
             except OSError as error:
                 self._tell(f"{error.strerror or error}.")
                 return
@@ -148,13 +134,15 @@ class AuditLog:
         self.save()
         os.close(self._lock)
 
-    def _put(self, kind: str, event: AuditEvent) -> None:
+    def _put(self, kind: str, event: AuditEvent) -> bool:
+        """Let an entry wait to be written; False: there is no place, and it is counted as lost."""
         with self._queue:
             if self._waiting_bytes + _size(event) > MAX_WAITING_BYTES:
                 self._num_lost += 1
-                return
+                return False
             self._waiting_bytes += _size(event)
             self._waiting.append((kind, event))
+            return True
 
     def _tell(self, problem: str) -> None:
         if problem and not self._problem:
@@ -170,95 +158,6 @@ class AuditLog:
             raise MachineError(
                 f"Another server writes the log {self._series} in {self._folder}.", "Stop it, or choose another port."
             ) from error
-
-
-def note_key_change(folder: Path, action: str, *, key_name: str, key_id: str) -> None:
-    """Write down, at once, that a user of this machine changes a key; folder is where the home keeps its log.
-
-    Raises MachineError where the disk refuses, RunError when the chain of such changes was altered.
-    """
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    with disk_errors(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    event = AuditEvent(at_ms=_now_ms(), who=f"user:{user}", action=action, key_name=key_name, key_id=key_id)
-    with Chain(folder / file_name(KEYS_SERIES, 1), notice=LOGGER.warning).open() as record:
-        record.append(KEY, _body(event))
-
-
-@dataclass(slots=True)
-class _File:
-    """The file at the end of a chain; last is the newest entry of all, day the one (UTC) in which it was begun."""
-
-    folder: Path
-    series: str
-    path: Path | None
-    last: Entry | None
-    day: int
-    num_bytes: int
-
-    @classmethod
-    def newest(cls, folder: Path, series: str) -> "_File":
-        """The one that is there, without the torn end of a killed write. Raises RunError when it was altered."""
-        files = series_in(folder).get(series, [])
-        if not files:
-            return cls(folder, series, None, None, 0, 0)
-        path, last = files[-1], None
-        for entry in entries_of(files[-1:]):
-            last = entry
-        if last is None and len(files) > 1:
-            # a file that was begun and not written
-            path.unlink()
-            return cls.newest(folder, series)
-        whole = path.read_bytes().rfind(b"\n") + 1
-        found = cls(folder, series, path, last, last.at // DAY_SECONDS if last else 0, whole)
-        found._cut()
-        return found
-
-    def following(self, max_bytes: int) -> "_File":
-        """Itself, or a new one when it is full or of another day."""
-        day = int(time.time()) // DAY_SECONDS
-        if self.path and self.num_bytes < max_bytes and self.day == day:
-            return self
-        first = self.last.sequence + 1 if self.last else 1
-        return _File(self.folder, self.series, self.folder / file_name(self.series, first), self.last, day, 0)
-
-    def append(self, batch: list[tuple[str, AuditEvent]]) -> None:
-        """Write entries and sync them; after an error the file is as it was."""
-        assert self.path
-        last, lines = self.last, bytearray()
-        for kind, event in batch:
-            last = next_entry(last, kind, _body(event))
-            lines += last.model_dump_json().encode() + b"\n"
-        is_new = self.num_bytes == 0
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with open(descriptor, "wb", buffering=0) as stream:
-            try:
-                written = stream.write(lines)
-                if written != len(lines):
-                    stream.write(lines[written:])
-                os.fsync(stream.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(stream.fileno(), self.num_bytes)
-                raise
-        if is_new:
-            sync_folder(self.folder)
-        self.last, self.num_bytes = last, self.num_bytes + len(lines)
-
-    def _cut(self) -> None:
-        assert self.path
-        torn = self.path.stat().st_size - self.num_bytes
-        if torn:
-            with disk_errors(self.path):
-                os.truncate(self.path, self.num_bytes)
-            LOGGER.warning("%s: cut off %d bytes of an unfinished entry, the write of a killed server", self.path, torn)
-
-
-def _body(event: AuditEvent) -> dict[str, JsonValue]:
-    return event.model_dump(mode="json", exclude_defaults=True)
 
 
 def _size(event: AuditEvent) -> int:
@@ -278,16 +177,21 @@ def _event(record: RequestRecord, *, status: int = 0, seconds: float = 0.0) -> A
         at_ms=record.at_ms,
         who=record.caller,
         key_id=record.key_id,
-        action=record.route,
+        action=_short(record.route),
         request_id=record.id,
-        model=record.model,
-        adapter=record.adapter,
+        model=_short(record.model),
+        adapter=_short(record.adapter),
         answered=record.answered,
         status=status,
-        outcome=outcome,
-        reason=record.reason,
+        outcome=_short(outcome),
+        reason=_short(record.reason),
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
         seconds=round(seconds, 3),
         prompts=record.prompts,
     )
+
+
+def _short(text: str) -> str:
+    # JSON can spell half of a surrogate pair, which no file takes
+    return text[:MAX_LETTERS].encode(errors="backslashreplace").decode()

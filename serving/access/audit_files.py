@@ -4,18 +4,24 @@ A chain lies in files that follow one another, each named by the number of its f
 away; what is there holds together all the same.
 """
 
+import logging
+import os
+import pwd
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
-from finetune.contracts.chain import HINT, Entry, checked_entries
+from finetune.contracts.chain import HINT, Chain, Entry, checked_entries
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import RunError
+from finetune.contracts.io import disk_errors
 
+LOGGER = logging.getLogger("serving")
 AUDIT_NAME = "audit"
 KEYS_SERIES = "keys"
 FILE_NAME = re.compile(r"(?P<series>[a-z0-9-]+)-(?P<first>\d{12})\.jsonl", re.ASCII)
@@ -31,7 +37,7 @@ class AuditEvent(Contract):
     key_id says which of the keys of that name; of a change of keys, who is a user of this machine, and key_name and
     key_id are what was changed. model is the name that was asked for or changed, adapter what was named
     to be served under it, answered the id of the version that answered or that the name stands for since. num_left_out
-    counts the refusals and readings of the same caller before this one that have no entry of their own. prompts are
+    counts the refusals and listings of the same caller before this one that have no entry of their own. prompts are
     there where the server was told to keep them.
     """
 
@@ -111,6 +117,28 @@ def event_of(entry: Entry) -> AuditEvent:
         raise RunError(
             f"Entry {entry.sequence} of the log says what this version does not know.", "Use the version that wrote it."
         ) from cause
+
+
+def body_of(event: AuditEvent) -> dict[str, JsonValue]:
+    """What an entry holds of an event: what is so, and nothing else."""
+    return event.model_dump(mode="json", exclude_defaults=True)
+
+
+def note_key_change(folder: Path, action: str, *, key_name: str, key_id: str) -> None:
+    """Write down, at once, that a user of this machine changes a key; folder is where the home keeps its log.
+
+    Raises MachineError where the disk refuses, RunError when the chain of such changes was altered.
+    """
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    with disk_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now_ms = time.time_ns() // 1_000_000
+    event = AuditEvent(at_ms=now_ms, who=f"user:{user}", action=action, key_name=key_name, key_id=key_id)
+    with Chain(folder / file_name(KEYS_SERIES, 1), notice=LOGGER.warning).open() as record:
+        record.append(KEY, body_of(event))
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -22,8 +22,7 @@ from pydantic import Field, model_validator
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import PRIVATE_MODE, disk_errors, read_model, sole_writer, to_json, write_bytes
-from serving.access.audit import note_key_change
-from serving.access.audit_files import AUDIT_NAME
+from serving.access.audit_files import AUDIT_NAME, note_key_change
 from serving.access.scopes import NO_LIMITS, Caller, Limits, Scope
 from serving.errors import KeyFileError
 

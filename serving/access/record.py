@@ -9,7 +9,8 @@ class RequestRecord:
 
     id is what the answer's x-request-id says, at_ms when it came, in milliseconds since 1970. model is the name that
     was asked for or changed, adapter the id that was named for it, answered the id of what answered. reason says why it
-    was refused, in more words than the client got. is_open: it needs no key, and is written down nowhere.
+    was refused, in more words than the client got. is_open: it needs no key, and is written down nowhere. is_listing:
+    it reads what any key may.
     """
 
     id: str = ""
@@ -18,6 +19,7 @@ class RequestRecord:
     key_id: str = ""
     route: str = ""
     is_open: bool = False
+    is_listing: bool = False
     model: str = ""
     adapter: str = ""
     answered: str = ""

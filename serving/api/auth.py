@@ -67,7 +67,7 @@ class _Rule:
     @property
     def is_change(self) -> bool:
         """Whether it changes what the server answers with."""
-        return not self.scopes.isdisjoint({KeyScope.LOAD, KeyScope.PROMOTE}) and KeyScope.INFER not in self.scopes
+        return self.method == "POST" and bool(self.scopes & (LOAD | PROMOTE))
 
 
 class Gate:
@@ -99,14 +99,15 @@ class Gate:
             record.is_open = True
             await self._app(scope, receive, send)
             return
-        record.route = f"{rule.method} {rule.template}" if rule else ""
+        if rule:
+            record.route, record.is_listing = f"{rule.method} {rule.template}", rule.scopes == ANY
         try:
             caller = await self._let_in(scope, rule, record)
         except PlatformError as error:
             _note_refusal(record, error)
-            await _refusal(error)(scope, receive, send)
+            known = scope["state"].get("caller")
+            await _refusal(error)(scope, receive, self._with_limits(known, send) if known else send)
             return
-        scope.setdefault("state", {})["caller"] = caller
         other = (
             None
             if rule
@@ -120,6 +121,7 @@ class Gate:
     async def _let_in(self, scope: Scope, rule: _Rule | None, record: RequestRecord) -> Caller:
         """Who asks, once it may; its request is counted as running then, and a change is in the log."""
         caller = replace(await self._access.caller(_headers(scope, b"authorization")), record=record)
+        scope["state"]["caller"] = caller
         record.caller, record.key_id = caller.name, caller.id
         if rule and not caller.may(*rule.scopes):
             raise scope_error(caller, f"{scope['method']} {scope['path']}", rule.scopes)

@@ -38,9 +38,9 @@ class Trail:
             await self._app(scope, receive, numbered)
         finally:
             if self._audit and not record.is_open:
-                record.route = record.route or f"{scope['method']} {scope['path']}"[:200]
-                # readings come by the thousand, and so may what a stranger tries
-                is_spared = status >= ERROR or scope["method"] != "POST"
+                record.route = record.route or f"{scope['method']} {scope['path']}"
+                # listings come by the thousand, and so may what a stranger tries
+                is_spared = status >= ERROR or record.is_listing
                 self._audit.note(record, status=status, seconds=time.monotonic() - began, is_spared=is_spared)
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from finetune.contracts.errors import MachineError, RunError
 from serving.access import audit
-from serving.access.audit import AuditLog, note_key_change
-from serving.access.audit_files import AuditEvent, entries_of, event_of, series_in, summary_of
+from serving.access.audit import AuditLog
+from serving.access.audit_files import AuditEvent, entries_of, event_of, note_key_change, series_in, summary_of
 from serving.access.record import RequestRecord
 from serving.errors import AuditError
 
@@ -184,6 +184,23 @@ def test_a_full_disk_stops_changes_and_answers_only_where_the_log_is_required(fo
     log.close()
 
 
+def test_a_disk_that_takes_a_part_and_lets_nothing_be_cut_off_breaks_no_chain(folder, full_disk, monkeypatch):
+    log = AuditLog(folder, "8000")
+    full_disk["full"] = True
+
+    def refuse(descriptor: int, length: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit.os, "ftruncate", refuse)
+        for _ in range(3):
+            ask(log)
+            log.save()
+    full_disk["full"] = False
+    log.close()
+    assert kinds(folder) == ["started", "request", "request", "request", "stopped"]
+
+
 def test_what_does_not_fit_into_memory_is_counted_as_lost(folder, full_disk, monkeypatch):
     monkeypatch.setattr(audit, "MAX_WAITING_BYTES", 3 * audit.EVENT_BYTES)
     log = AuditLog(folder, "8000")
@@ -195,6 +212,13 @@ def test_what_does_not_fit_into_memory_is_counted_as_lost(folder, full_disk, mon
     log.save()
     assert kinds(folder) == ["started", "request", "request", "request", "gap"]
     assert events(folder)[-1].num_left_out == 4
+    # nor is a change made whose entry had no place, though the disk takes entries again meanwhile
+    full_disk["full"] = True
+    for _ in range(4):
+        ask(log)
+    full_disk["full"] = False
+    with pytest.raises(AuditError):
+        asyncio.run(log.admit(RequestRecord(), is_change=True))
     ask(log)
     log.close()
     assert kinds(folder)[-2:] == ["request", "stopped"]
@@ -209,6 +233,14 @@ def test_a_stranger_cannot_fill_the_disk(folder):
     names = [event.who for event in events(folder)]
     assert 60 <= names.count("") - 2 <= 62 and names.count("ada") == 1
     assert sum(event.num_left_out for event in events(folder)) == 502 - names.count("")
+
+
+def test_what_a_client_wrote_neither_fills_nor_breaks_the_log(folder):
+    log = AuditLog(folder, "8000")
+    ask(log, model="\ud800" + "x" * 10_000, reason="\n{}\n", prompts=(repr("\ud800"),))
+    log.close()
+    event = events(folder)[1]
+    assert event.model.startswith("\\ud800x") and len(event.model) < 210 and event.reason == "\n{}\n"
 
 
 def test_a_server_does_not_start_without_its_log(folder, full_disk):

@@ -256,6 +256,13 @@ def test_a_provider_that_does_not_tell_its_keys_lets_nobody_in(provider, what):
         enter(sign_in(provider), provider.token())
 
 
+def test_a_provider_of_another_name_is_not_believed(provider, caplog):
+    provider.described["issuer"] = provider.issuer + "/"
+    with pytest.raises(IssuerUnavailableError):
+        enter(sign_in(provider), provider.token())
+    assert "does not describe itself" in caplog.text and "/keys" not in provider.asked
+
+
 def test_keys_at_another_place_are_asked_for_only_where_the_file_names_it(provider, caplog):
     elsewhere = provider.issuer.replace("127.0.0.1", "localhost") + "/keys"
     provider.described["jwks_uri"] = elsewhere

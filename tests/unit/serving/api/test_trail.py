@@ -229,7 +229,7 @@ def test_what_fails_gives_back_its_booking(start, file, engine):
 
 
 def test_only_so_many_requests_of_a_key_run_at_a_time(start, file, engine):
-    one = headers(file, "few", scopes=EVERY, adapters=(), limits=Limits(max_concurrent=1))
+    one = headers(file, "few", scopes=EVERY, adapters=(), limits=Limits(100, max_concurrent=1))
     server = start()
     client = next(server)
     for _ in range(2):
@@ -247,6 +247,6 @@ def test_only_so_many_requests_of_a_key_run_at_a_time(start, file, engine):
         engine.generations[2].release()
         assert running.result().status_code == 200
         assert refused.status_code == 429 and refused.json()["error"]["code"] == "too_many_concurrent_requests"
-        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["retry-after"] == "1" and refused.headers["x-ratelimit-limit-requests"] == "100"
     assert client.post("/v1/chat/completions", headers=one, json=QUESTION).status_code == 200
     server.close()
