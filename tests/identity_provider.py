@@ -1,14 +1,22 @@
 """A small identity provider: it signs tokens, and tells over HTTP on loopback what its keys are."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 AUDIENCE = "finetune"
 ALGORITHMS = {
@@ -65,9 +73,29 @@ class IdentityProvider:
         return (200, json.dumps(self.published).encode()) if path == "/keys" else (404, b"")
 
 
+def make_certificate(folder: Path) -> Path:
+    """A PEM file with a certificate of 127.0.0.1 that signs itself, and its private key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "provider.pem"
+    path.write_bytes(built.public_bytes(Encoding.PEM) + secret)
+    return path
+
+
 @contextmanager
-def running_provider() -> Iterator[IdentityProvider]:
-    """One that answers while the block runs."""
+def running_provider(certificate: Path | None = None) -> Iterator[IdentityProvider]:
+    """One that answers while the block runs, by TLS where it has a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -83,7 +111,12 @@ def running_provider() -> Iterator[IdentityProvider]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    provider = IdentityProvider(f"http://127.0.0.1:{server.server_address[1]}")
+    scheme = "http"
+    if certificate:
+        scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    provider = IdentityProvider(f"{scheme}://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

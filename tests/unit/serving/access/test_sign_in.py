@@ -20,7 +20,7 @@ from serving.access.keys import KeyFile
 from serving.access.scopes import Limits, Scope
 from serving.access.sign_in import SignIn
 from serving.errors import IdentityFileError, IssuerUnavailableError, KeyRefusedError
-from tests.identity_provider import AUDIENCE, IdentityProvider, make_key, public_jwk, running_provider
+from tests.identity_provider import AUDIENCE, IdentityProvider, make_certificate, make_key, public_jwk, running_provider
 
 RULES = [
     {"claim": "groups", "equals": "shop", "scopes": ["infer"], "adapters": ["shop*"], "groups": ["payments"]},
@@ -238,13 +238,7 @@ LOST = {
     "no JSON": ("/keys", (200, b"<html>")),
     "deep": ("/keys", (200, b"[" * 100_000)),
     "no set": ("/keys", (200, b'{"keys": 1}')),
-    "many": ("/keys", (200, json.dumps({"keys": [{}] * 65}).encode())),
     "empty": ("/keys", (200, b'{"keys": []}')),
-    "large": ("/keys", (200, b'{"keys": []}' + b" " * (256 << 10))),
-    "another issuer": (
-        "/.well-known/openid-configuration",
-        (200, b'{"issuer": "https://x", "jwks_uri": "https://x/k"}'),
-    ),
 }
 
 
@@ -252,6 +246,17 @@ LOST = {
 def test_a_provider_that_does_not_tell_its_keys_lets_nobody_in(provider, what):
     path, answer = LOST[what]
     provider.bent[path] = answer
+    with pytest.raises(IssuerUnavailableError):
+        enter(sign_in(provider), provider.token())
+
+
+@pytest.mark.parametrize("bend", ["large", "many"])
+def test_a_key_set_has_its_bounds(provider, bend):
+    good = provider.published["keys"]
+    many = {"keys": good + [{**good[0], "kid": f"k{number}"} for number in range(64)]}
+    provider.bent["/keys"] = (200, json.dumps(many if bend == "many" else provider.published).encode())
+    if bend == "large":
+        provider.bent["/keys"] = (200, provider.bent["/keys"][1] + b" " * (256 << 10))
     with pytest.raises(IssuerUnavailableError):
         enter(sign_in(provider), provider.token())
 
@@ -270,6 +275,19 @@ def test_keys_at_another_place_are_asked_for_only_where_the_file_names_it(provid
         enter(sign_in(provider), provider.token())
     assert "name that as jwks_url" in caplog.text and "/keys" not in provider.asked
     assert enter(sign_in(provider, jwks_url=elsewhere), provider.token())
+
+
+def test_a_provider_is_believed_by_its_certificate_alone(tmp_path, caplog):
+    own = make_certificate(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = make_certificate(tmp_path / "other")
+    with running_provider(own) as secure:
+        assert enter(sign_in(secure, ca_file=own), secure.token()).name == "oidc:ada"
+        secure.asked.clear()
+        for wrong in (other, None, tmp_path / "none"):
+            with pytest.raises(IssuerUnavailableError):
+                enter(sign_in(secure, ca_file=wrong), secure.token())
+        assert secure.asked == [] and "certificate" in caplog.text
 
 
 def test_keys_that_are_not_for_this_are_passed_over(provider):
