@@ -27,7 +27,7 @@ KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who or what the ke
 @app.command(
     "create",
     epilog="Examples: `finetune serve key create editors --scope infer --adapter 'shop*' --expires 90d`, "
-    "`finetune serve key create release --scope load,promote --adapter '*' --json`.",
+    "`finetune serve key create release --scope load,promote --adapter '*' --group internal --group payments`.",
 )
 def create(
     name: KeyName,
@@ -40,6 +40,14 @@ def create(
             "--adapter",
             metavar="PATTERN",
             help="Names and ids of adapters that exist for the key, * for any letters; none is the base alone.",
+        ),
+    ] = [],  # noqa: B006
+    group: Annotated[
+        list[str],
+        typer.Option(
+            "--group",
+            metavar="NAME",
+            help="Visibility of repositories whose adapters it may see; repeatable. None is internal alone.",
         ),
     ] = [],  # noqa: B006
     expires: Annotated[
@@ -56,14 +64,21 @@ def create(
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
     from serving.access.keys import KeyFile
+    from serving.access.scopes import DEFAULT_GROUP
 
     file = KeyFile.within(Home(home).served)
     scopes = _scopes(scope)
     _check(name, scopes, adapter)
+    _check_groups(group, scopes)
     is_first = not file.read()
     lifetime = _seconds(expires)
     key, secret = file.create(
-        name, scopes=scopes, adapters=adapter, valid_seconds=lifetime, requests_per_minute=per_minute
+        name,
+        scopes=scopes,
+        adapters=adapter,
+        groups=group or [DEFAULT_GROUP],
+        valid_seconds=lifetime,
+        requests_per_minute=per_minute,
     )
     if is_first:
         note("This is the first key: from now on, servers of this home let in nobody without one.")
@@ -81,7 +96,7 @@ def list_keys(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     from serving.access.keys import KeyFile
 
     keys = [_row(key) for key in KeyFile.within(Home(home).served).read()]
-    columns = ("name", "state", "scopes", "adapters", "created", "expires")
+    columns = ("name", "state", "scopes", "adapters", "groups", "created", "expires")
     rows = [
         tuple(", ".join(row[column]) if isinstance(row[column], list) else row[column] or "" for column in columns)
         for row in keys
@@ -132,6 +147,20 @@ def _check(name: str, scopes: "frozenset[Scope]", adapters: list[str]) -> None:
         raise UsageError("A key with the scope admin sees all adapters.", "Leave --adapter out, or name other scopes.")
 
 
+def _check_groups(groups: list[str], scopes: "frozenset[Scope]") -> None:
+    from finetune.contracts.errors import UsageError
+    from serving.access.keys import GROUP, MAX_GROUPS
+    from serving.access.scopes import Scope
+
+    wrong = [group for group in groups if not re.fullmatch(GROUP, group)]
+    if wrong or len(groups) > MAX_GROUPS:
+        what = f"--group {wrong[0]!r} is no name of a group" if wrong else f"There are {len(groups)} groups"
+        hint = f"Up to {MAX_GROUPS}, each written as `visibility` of a source in a pipeline file."
+        raise UsageError(f"{what}.", hint)
+    if groups and Scope.ADMIN in scopes:
+        raise UsageError("A key with the scope admin is in all groups.", "Leave --group out, or name other scopes.")
+
+
 def _seconds(text: str | None) -> int | None:
     from finetune.contracts.errors import UsageError
 
@@ -147,16 +176,19 @@ def _sentence(key: "StoredKey") -> str:
     row = _row(key)
     adapters = ", ".join(row["adapters"]) or "no adapter, only the base (--adapter '*' is all)"
     until = f"until {row['expires']}" if row["expires"] else "until it is revoked"
-    return f"The key {key.name} is for {', '.join(row['scopes'])}, sees {adapters}, and is valid {until}."
+    groups = "of any group" if row["groups"] == ["*"] else f"of the groups {', '.join(row['groups'])} and public alone"
+    return f"The key {key.name} is for {', '.join(row['scopes'])}, sees {adapters}, {groups}, and is valid {until}."
 
 
 def _row(key: "StoredKey") -> dict[str, Any]:
+    caller = key.caller()
     return {
         "name": key.name,
         "id": key.id,
         "state": key.state(time.time()),
         "scopes": [scope.value for scope in key.scopes],
-        "adapters": ["*"] if key.caller().sees_all else list(key.adapters),
+        "adapters": ["*"] if caller.sees_all else list(key.adapters),
+        "groups": ["*"] if caller.is_admin else list(key.groups),
         "requests_per_minute": key.requests_per_minute,
         "created": _moment(key.created_at),
         "expires": None if key.expires_at is None else _moment(key.expires_at),

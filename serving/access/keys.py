@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import PRIVATE_MODE, disk_errors, read_model, sole_writer, to_json, write_bytes
-from serving.access.scopes import Caller, Scope
+from serving.access.scopes import DEFAULT_GROUP, Caller, Scope
 from serving.errors import KeyFileError
 
 KEYS_NAME = "keys.json"
@@ -33,13 +33,16 @@ TOKEN = re.compile(rf"{PREFIX}_(?P<id>[0-9a-f]{{{2 * ID_BYTES}}})_(?P<secret>[A-
 KEY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 PATTERN = r"[A-Za-z0-9._*?-]{1,128}"
 MAX_PATTERNS = 64
+# any name that a pipeline file may give a source as its visibility, on one line
+GROUP = r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?"
+MAX_GROUPS = 256
 HINT = "Nobody is let in until it is repaired. Put a copy of it back, or remove it and create the keys anew."
 
 
 class StoredKey(Contract):
     """A key without its secret. Times are in seconds since 1970; None: never. adapters empty: the base alone.
 
-    requests_per_minute None: no limit of its own.
+    groups are the default's in keys from before there were any. requests_per_minute None: no limit of its own.
     """
 
     id: Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * ID_BYTES}}}$")]
@@ -47,6 +50,9 @@ class StoredKey(Contract):
     secret_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
     adapters: Annotated[tuple[Annotated[str, Field(pattern=f"^{PATTERN}$")], ...], Field(max_length=MAX_PATTERNS)]
+    groups: Annotated[tuple[Annotated[str, Field(pattern=f"^{GROUP}$")], ...], Field(max_length=MAX_GROUPS)] = (
+        DEFAULT_GROUP,
+    )
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     created_at: int
     expires_at: int | None = None
@@ -60,7 +66,9 @@ class StoredKey(Contract):
 
     def caller(self) -> Caller:
         """Who asks with this key."""
-        return Caller(self.name, frozenset(self.scopes), self.adapters, self.requests_per_minute)
+        return Caller(
+            self.name, frozenset(self.scopes), self.adapters, self.requests_per_minute, frozenset(self.groups)
+        )
 
 
 class KeyList(Contract):
@@ -101,6 +109,7 @@ class KeyFile:
         *,
         scopes: Iterable[Scope],
         adapters: Iterable[str],
+        groups: Iterable[str] = (DEFAULT_GROUP,),
         valid_seconds: int | None = None,
         requests_per_minute: int | None = None,
     ) -> tuple[StoredKey, str]:
@@ -122,6 +131,7 @@ class KeyFile:
                 secret_digest=secret_digest(secret),
                 scopes=tuple(scope for scope in Scope if scope in set(scopes)),
                 adapters=tuple(adapters),
+                groups=tuple(groups),
                 requests_per_minute=requests_per_minute,
                 created_at=now,
                 expires_at=None if valid_seconds is None else now + valid_seconds,

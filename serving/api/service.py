@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from finetune.contracts.errors import PlatformError
 from serving.access.scopes import Caller
-from serving.adapters.aliases import model_missing
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
+from serving.adapters.view import View
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
 from serving.api.trials import Asked, Trials
@@ -41,6 +41,15 @@ class Service:
     measures: ServiceMeasures
     trials: Trials
 
+    @property
+    def base_name(self) -> str:
+        """What requests call the base."""
+        return self.registry.base_name
+
+    def view(self, caller: Caller) -> View:
+        """What of the adapters exists for caller."""
+        return View(self.registry, caller)
+
     async def open(
         self,
         model: str,
@@ -59,11 +68,10 @@ class Service:
         if sampling.max_tokens is not None:
             # It is a bound, and a lower one keeps it: editors name what larger servers allow, whatever they are told
             sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self.settings.max_tokens))
-        if model != self.registry.base_name and not caller.sees(model):
-            raise model_missing(model)
+        view = self.view(caller)
         asked = Asked(model, tuple(prompts), sampling, num_answers, schema)
-        answer = await self._accept(asked, self.registry.lease(model))
-        trial = self.registry.trial(model)
+        answer = await self._accept(asked, view.lease(model))
+        trial = view.trial(model)
         if trial:
             self.trials.follow(asked, answer, trial=trial, accept=self._accept)
         return answer

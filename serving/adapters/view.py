@@ -1,0 +1,90 @@
+"""What of the adapters exists for one caller: the only way from a route to a name, a version or a folder."""
+
+import asyncio
+from dataclasses import dataclass
+
+from serving.access.scopes import Caller
+from serving.adapters.aliases import Alias, Move, Waiting
+from serving.adapters.registry import AdapterRegistry
+from serving.adapters.trials import Trial
+from serving.adapters.versions import Lease, Version
+from serving.errors import ScopeError
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A registry as caller sees it. What the caller does not see answers as what does not exist.
+
+    A name exists for whose patterns it matches and who holds all groups of what it stands for now; a version or a
+    folder, whose patterns its id matches and who holds its groups. What else stands behind a name that is seen, such
+    as the version before, is seen with its groups.
+    """
+
+    registry: AdapterRegistry
+    caller: Caller
+
+    @property
+    def base_name(self) -> str:
+        """The name of the base, which everybody sees."""
+        return self.registry.base_name
+
+    @property
+    def served(self) -> tuple[Alias, ...]:
+        """The names, in the order of their first load."""
+        return tuple(alias.seen_by(self.caller) for alias in self.registry.served if alias.is_seen_by(self.caller))
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """The names that will stand for something else when the engine is back."""
+        return tuple(one.seen_by(self.caller) for one in self.registry.waiting if one.is_seen_by(self.caller))
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """Those in memory."""
+        behind = {version.slot for alias in self.served for version in alias.versions()}
+        return tuple(
+            one
+            for one in self.registry.versions
+            if (one.slot in behind or self.caller.sees(one.adapter_id)) and self.caller.holds(one.manifest.visibility)
+        )
+
+    async def available(self) -> list[str]:
+        """Ids in the adapters folder."""
+        return await asyncio.to_thread(self.registry.available, self.caller)
+
+    def lease(self, model: str) -> Lease:
+        """See AdapterRegistry."""
+        return self.registry.lease(model, self.caller)
+
+    def trial(self, model: str) -> Trial | None:
+        """See AdapterRegistry."""
+        return self.registry.trial(model, self.caller)
+
+    def history(self, name: str) -> tuple[Move, ...]:
+        """See AdapterRegistry."""
+        return self.registry.history(name, self.caller)
+
+    async def load(self, name: str, reference: str, *, move: bool = False) -> Alias | Waiting:
+        """See AdapterRegistry. Raises ScopeError for a name outside the caller's patterns, there or not."""
+        if not self.caller.sees(name):
+            patterns = ", ".join(self.caller.adapters) or "none"
+            raise ScopeError(f"This key serves under names of these patterns: {patterns}.", "Choose such a name.")
+        found = await self.registry.load(name, reference, move=move, caller=self.caller)
+        return found.seen_by(self.caller)
+
+    async def rollback(self, name: str) -> Alias:
+        """See AdapterRegistry."""
+        return (await self.registry.rollback(name, self.caller)).seen_by(self.caller)
+
+    async def try_out(self, name: str, reference: str, *, share: float | None) -> Alias:
+        """See AdapterRegistry."""
+        alias = await self.registry.try_out(name, reference, share=share, caller=self.caller)
+        return alias.seen_by(self.caller)
+
+    async def end_trial(self, name: str) -> Alias:
+        """See AdapterRegistry."""
+        return (await self.registry.end_trial(name, self.caller)).seen_by(self.caller)
+
+    async def unload(self, name: str) -> None:
+        """See AdapterRegistry."""
+        await self.registry.unload(name, self.caller)
