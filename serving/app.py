@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from serving.access.keyring import Keyring
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
-from serving.api import adapters, chat, completions, errors, health, infill, metrics, models, playground, votes
+from serving.api import adapters, chat, completions, errors, files, health, infill, metrics, models, playground, votes
 from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
@@ -63,7 +63,7 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, infill, models, adapters, playground, health, metrics):
+    for module in (chat, completions, infill, models, adapters, files, playground, health, metrics):
         app.include_router(module.routes(service))
     app.include_router(votes.routes(service, keep_vote))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -86,15 +86,15 @@ class AdapterRegistry:
         """
         if model == self.base_name:
             return Lease(None, name=f"base-{self._engine.description.identity.digest[:12]}")
-        alias = self._seen(model, caller)
+        alias = self.seen(model, caller)
         if alias is None:
             raise model_missing(model)
-        return alias.seen_by(caller).lease()
+        return alias.lease()
 
-    def trial(self, model: str, caller: Caller = OPERATOR) -> Trial | None:
-        """What is tried under the name in a request; None: nothing, or the caller sees no such name or version."""
-        alias = self._seen(model, caller)
-        return alias.seen_by(caller).trial if alias else None
+    def seen(self, name: str, caller: Caller) -> Alias | None:
+        """The name as the caller sees it; None: it stands for nothing, or not for the caller."""
+        alias = self._aliases.get(name)
+        return alias.seen_by(caller) if alias and alias.is_seen_by(caller) else None
 
     async def load(
         self, name: str, reference: str, *, move: bool = False, caller: Caller = OPERATOR
@@ -373,13 +373,9 @@ class AdapterRegistry:
             waiting = {one.name: desired_later(one) for one in self._waiting.values()}
             self._state.write({**self._unserved, **served, **waiting})
 
-    def _seen(self, name: str, caller: Caller) -> Alias | None:
-        alias = self._aliases.get(name)
-        return alias if alias and alias.is_seen_by(caller) else None
-
     def _named(self, name: str, caller: Caller) -> Alias:
-        alias = self._seen(name, caller)
-        if alias is None:
+        alias = self._aliases.get(name)
+        if alias is None or not alias.is_seen_by(caller):
             raise alias_missing(name)
         return alias
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from serving.access.scopes import Caller
 from serving.adapters.aliases import Alias, Move, Waiting
+from serving.adapters.names import alias_missing
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version
@@ -57,8 +58,16 @@ class View:
         return self.registry.lease(model, self.caller)
 
     def trial(self, model: str) -> Trial | None:
-        """See AdapterRegistry."""
-        return self.registry.trial(model, self.caller)
+        """What is tried under the name in a request; None: nothing, or nothing that the caller sees."""
+        alias = self.registry.seen(model, self.caller)
+        return alias.trial if alias else None
+
+    def current(self, name: str) -> Version:
+        """What the name stands for. Raises AdapterMissingError."""
+        alias = self.registry.seen(name, self.caller)
+        if alias is None:
+            raise alias_missing(name)
+        return alias.current
 
     def history(self, name: str) -> tuple[Move, ...]:
         """See AdapterRegistry."""

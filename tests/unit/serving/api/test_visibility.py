@@ -41,6 +41,8 @@ VOTE = {
 NAMED = {
     ("GET", "/v1/models/{name}"): [("/v1/models/plans", None)],
     ("GET", "/v1/adapters/{name}/history"): [("/v1/adapters/plans/history", None)],
+    ("GET", "/v1/adapters/{name}/files"): [("/v1/adapters/plans/files", None)],
+    ("GET", "/v1/adapters/{name}/files/{file}"): [("/v1/adapters/plans/files/manifest.json", None)],
     ("POST", "/v1/chat/completions"): [
         ("/v1/chat/completions", {"model": "plans", "messages": QUESTION}),
         ("/v1/chat/completions", {"model": "plans", "messages": QUESTION, "stream": True}),
