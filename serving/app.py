@@ -10,7 +10,7 @@ from serving.access.access import Access
 from serving.access.quotas import Quotas
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
-from serving.api import adapters, chat, completions, errors, health, infill, metrics, models, playground, votes
+from serving.api import adapters, chat, completions, errors, files, health, infill, metrics, models, playground, votes
 from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
 from serving.api.measures import RequestCount, ServiceMeasures
@@ -68,7 +68,7 @@ def create_app(
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (chat, completions, infill, models, adapters, playground, health):
+    for module in (chat, completions, infill, models, adapters, files, playground, health):
         app.include_router(module.routes(service))
     app.include_router(metrics.routes(service, access.audit))
     app.include_router(votes.routes(service, keep_vote))

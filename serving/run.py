@@ -164,7 +164,8 @@ def serve(prepared: PreparedServer) -> None:
 def listen(settings: ServerSettings) -> socket.socket:
     """A listening socket on the settings' address. Raises MachineError when the port is taken or not allowed."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # with the protocol named, asyncio sends each piece of an answer at once; else the system may keep it for 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

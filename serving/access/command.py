@@ -29,7 +29,7 @@ KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who or what the ke
 @app.command(
     "create",
     epilog="Examples: `finetune serve key create editors --scope infer --adapter 'shop*' --expires 90d`, "
-    "`finetune serve key create release --scope load,promote --adapter '*' --json`.",
+    "`finetune serve key create release --scope load,promote --adapter '*' --group internal --group payments`.",
 )
 def create(
     name: KeyName,
@@ -42,6 +42,14 @@ def create(
             "--adapter",
             metavar="PATTERN",
             help="Names and ids of adapters that exist for the key, * for any letters; none is the base alone.",
+        ),
+    ] = [],  # noqa: B006
+    group: Annotated[
+        list[str],
+        typer.Option(
+            "--group",
+            metavar="NAME",
+            help="Visibility of repositories whose adapters it may see; repeatable. None is internal alone.",
         ),
     ] = [],  # noqa: B006
     expires: Annotated[
@@ -65,15 +73,22 @@ def create(
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit, note
     from serving.access.keys import KeyFile
-    from serving.access.scopes import Limits
+    from serving.access.scopes import DEFAULT_GROUP, Limits
 
     file = KeyFile.within(Home(home).served)
     scopes = _scopes(scope)
     _check(name, scopes, adapter)
+    _check_groups(group, scopes)
     is_first = not file.read()
     lifetime = None if expires is None else seconds_of("--expires", expires)
-    limits = Limits(per_minute, tokens_per_day, concurrent)
-    key, secret = file.create(name, scopes=scopes, adapters=adapter, valid_seconds=lifetime, limits=limits)
+    key, secret = file.create(
+        name,
+        scopes=scopes,
+        adapters=adapter,
+        groups=group or [DEFAULT_GROUP],
+        valid_seconds=lifetime,
+        limits=Limits(per_minute, tokens_per_day, concurrent),
+    )
     if is_first:
         note("This is the first key: from now on, servers of this home let in nobody without one.")
     text = f"{_sentence(key)}\nIt is shown this once:\n\n{secret}"
@@ -94,7 +109,7 @@ def list_keys(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
     served = Home(home).served
     used = read_usage(served)
     keys = [{**_row(key), "tokens_today": used.get(key.name, 0)} for key in KeyFile.within(served).read()]
-    columns = ("name", "id", "state", "scopes", "adapters", "created", "expires", "tokens today")
+    columns = ("name", "id", "state", "scopes", "adapters", "groups", "created", "expires", "tokens today")
     rows = [_cells(row, columns) for row in keys]
     people = {name: tokens for name, tokens in used.items() if name.startswith(SUBJECT_PREFIX)}
     text = table(rows, header=columns) if rows else "There are no keys."
@@ -186,6 +201,20 @@ def _check(name: str, scopes: "frozenset[Scope]", adapters: list[str]) -> None:
         raise UsageError("A key with the scope admin sees all adapters.", "Leave --adapter out, or name other scopes.")
 
 
+def _check_groups(groups: list[str], scopes: "frozenset[Scope]") -> None:
+    from finetune.contracts.errors import UsageError
+    from serving.access.keys import GROUP, MAX_GROUPS
+    from serving.access.scopes import Scope
+
+    wrong = [group for group in groups if not re.fullmatch(GROUP, group)]
+    if wrong or len(groups) > MAX_GROUPS:
+        what = f"--group {wrong[0]!r} is no name of a group" if wrong else f"There are {len(groups)} groups"
+        hint = f"Up to {MAX_GROUPS}, each written as `visibility` of a source in a pipeline file."
+        raise UsageError(f"{what}.", hint)
+    if groups and Scope.ADMIN in scopes:
+        raise UsageError("A key with the scope admin is in all groups.", "Leave --group out, or name other scopes.")
+
+
 def seconds_of(option: str, text: str) -> int:
     """90d or 12h in seconds. Raises UsageError, which names the option, for what is no time."""
     from finetune.contracts.errors import UsageError
@@ -200,16 +229,19 @@ def _sentence(key: "StoredKey") -> str:
     row = _row(key)
     adapters = ", ".join(row["adapters"]) or "no adapter, only the base (--adapter '*' is all)"
     until = f"until {row['expires']}" if row["expires"] else "until it is revoked"
-    return f"The key {key.name} is for {', '.join(row['scopes'])}, sees {adapters}, and is valid {until}."
+    groups = "of any group" if row["groups"] == ["*"] else f"of the groups {', '.join(row['groups'])} and public alone"
+    return f"The key {key.name} is for {', '.join(row['scopes'])}, sees {adapters}, {groups}, and is valid {until}."
 
 
 def _row(key: "StoredKey") -> dict[str, Any]:
+    caller = key.caller()
     return {
         "name": key.name,
         "id": key.id,
         "state": key.state(time.time()),
         "scopes": [scope.value for scope in key.scopes],
-        "adapters": ["*"] if key.caller().sees_all else list(key.adapters),
+        "adapters": ["*"] if caller.sees_all else list(key.adapters),
+        "groups": ["*"] if caller.is_admin else list(key.groups),
         "requests_per_minute": key.requests_per_minute,
         "tokens_per_day": key.tokens_per_day,
         "max_concurrent": key.max_concurrent,

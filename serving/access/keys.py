@@ -23,7 +23,7 @@ from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import PRIVATE_MODE, disk_errors, read_model, sole_writer, to_json, write_bytes
 from serving.access.audit_files import AUDIT_NAME, note_key_change
-from serving.access.scopes import NO_LIMITS, Caller, Limits, Scope
+from serving.access.scopes import DEFAULT_GROUP, NO_LIMITS, Caller, Limits, Scope
 from serving.errors import KeyFileError
 
 KEYS_NAME = "keys.json"
@@ -34,6 +34,9 @@ TOKEN = re.compile(rf"{PREFIX}_(?P<id>[0-9a-f]{{{2 * ID_BYTES}}})_(?P<secret>[A-
 KEY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 PATTERN = r"[A-Za-z0-9._*?-]{1,128}"
 MAX_PATTERNS = 64
+# any name that a pipeline file may give a source as its visibility, on one line
+GROUP = r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?"
+MAX_GROUPS = 256
 HINT = "Nobody is let in until it is repaired. Put a copy of it back, or remove it and create the keys anew."
 
 
@@ -43,8 +46,8 @@ Limit = Annotated[int, Field(ge=1)]
 class StoredKey(Contract):
     """A key without its secret. Times are in seconds since 1970; None: never. adapters empty: the base alone.
 
-    requests_per_minute, tokens_per_day and max_concurrent None: no limit of its own. replaced_by is the id of the key
-    of the same name that it was rotated to.
+    groups are the default's in keys from before there were any. requests_per_minute, tokens_per_day and max_concurrent
+    None: no limit of its own. replaced_by is the id of the key of the same name that it was rotated to.
     """
 
     id: Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * ID_BYTES}}}$")]
@@ -52,6 +55,9 @@ class StoredKey(Contract):
     secret_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
     adapters: Annotated[tuple[Annotated[str, Field(pattern=f"^{PATTERN}$")], ...], Field(max_length=MAX_PATTERNS)]
+    groups: Annotated[tuple[Annotated[str, Field(pattern=f"^{GROUP}$")], ...], Field(max_length=MAX_GROUPS)] = (
+        DEFAULT_GROUP,
+    )
     requests_per_minute: Limit | None = None
     tokens_per_day: Limit | None = None
     max_concurrent: Limit | None = None
@@ -69,7 +75,9 @@ class StoredKey(Contract):
     def caller(self) -> Caller:
         """Who asks with this key."""
         limits = Limits(self.requests_per_minute, self.tokens_per_day, self.max_concurrent)
-        return Caller(self.name, frozenset(self.scopes), self.adapters, limits, id=self.id)
+        return Caller(
+            self.name, frozenset(self.scopes), self.adapters, limits, groups=frozenset(self.groups), id=self.id
+        )
 
 
 class KeyList(Contract):
@@ -110,6 +118,7 @@ class KeyFile:
         *,
         scopes: Iterable[Scope],
         adapters: Iterable[str],
+        groups: Iterable[str] = (DEFAULT_GROUP,),
         valid_seconds: int | None = None,
         limits: Limits = NO_LIMITS,
     ) -> tuple[StoredKey, str]:
@@ -131,6 +140,7 @@ class KeyFile:
                 secret_digest=secret_digest(secret),
                 scopes=tuple(scope for scope in Scope if scope in set(scopes)),
                 adapters=tuple(adapters),
+                groups=tuple(groups),
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_day=limits.tokens_per_day,
                 max_concurrent=limits.max_concurrent,

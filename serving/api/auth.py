@@ -47,6 +47,9 @@ SCOPES: Mapping[tuple[str, str], frozenset[KeyScope]] = {
     ("POST", "/v1/votes"): INFER,
     ("GET", "/v1/adapters"): ANY,
     ("GET", "/v1/adapters/{name}/history"): ANY,
+    # who takes the weights can serve them
+    ("GET", "/v1/adapters/{name}/files"): LOAD,
+    ("GET", "/v1/adapters/{name}/files/{file}"): LOAD,
     ("POST", "/v1/load_lora_adapter"): LOAD,
     ("POST", "/v1/unload_lora_adapter"): PROMOTE,
     # the route itself knows whether the name is in use

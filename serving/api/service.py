@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from finetune.contracts.errors import PlatformError
 from serving.access.quotas import Quotas
 from serving.access.scopes import Caller
-from serving.adapters.aliases import model_missing
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
+from serving.adapters.view import View
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
 from serving.api.trials import Asked, Trials
@@ -43,6 +43,15 @@ class Service:
     trials: Trials
     quotas: Quotas
 
+    @property
+    def base_name(self) -> str:
+        """What requests call the base."""
+        return self.registry.base_name
+
+    def view(self, caller: Caller) -> View:
+        """What of the adapters exists for caller."""
+        return View(self.registry, caller)
+
     async def open(
         self,
         model: str,
@@ -61,25 +70,23 @@ class Service:
         if sampling.max_tokens is not None:
             # It is a bound, and a lower one keeps it: editors name what larger servers allow, whatever they are told
             sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self.settings.max_tokens))
-        caller.record.model = model
-        if model != self.registry.base_name and not caller.sees(model):
-            raise model_missing(model)
+        view = self.view(caller)
         asked = Asked(model, tuple(prompts), sampling, num_answers, schema)
-        answer = await self._accept_counted(asked, caller)
-        trial = self.registry.trial(model)
+        answer = await self._accept_counted(asked, view)
+        trial = view.trial(model)
         if trial:
             self.trials.follow(asked, answer, trial=trial, accept=self._accept)
         return answer
 
-    async def _accept_counted(self, asked: Asked, caller: Caller) -> "OpenAnswer":
+    async def _accept_counted(self, asked: Asked, view: View) -> "OpenAnswer":
         most = asked.sampling.max_tokens or self.settings.max_tokens
-        booking = self.quotas.book(caller, most * asked.num_answers * len(asked.prompts))
+        booking = self.quotas.book(view.caller, most * asked.num_answers * len(asked.prompts))
         try:
-            answer = await self._accept(asked, self.registry.lease(asked.model))
+            answer = await self._accept(asked, view.lease(asked.model))
         except BaseException:
             booking.close()
             raise
-        record = caller.record
+        record = view.caller.record
         record.answered, record.prompt_tokens = answer.lease.name, answer.usage().prompt_tokens
         if self.settings.audit_prompts:
             record.prompts = tuple(repr(prompt) for prompt in asked.prompts)

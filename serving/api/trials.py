@@ -72,7 +72,7 @@ class Trials:
         tried = answer.lease.name == trial.version.adapter_id
         self._record(asked, answer, pair=pair, role="tried" if tried else "current")
         if trial.share is None and len(self._copies) < MAX_COPIES:
-            task = asyncio.ensure_future(self._copy(asked, trial.lease(), pair=pair, accept=accept))
+            task = asyncio.ensure_future(self._copy(asked, trial.version.lease(), pair=pair, accept=accept))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)
 

@@ -69,6 +69,16 @@ def test_what_a_key_without_patterns_sees_is_said(run):
     assert "sees *," in run("create", "root", "--scope", "admin").stdout
 
 
+def test_the_groups_of_a_key_are_those_named_and_said(run, keyring):
+    made = run("create", "ed", "--scope", "infer", "--adapter", "*", "--group", "board", "--group", "team a/b")
+    assert keyring.caller([f"Bearer {made.stdout.split()[-1]}"]).groups == {"board", "team a/b"}
+    assert "of the groups board, team a/b and public alone" in made.stdout
+    assert "of the groups internal and public" in run("create", "bob", "--scope", "infer").stdout
+    assert "of any group" in run("create", "root", "--scope", "admin").stdout
+    listed = {row["name"]: row["groups"] for row in json.loads(run("list", "--json").stdout)["keys"]}
+    assert listed == {"ed": ["board", "team a/b"], "bob": ["internal"], "root": ["*"]}
+
+
 def test_no_keys_are_said_and_a_lost_name_too(run):
     assert "There are no keys" in run("list").stdout
     assert isinstance(run("revoke", "ed").exception, KeyFileError)
@@ -85,6 +95,11 @@ def test_no_keys_are_said_and_a_lost_name_too(run):
         ("ed", "--scope", "infer", "--adapter", ""),
         ("ed", "--scope", "infer", *["--adapter", "a"] * 65),
         ("ed", "--scope", "admin", "--adapter", "a"),
+        ("ed", "--scope", "admin", "--group", "board"),
+        ("ed", "--scope", "infer", "--group", ""),
+        ("ed", "--scope", "infer", "--group", " board"),
+        ("ed", "--scope", "infer", "--group", "bo\nard"),
+        ("ed", "--scope", "infer", *["--group", "a"] * 257),
         ("ed", "--scope", "infer", "--expires", "0d"),
         ("ed", "--scope", "infer", "--expires", "90"),
         ("ed", "--scope", "infer", "--expires", "1w"),

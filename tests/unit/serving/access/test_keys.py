@@ -43,7 +43,8 @@ def test_the_file_is_private_and_holds_no_key(file):
     key = create(file)
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert key.rpartition("_")[2] not in file.path.read_text() and key.startswith("ftk_")
-    assert Keyring(file.path).caller(bearer(key)) == Caller("ada", frozenset({Scope.INFER}), ("shop*",))
+    expected = Caller("ada", frozenset({Scope.INFER}), ("shop*",), groups=frozenset({"internal"}))
+    assert Keyring(file.path).caller(bearer(key)) == expected
 
 
 def test_a_name_is_given_once_until_it_is_revoked(file):
@@ -244,3 +245,29 @@ def test_a_log_that_was_altered_keeps_nobody_from_ending_a_key(file):
     with pytest.raises(RunError):
         file.revoke("ada")
     assert is_refused(Keyring(file.path), *bearer(key)) and len(file.read()) == 1
+
+
+def test_a_key_holds_the_groups_it_was_made_with_and_one_from_before_there_were_any_the_default(file):
+    key = create(file, groups=["payments / EU", "board"])
+    assert Keyring(file.path).caller(bearer(key)).groups == {"payments / EU", "board"}
+    document = json.loads(file.path.read_text())
+    del document["keys"][0]["groups"]
+    file.path.write_text(json.dumps(document))
+    assert Keyring(file.path).caller(bearer(key)).groups == {"internal"}
+
+
+def test_all_groups_are_needed_by_their_exact_names():
+    one = Caller("ada", frozenset({Scope.INFER}), ("*",), groups=frozenset({"shop", "pay*"}))
+    nobody = Caller("bob", frozenset({Scope.INFER}), ("*",))
+    admin = Caller("root", frozenset({Scope.ADMIN}), ())
+    for visibility, holders in (
+        (("shop",), [one, admin]),
+        (("shop", "public"), [one, admin]),
+        (("shop", "pay*"), [one, admin]),
+        (("public",), [one, nobody, admin]),
+        (("shop", "payments"), [admin]),
+        (("Shop",), [admin]),
+        (("",), [admin]),
+        ((), [admin]),
+    ):
+        assert [caller for caller in (one, nobody, admin) if caller.holds(visibility)] == holders, visibility

@@ -121,6 +121,20 @@ def test_refusals_are_logged_with_the_reason_that_nobody_is_told(start, served, 
     assert len(events[-1].action) == 200
 
 
+def test_each_download_of_an_adapter_has_its_entry(start, served, ada):
+    server = start()
+    client = next(server)
+    client.post("/v1/adapters/alias", headers=ada, json={"alias": "shop", "adapter": "shop-1"})
+    for _ in range(70):
+        assert client.get("/v1/adapters/shop/files/manifest.json", headers=ada).status_code == 200
+    assert client.get("/v1/adapters/bank/files", headers=ada).status_code == 404
+    server.close()
+    events = [event for kind, event in logged(served) if kind == "request"][1:]
+    assert len(events) == 71 and {event.answered for event in events[:-1]} == {events[0].answered} != {""}
+    assert {event.action for event in events[:-1]} == {"GET /v1/adapters/{name}/files/{file}"}
+    assert (events[-1].model, events[-1].status, events[-1].answered) == ("bank", 404, "")
+
+
 def test_prompts_are_kept_only_where_that_is_wanted(start, served, ada):
     server = start(audit_prompts=True)
     next(server).post("/v1/completions", headers=ada, json={"model": "base", "prompt": "my secret"})
