@@ -23,6 +23,16 @@ KeyFileOption = Annotated[
     Path | None,
     typer.Option("--key-file", metavar="PATH", help="File with the key to ask with, if not that in FINETUNE_API_KEY."),
 ]
+PerMinute = Annotated[
+    int | None, typer.Option("--per-minute", min=1, help="Requests a minute that the key may make. None: any number.")
+]
+TokensPerDay = Annotated[
+    int | None,
+    typer.Option("--tokens-per-day", min=1, help="Tokens of prompts and answers in a day (UTC). None: any number."),
+]
+Concurrent = Annotated[
+    int | None, typer.Option("--concurrent", min=1, help="Requests that may run at a time. None: any number.")
+]
 KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who or what the key is for.")]
 
 
@@ -55,17 +65,9 @@ def create(
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="TIME", help="Valid so long: 90d, 12h. None is until revoked.")
     ] = None,
-    per_minute: Annotated[
-        int | None,
-        typer.Option("--per-minute", min=1, help="Requests a minute that the key may make. None: any number."),
-    ] = None,
-    tokens_per_day: Annotated[
-        int | None,
-        typer.Option("--tokens-per-day", min=1, help="Tokens of prompts and answers in a day (UTC). None: any number."),
-    ] = None,
-    concurrent: Annotated[
-        int | None, typer.Option("--concurrent", min=1, help="Requests that may run at a time. None: any number.")
-    ] = None,
+    per_minute: PerMinute = None,
+    tokens_per_day: TokensPerDay = None,
+    concurrent: Concurrent = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
