@@ -221,6 +221,17 @@ def test_an_answer_that_runs_keeps_what_its_name_was(registry, site):
     asyncio.run(run())
 
 
+def test_groups_are_asked_of_what_was_checked_and_not_of_what_was_found(registry, site):
+    """Whoever replaces a folder between the two gains nothing."""
+    one = Caller("one", frozenset({Scope.LOAD}), ("*",), groups=frozenset({"internal"}))
+    for away in (False, True):
+        if away:
+            asyncio.run(registry.leave())
+        with pytest.raises(PlatformError, match="There is no adapter 'plans-1'"):
+            asyncio.run(registry.load_folder("mine", site / "plans-1", caller=one))
+    assert registry.served == registry.waiting == ()
+
+
 def test_who_may_not_see_what_is_tried_is_no_part_of_the_trial(as_groups, admin, engine, settings):
     one, both = as_groups("internal"), as_groups("internal", "board")
     split = {"alias": "shop", "to": "plans-2", "weight": 0.99}
