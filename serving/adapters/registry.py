@@ -74,7 +74,7 @@ class AdapterRegistry:
         """Ids in the adapters folder that the caller may load."""
         return self._store.available(caller)
 
-    def lease(self, model: str, caller: Caller = OPERATOR) -> Lease:
+    def lease(self, model: str, caller: Caller) -> Lease:
         """Resolve the name in a request. Raises RequestError, status 404, when nothing is served to the caller as it.
 
         What answers is a version that the caller may see, also where others are answered by one that is tried.
