@@ -5,7 +5,6 @@ comes to mean. The version before is kept for going back.
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,16 @@ from typing import Any
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import PlatformError
 from serving.access.scopes import OPERATOR, Caller
-from serving.adapters.aliases import Alias, Move, Waiting, desired, desired_later, restored_history
+from serving.adapters.aliases import Alias, Move, Waiting, desired, restored_history
 from serving.adapters.desired import DesiredAlias, StateFile
 from serving.adapters.measures import AdapterMeasures
 from serving.adapters.names import alias_missing, check_name, model_missing, name_taken
 from serving.adapters.store import AdapterStore, adapter_missing
+from serving.adapters.table import NameTable
 from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
 from serving.errors import AdapterConflictError
-
-# Moves of one name that are remembered
-MAX_HISTORY = 100
 
 
 class AdapterRegistry:
@@ -47,13 +44,11 @@ class AdapterRegistry:
         self._max_adapters = max_adapters
         self.measures = AdapterMeasures()
         self._versions = Versions(engine, store, drain_seconds=drain_seconds, measures=self.measures)
-        self._aliases: dict[str, Alias] = {}
+        self._names = NameTable(state)
+        self._aliases, self._waiting, self._unserved = self._names.aliases, self._names.waiting, self._names.unserved
         self._changing = asyncio.Lock()
-        self._state = state
-        self._unserved: dict[str, DesiredAlias] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self._away = False
-        self._waiting: dict[str, Waiting] = {}
         self.base_name = engine.description.identity.name
 
     @property
@@ -79,7 +74,7 @@ class AdapterRegistry:
         """Ids in the adapters folder that the caller may load."""
         return self._store.available(caller)
 
-    def lease(self, model: str, caller: Caller = OPERATOR) -> Lease:
+    def lease(self, model: str, caller: Caller) -> Lease:
         """Resolve the name in a request. Raises RequestError, status 404, when nothing is served to the caller as it.
 
         What answers is a version that the caller may see, also where others are answered by one that is tried.
@@ -93,8 +88,8 @@ class AdapterRegistry:
 
     def seen(self, name: str, caller: Caller) -> Alias | None:
         """The name as the caller sees it; None: it stands for nothing, or not for the caller."""
-        alias = self._aliases.get(name)
-        return alias.seen_by(caller) if alias and alias.is_seen_by(caller) else None
+        alias = self._names.found(name, caller)
+        return alias.seen_by(caller) if alias else None
 
     async def load(
         self, name: str, reference: str, *, move: bool = False, caller: Caller = OPERATOR
@@ -117,7 +112,7 @@ class AdapterRegistry:
         """
         check_name(name, self.base_name)
         async with self._changing, self.measures.count_refusals():
-            if self._is_hidden(name, caller):
+            if self._names.is_hidden(name, caller):
                 # else whoever may load could change the answers of those who do see it
                 raise name_taken(name, "Choose another name.")
             if name in {*self._aliases, *self._waiting} and not move:
@@ -143,7 +138,7 @@ class AdapterRegistry:
             self.measures.moves.labels("move").inc()
             self._retire(dropped)
         self._unserved.pop(name, None)
-        self._note(alias)
+        self._names.note(alias)
         return alias
 
     async def _wait(self, name: str, folder: Path, caller: Caller) -> Alias | Waiting:
@@ -151,10 +146,10 @@ class AdapterRegistry:
         alias = self._aliases.get(name)
         if alias and alias.current.adapter_id == manifest.adapter_id:
             self._waiting.pop(name, None)
-            self._save()
+            self._names.save()
             return alias
         waiting = self._waiting[name] = Waiting(name, manifest.adapter_id, folder, alias, manifest.visibility)
-        self._save()
+        self._names.save()
         return waiting
 
     async def rollback(self, name: str, caller: Caller = OPERATOR) -> Alias:
@@ -164,11 +159,11 @@ class AdapterRegistry:
         withdrawn since.
         """
         async with self._changing:
-            alias = self._named(name, caller)
+            alias = self._names.named(name, caller)
             waiting = self._waiting.get(name)
             if waiting and waiting.is_seen_by(caller):
                 del self._waiting[name]
-                self._save()
+                self._names.save()
                 return alias
             before = alias.seen_by(caller).previous
             if before is None:
@@ -177,10 +172,10 @@ class AdapterRegistry:
                 )
             await asyncio.to_thread(self._store.check_not_withdrawn, before.manifest)
             # only now: the name may have been unloaded meanwhile
-            alias = self._named(name, caller)
+            alias = self._names.named(name, caller)
             alias.current, alias.previous = before, alias.current
             self.measures.moves.labels("rollback").inc()
-            self._note(alias)
+            self._names.note(alias)
             return alias
 
     async def try_out(self, name: str, reference: str, *, share: float | None, caller: Caller = OPERATOR) -> Alias:
@@ -188,12 +183,12 @@ class AdapterRegistry:
 
         It takes the place of what was tried before. A restart ends it, end_trial does at once.
         """
-        self._named(name, caller)
+        self._names.named(name, caller)
         folder = await asyncio.to_thread(self._store.find, reference, caller)
         async with self._changing:
             version = await self._version(folder, caller=caller)
             # only now: the name may have been unloaded meanwhile
-            alias = self._named(name, caller)
+            alias = self._names.named(name, caller)
             if version is alias.current:
                 raise AdapterConflictError(f"{name!r} stands for {version.adapter_id} already.", "Try another adapter.")
             before, alias.trial = alias.trial, Trial(version, share)
@@ -203,7 +198,7 @@ class AdapterRegistry:
     async def end_trial(self, name: str, caller: Caller = OPERATOR) -> Alias:
         """Give all of name's requests to what it stands for. Raises AdapterConflictError when nothing is tried."""
         async with self._changing:
-            alias = self._named(name, caller)
+            alias = self._names.named(name, caller)
             before = alias.seen_by(caller).trial
             if before is None:
                 raise AdapterConflictError(f"Nothing is tried under {name!r}.", "GET /v1/adapters shows what is.")
@@ -213,7 +208,7 @@ class AdapterRegistry:
 
     def history(self, name: str, caller: Caller = OPERATOR) -> tuple[Move, ...]:
         """What name has stood for that the caller may see, the newest last. Raises AdapterMissingError."""
-        return tuple(self._named(name, caller).seen_by(caller).history)
+        return tuple(self._names.named(name, caller).seen_by(caller).history)
 
     async def unload(self, name: str, caller: Caller = OPERATOR) -> None:
         """Stop serving name now; the weights go when the requests that came before have ended."""
@@ -221,16 +216,16 @@ class AdapterRegistry:
             # an adapter is not taken off while it comes back
             async with self._changing:
                 pass
-        if self._is_hidden(name, caller):
+        if self._names.is_hidden(name, caller):
             raise alias_missing(name)
         waited = self._waiting.pop(name, None)
         if self._unserved.pop(name, None) or (waited and not waited.previous):
-            self._save()
+            self._names.save()
             return
-        alias = self._named(name, caller)
+        alias = self._names.named(name, caller)
         del self._aliases[name]
-        self._save()
-        unused = [version for version in alias.versions() if not self._is_used(version)]
+        self._names.save()
+        unused = [version for version in alias.versions() if not self._names.is_used(version)]
         await asyncio.gather(*(self._versions.retire(version) for version in unused))
 
     async def leave(self) -> None:
@@ -276,7 +271,7 @@ class AdapterRegistry:
             except PlatformError as error:
                 problems.append(f"{name}: {error.message}")
             del self._waiting[name]
-        self._save()
+        self._names.save()
         return problems
 
     async def drained(self) -> None:
@@ -289,8 +284,7 @@ class AdapterRegistry:
         Names that cannot be served stay in the state for the next start. Raises AdapterError for a damaged file.
         """
         problems = []
-        self._unserved = dict(self._state.read()) if self._state else {}
-        for name, wanted in tuple(self._unserved.items()):
+        for name, wanted in self._names.read().items():
             try:
                 await self._restore(name, wanted)
             except PlatformError as error:
@@ -346,43 +340,15 @@ class AdapterRegistry:
         for alias in self._aliases.values():
             if alias.previous is spare:
                 alias.previous = None
-        self._save()
+        self._names.save()
         self.measures.evictions.inc()
         await self._versions.retire(spare)
 
     def _retire(self, version: Version | None) -> None:
-        if version and not self._is_used(version):
+        if version and not self._names.is_used(version):
             self._later(self._versions.retire(version))
-
-    def _is_used(self, version: Version) -> bool:
-        return any(version is one for alias in self._aliases.values() for one in alias.versions())
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
-
-    def _note(self, alias: Alias) -> None:
-        move = Move(alias.current.adapter_id, int(time.time()), alias.current.manifest.visibility)
-        alias.history = [*alias.history, move][-MAX_HISTORY:]
-        self._save()
-
-    def _save(self) -> None:
-        if self._state:
-            served = {alias.name: desired(alias) for alias in self._aliases.values()}
-            waiting = {one.name: desired_later(one) for one in self._waiting.values()}
-            self._state.write({**self._unserved, **served, **waiting})
-
-    def _named(self, name: str, caller: Caller) -> Alias:
-        alias = self._aliases.get(name)
-        if alias is None or not alias.is_seen_by(caller):
-            raise alias_missing(name)
-        return alias
-
-    def _is_hidden(self, name: str, caller: Caller) -> bool:
-        """Whether the name is taken, also by what could not be served, and does not exist for the caller."""
-        held = self._aliases.get(name) or self._waiting.get(name)
-        if held:
-            return not held.is_seen_by(caller)
-        unserved = self._unserved.get(name)
-        return unserved is not None and not (caller.sees(name) and caller.holds(unserved.current.visibility))

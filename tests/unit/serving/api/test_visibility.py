@@ -14,7 +14,7 @@ from finetune.contracts.errors import AdapterError, PlatformError
 from serving.access.access import Access
 from serving.access.keyring import Keyring
 from serving.access.keys import KeyFile
-from serving.access.scopes import Caller, Scope
+from serving.access.scopes import OPERATOR, Caller, Scope
 from serving.adapters.desired import StateFile
 from serving.adapters.registry import AdapterRegistry
 from serving.api import auth
@@ -217,12 +217,23 @@ def test_an_answer_that_runs_keeps_what_its_name_was(registry, site):
         await registry.load("shop", "shop-2")
         lease = registry.lease("shop", one)
         await registry.load("shop", "plans-1", move=True)
-        assert lease.name == "shop-2" and registry.lease("shop").name == "plans-1"
+        assert lease.name == "shop-2" and registry.lease("shop", OPERATOR).name == "plans-1"
         with pytest.raises(PlatformError, match="not served here"):
             registry.lease("shop", one)
         lease.release()
 
     asyncio.run(run())
+
+
+def test_groups_are_asked_of_what_was_checked_and_not_of_what_was_found(registry, site):
+    """Whoever replaces a folder between the two gains nothing."""
+    one = Caller("one", frozenset({Scope.LOAD}), ("*",), groups=frozenset({"internal"}))
+    for away in (False, True):
+        if away:
+            asyncio.run(registry.leave())
+        with pytest.raises(PlatformError, match="There is no adapter 'plans-1'"):
+            asyncio.run(registry.load_folder("mine", site / "plans-1", caller=one))
+    assert registry.served == registry.waiting == ()
 
 
 def test_who_may_not_see_what_is_tried_is_no_part_of_the_trial(as_groups, admin, engine, settings):
@@ -299,6 +310,10 @@ def test_a_restart_knows_the_groups_of_what_was_before_and_of_what_it_cannot_ser
 
 def test_routes_reach_adapters_through_a_view_alone():
     folder = Path(auth.__file__).parent
-    reached = {path.name for path in folder.glob("*.py") if re.search(r"\bservice\.registry\b", path.read_text())}
+    reached = {
+        path.name
+        for path in folder.glob("*.py")
+        if re.search(r"\b(service|self)\.registry\b(?!, caller\)|\.base_name)", path.read_text())
+    }
     # its route is for admins alone
     assert reached == {"metrics.py"}
