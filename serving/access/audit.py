@@ -65,7 +65,7 @@ class AuditLog:
         try:
             self._hold()
             self._tail = Tail.newest(folder, series)
-            self._put(STARTED, AuditEvent(at_ms=_now_ms(), action="server"))
+            self._put(STARTED, AuditEvent(at_ms=_now_ms(), action="server started"))
             self.save()
             if self._problem:
                 raise MachineError(f"The log in {folder} cannot be written: {self._problem}", "Free some space.")
@@ -130,7 +130,7 @@ class AuditLog:
     def close(self) -> None:
         """Write the last entry, and let go of the chain."""
         left_out = sum(self._left_out.values())
-        self._put(STOPPED, AuditEvent(at_ms=_now_ms(), action="server", num_left_out=left_out))
+        self._put(STOPPED, AuditEvent(at_ms=_now_ms(), action="server stopped", num_left_out=left_out))
         self.save()
         os.close(self._lock)
 

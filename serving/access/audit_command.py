@@ -87,9 +87,8 @@ def _cells(event: "AuditEvent") -> tuple[str, ...]:
 def _sentence(summary: "Summary") -> str:
     if summary.first is None or summary.last is None:
         return f"{summary.series}: no entries."
-    text = (
-        f"{summary.series}: {summary.num_entries} entries hold, {_time(summary.first.at)} to {_time(summary.last.at)}"
-    )
+    number = "1 entry holds" if summary.num_entries == 1 else f"{summary.num_entries} entries hold"
+    text = f"{summary.series}: {number}, {_time(summary.first.at)} to {_time(summary.last.at)}"
     if summary.first.sequence > 1:
         text += f"; the {summary.first.sequence - 1} before were carried away"
     return f"{text}. The newest is {summary.last.sequence}, {summary.last.digest}."

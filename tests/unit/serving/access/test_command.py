@@ -155,6 +155,7 @@ def test_the_log_is_printed_filtered_and_checked(run, tmp_path):
     # what happened in 1970 is older
     assert "/infill" in read().stdout and "/infill" not in read("--since", "24h").stdout
     text = read("--verify").stdout
+    assert "server started" in read().stdout and "server stopped" in read().stdout
     assert "8000: 4 entries hold" in text and "keys: 2 entries hold" in text
     chains = {row["chain"]: row for row in json.loads(read("--verify", "--json").stdout)["chains"]}
     assert chains["8000"]["last"] == 4 and chains["8000"]["digest"] in text
