@@ -74,7 +74,7 @@ def as_groups(server: FakeServer, home: Path, tiny_base: Path) -> Iterator[Calla
 
 
 def raw_answer(client: httpx.Client, name: str) -> bytes:
-    """What comes over the connection to a question to a name, but for its time, its number and the name itself."""
+    """What comes back to a question to a name, but for what is another each time, and the name itself."""
     body = f'{{"model":"{name}","prompt":"q","max_tokens":4}}'
     lines = (
         "POST /v1/completions HTTP/1.1",

@@ -34,6 +34,8 @@ def test_a_part_can_be_fetched_so_that_a_download_goes_on(client, shop):
     whole = client.get(f"{shop}/manifest.json").content
     part = client.get(f"{shop}/manifest.json", headers={"Range": "bytes=10-"})
     assert part.status_code == 206 and part.content == whole[10:]
+    for wrong in ("bytes=x-", "bytes=999999-", "lines=1-", "bytes=5-1"):
+        assert client.get(f"{shop}/manifest.json", headers={"Range": wrong}).status_code in (400, 416)
 
 
 @pytest.mark.parametrize(
