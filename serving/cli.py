@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+from serving.access.audit_command import audit
 from serving.access.command import KeyFileOption
 from serving.access.command import app as key_app
 
@@ -18,12 +19,31 @@ app = typer.Typer(
 )
 
 app.add_typer(key_app, name="key")
+app.command(
+    "audit",
+    epilog="Examples: `finetune serve audit --key editors --since 24h`, `finetune serve audit --verify --json`.",
+)(audit)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
+Base = Annotated[
+    str, typer.Argument(metavar="[BASE]", help="Folder of the base model, or its name in the home; or embedded.")
+]
+FirstAdapters = Annotated[
+    list[str],
+    typer.Option(
+        "--adapter", metavar="NAME=ADAPTER", help="Serve this adapter (its id or folder) from the start; repeatable."
+    ),
+]
 Url = Annotated[str, typer.Option("--url", envvar="FINETUNE_SERVE_URL", help="Address of the running server.")]
 EmbeddingOnHost = Annotated[
     bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
+]
+AuditRequired = Annotated[
+    bool, typer.Option("--audit-required", help="Answer nothing while the log of who asked what cannot be written.")
+]
+AuditPrompts = Annotated[
+    bool, typer.Option("--audit-prompts", help="Keep what was asked in that log, as it was asked.")
 ]
 KeepCard = Annotated[bool, typer.Option("--keep-card", help="Never leave the card to a training run of this home.")]
 EngineKind = Annotated[
@@ -41,17 +61,8 @@ AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests 
     "`finetune serve start /srv/models/qwen3.5-4b --adapter shop=shop-3f9a1c2b4d5e --port 8080`.",
 )
 def start(
-    base: Annotated[
-        str, typer.Argument(metavar="[BASE]", help="Folder of the base model, or its name in the home; or embedded.")
-    ] = EMBEDDED,
-    adapter: Annotated[
-        list[str],
-        typer.Option(
-            "--adapter",
-            metavar="NAME=ADAPTER",
-            help="Serve this adapter (its id or folder) from the start; repeatable.",
-        ),
-    ] = [],  # noqa: B006
+    base: Base = EMBEDDED,
+    adapter: FirstAdapters = [],  # noqa: B006
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free port.")] = 8000,
     quantization: Annotated[
         str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
@@ -63,6 +74,8 @@ def start(
     keep_card: KeepCard = False,
     engine: EngineKind = "here",
     replica: ReplicaUrls = [],  # noqa: B006
+    audit_required: AuditRequired = False,
+    audit_prompts: AuditPrompts = False,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -85,7 +98,13 @@ def start(
 
     folder = _base_folder(base, place.bases)
     note(f"Reading the base {folder}" if replica else f"Loading the base {folder}")
-    settings = ServerSettings(port=port, yields_card=not keep_card, traffic_log=place.served / f"{port}-traffic.jsonl")
+    settings = ServerSettings(
+        port=port,
+        yields_card=not keep_card,
+        traffic_log=place.served / f"{port}-traffic.jsonl",
+        audit_required=audit_required,
+        audit_prompts=audit_prompts,
+    )
     prepare = prepared_server(
         Replicas(folder, tuple(replica), place.replicas) if replica else folder,
         adapters,

@@ -1,6 +1,6 @@
 """Refusals of the endpoint, each with its HTTP status and OpenAI's machine-readable code."""
 
-from finetune.contracts.errors import AdapterError, InputError, MachineError
+from finetune.contracts.errors import AdapterError, InputError, MachineError, RecipeError
 
 
 class RequestError(InputError):
@@ -30,16 +30,22 @@ class AdapterConflictError(AdapterError):
 
 
 class KeyRefusedError(InputError):
-    """A request brought no key, or none that is valid now; which of these it is, is not told."""
+    """A request brought no key, or none that is valid now; which of these it is, is not told.
+
+    reason, caller and key_id are for the log of the home: why, and whose key it would be.
+    """
 
     status = 401
     code = "invalid_api_key"
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = "no key", *, caller: str = "", key_id: str = "") -> None:
         super().__init__(
             "No valid API key was given.",
             "Send one as 'Authorization: Bearer ...'; `finetune serve key create` makes one.",
         )
+        self.reason = reason
+        self.caller = caller
+        self.key_id = key_id
 
 
 class ScopeError(InputError):
@@ -55,6 +61,32 @@ class AccessError(InputError):
 
 class KeyFileError(InputError):
     """The file of keys is damaged, or holds no key of that name."""
+
+
+class IdentityFileError(RecipeError):
+    """The file that says which tokens of an identity provider are let in has mistakes."""
+
+
+class IssuerError(MachineError):
+    """The keys that an identity provider signs with cannot be had; only the server's log says so."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "Tokens are checked with the keys that are known, while these are new enough.")
+
+
+class IssuerUnavailableError(MachineError):
+    """Nobody can say now whether a token is good: the identity provider could not be asked for too long."""
+
+    status = 503
+    code = "identity_provider_unavailable"
+    retry_after_seconds = 30
+
+    def __init__(self) -> None:
+        super().__init__("The identity provider cannot be reached.", "Ask again later, or use a key.")
+
+
+class UsageFileError(InputError):
+    """The file of the tokens that were used today is damaged."""
 
 
 class BusyError(MachineError):
@@ -77,6 +109,28 @@ class RateError(MachineError):
     def __init__(self, *, requests_per_minute: int, retry_after_seconds: int) -> None:
         super().__init__(f"This key may ask {requests_per_minute} times a minute.", "Wait, or use another key.")
         self.retry_after_seconds = retry_after_seconds
+
+
+class QuotaError(MachineError):
+    """A key has used what it may; retry_after_seconds is when it may again, code which limit it was."""
+
+    status = 429
+
+    def __init__(self, message: str, *, code: str, retry_after_seconds: int) -> None:
+        super().__init__(message, "Wait, or use another key.")
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AuditError(MachineError):
+    """The log of who asked what cannot be written, and what was asked is not done without an entry in it."""
+
+    status = 503
+    code = "audit_unavailable"
+    retry_after_seconds = 30
+
+    def __init__(self) -> None:
+        super().__init__("The server cannot write its log of requests.", "Ask again later; its operator knows why.")
 
 
 class EngineError(MachineError):

@@ -119,13 +119,16 @@ def prepared_server(
     takes to load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys.
     """
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
-        from serving.access.keyring import Keyring
-        from serving.access.keys import KeyFile
+        from serving.access.access import Access
         from serving.app import create_app
         from serving.card import CardWatch, server_hold
         from serving.waiting import wait_for_card
 
-        keyring = Keyring(KeyFile.within(home.served).path if home else None)
+        access = Access()
+        if home:
+            port = listener.getsockname()[1]
+            required = settings.audit_required
+            access = stack.enter_context(Access.within(home.served, port=port, audit_required=required))
         engine: Engine
         hold = own = None
         if isinstance(base, Replicas):
@@ -133,7 +136,7 @@ def prepared_server(
         else:
             if home:
                 hold = stack.enter_context(server_hold(home.cards, settings, url=_url(listener)))
-                wait_for_card(hold, listener, settings, keyring=keyring)
+                wait_for_card(hold, listener, settings, access=access)
             engine = own = _own_engine(base, settings, quantization, embedding_on_host=embedding_on_host, copies=copies)
         stack.enter_context(contextlib.closing(engine))
         registry, store = _registry(engine, adapters, settings, home=home)
@@ -144,12 +147,12 @@ def prepared_server(
             store,
             settings=settings,
             registry=registry,
-            keyring=keyring,
+            access=access,
             keep_vote=_keep_vote(home),
             watch=watch,
         )
         models = (registry.base_name, *(adapter.name for adapter in registry.served))
-        yield PreparedServer(server_of(app, settings), listener, _url(listener), models, is_open=keyring.is_open)
+        yield PreparedServer(server_of(app, settings), listener, _url(listener), models, is_open=access.is_open)
 
 
 def serve(prepared: PreparedServer) -> None:
@@ -161,7 +164,8 @@ def serve(prepared: PreparedServer) -> None:
 def listen(settings: ServerSettings) -> socket.socket:
     """A listening socket on the settings' address. Raises MachineError when the port is taken or not allowed."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # with the protocol named, asyncio sends each piece of an answer at once; else the system may keep it for 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

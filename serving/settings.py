@@ -20,7 +20,8 @@ class ServerSettings(BaseModel):
     what adapters take of the memory. drain_seconds is how long requests may go on with an adapter that was replaced or
     unloaded, and those that run when a job of the same home wants the card. yields_card False: the server keeps it.
     traffic_log is the file to which answers are recorded while a second version of a name is tried, None: they are not;
-    traffic_prompts keeps what was asked too.
+    traffic_prompts keeps what was asked too. audit_required: there are no answers while the log of who asked what
+    cannot be written; audit_prompts keeps in it what was asked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,8 @@ class ServerSettings(BaseModel):
     yields_card: bool = True
     traffic_log: Path | None = None
     traffic_prompts: bool = False
+    audit_required: bool = False
+    audit_prompts: bool = False
 
     @field_validator("host")
     @classmethod

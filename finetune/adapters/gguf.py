@@ -17,6 +17,7 @@ from finetune.recipe.resolve import read_text_config
 
 Arrays = dict[str, "np.ndarray[Any, np.dtype[np.float32]]"]
 DIGEST_KEY = "finetune.adapter.weights_sha256"
+VISIBILITY_KEY = "finetune.adapter.visibility"
 
 
 def export_gguf(source: Path, out: Path, *, base: Path) -> AdapterManifest:
@@ -103,6 +104,7 @@ def _write(path: Path, arrays: Arrays, manifest: AdapterManifest, *, architectur
     writer.add_file_type(LlamaFileType.ALL_F32)
     writer.add_name(manifest.adapter_id)
     writer.add_string(DIGEST_KEY, manifest.digests.weights)
+    writer.add_array(VISIBILITY_KEY, manifest.visibility)
     for name, values in arrays.items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()

@@ -119,6 +119,7 @@ class _Merge:
             num_changed=num_changed,
             num_kept=len(self.weights.tensors) - num_changed,
             left_out=self.files.left_out,
+            visibility=self.adapter.visibility,
             files=list_files(folder, but=MERGE_MANIFEST_NAME),
         )
 

@@ -38,6 +38,7 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
             found.base.name,
             str(found.rank),
             _verdict(found),
+            ", ".join(found.visibility) or "not stated",
             "withdrawn" if withdrawn[found.adapter_id] else ", ".join(live.get(found.adapter_id, ())),
             found.run_id,
         )
@@ -55,7 +56,7 @@ def list_(home: HomeFolder = DEFAULT_HOME, json: Json = False) -> None:
             ]
         },
         as_json=json,
-        text=table(rows, header=("adapter", "base", "rank", "verdict", "live as", "run"))
+        text=table(rows, header=("adapter", "base", "rank", "verdict", "visible to", "live as", "run"))
         if rows
         else f"No adapters in {home}.",
     )

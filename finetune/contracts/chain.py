@@ -42,6 +42,40 @@ class Entry(Contract):
         return "" if value is None else str(value)
 
 
+def next_entry(before: Entry | None, kind: str, body: Mapping[str, JsonValue]) -> Entry:
+    """The entry that follows before, as of now; before None: it is the first."""
+    entry = Entry(
+        sequence=before.sequence + 1 if before else 1,
+        at=int(time.time()),
+        kind=kind,
+        body=dict(body),
+        previous=before.digest if before else "",
+        digest="",
+    )
+    return entry.model_copy(update={"digest": _digest_of(entry)})
+
+
+def checked_entries(path: Path, lines: Iterable[bytes], *, after: Entry | None = None) -> Iterator[Entry]:
+    """The entries of the lines of path, which go on after that entry; None: they begin a chain.
+
+    Raises RunError naming a line that is wrong.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = Entry.model_validate_json(line)
+        except ValidationError as cause:
+            raise RunError(f"{path}:{number}: the record is damaged: this is no entry.", HINT) from cause
+        if entry.digest != _digest_of(entry):
+            raise RunError(f"{path}:{number}: the record was altered: the entry does not have its own digest.", HINT)
+        expected = (after.digest, after.sequence + 1) if after else ("", 1)
+        if (entry.previous, entry.sequence) != expected:
+            raise RunError(
+                f"{path}:{number}: the record was altered: a line before it was removed, inserted or moved.", HINT
+            )
+        after = entry
+        yield entry
+
+
 @dataclass(slots=True)
 class OpenChain:
     """A chain that is held by this process; entries are all that is in it."""
@@ -51,16 +85,7 @@ class OpenChain:
 
     def append(self, kind: str, body: Mapping[str, JsonValue]) -> Entry:
         """Add an entry; it is on the disk when this returns. Raises MachineError when the disk refuses."""
-        before = self.entries[-1] if self.entries else None
-        entry = Entry(
-            sequence=len(self.entries) + 1,
-            at=int(time.time()),
-            kind=kind,
-            body=dict(body),
-            previous=before.digest if before else "",
-            digest="",
-        )
-        entry = entry.model_copy(update={"digest": _digest_of(entry)})
+        entry = next_entry(self.entries[-1] if self.entries else None, kind, body)
         with disk_errors(self.path), self.path.open("ab") as stream:
             stream.write(entry.model_dump_json().encode() + b"\n")
             stream.flush()
@@ -160,17 +185,4 @@ def _digest_of(entry: Entry) -> str:
 
 
 def _checked(path: Path, content: bytes) -> Iterator[Entry]:
-    previous = ""
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
-            entry = Entry.model_validate_json(line)
-        except ValidationError as cause:
-            raise RunError(f"{path}:{number}: the record is damaged: this is no entry.", HINT) from cause
-        if entry.digest != _digest_of(entry):
-            raise RunError(f"{path}:{number}: the record was altered: the entry does not have its own digest.", HINT)
-        if entry.previous != previous or entry.sequence != number:
-            raise RunError(
-                f"{path}:{number}: the record was altered: a line before it was removed, inserted or moved.", HINT
-            )
-        previous = entry.digest
-        yield entry
+    return checked_entries(path, content.split(b"\n")[:-1])

@@ -76,7 +76,8 @@ class MergeManifest(Contract):
 
     adapter_weights is the digest of the adapter's weights file. num_changed and num_kept count tensors of the
     checkpoint; the latter are byte for byte the base's. left_out are files of the base's folder that were not taken
-    along: other forms of the unmerged weights, and folders. sample None: the choice was not measured.
+    along: other forms of the unmerged weights, and folders. sample None: the choice was not measured. visibility is the
+    adapter's: the merged model shows as much of the repositories.
     """
 
     schema_version: Literal[1] = 1
@@ -91,6 +92,7 @@ class MergeManifest(Contract):
     num_changed: int = Field(ge=1)
     num_kept: int = Field(ge=0)
     left_out: tuple[str, ...]
+    visibility: tuple[str, ...] = ()
     files: tuple[FileDigest, ...]
     seal: str = ""
 

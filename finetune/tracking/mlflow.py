@@ -111,6 +111,7 @@ class MlflowTracker:
             "base_digest": manifest.base.digest[:12],
             "weights_digest": manifest.digests.weights[:12],
             "dataset_digest": manifest.digests.dataset[:12],
+            "visibility": ", ".join(manifest.visibility) or "not stated",
         }
         self._write(
             "register",

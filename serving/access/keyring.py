@@ -44,14 +44,16 @@ class Keyring:
         keys = self._current()
         if keys is None:
             return OPERATOR
-        scheme, _, token = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
-        found = TOKEN.fullmatch(token.strip())
-        if scheme.lower() != "bearer" or found is None:
-            raise KeyRefusedError
+        found = TOKEN.fullmatch(bearer(authorization))
+        if found is None:
+            raise KeyRefusedError("no key" if not authorization else "no key of this home")
         key = keys.get(found["id"])
         is_same = hmac.compare_digest(secret_digest(found["secret"]), key.secret_digest if key else NO_DIGEST)
-        if key is None or not is_same or key.state(time.time()) != "valid":
-            raise KeyRefusedError
+        if key is None:
+            raise KeyRefusedError("unknown key", key_id=found["id"])
+        state = key.state(time.time()) if is_same else "wrong secret"
+        if state != "valid":
+            raise KeyRefusedError(state, caller=key.name, key_id=key.id)
         return key.caller()
 
     def _current(self) -> Mapping[str, StoredKey] | None:
@@ -77,6 +79,12 @@ class Keyring:
         if problem != self._told:
             LOGGER.error("Nobody is let in: %s", problem)
         self._told = problem
+
+
+def bearer(authorization: Sequence[str]) -> str:
+    """What a request brings as its bearer's, "" where it is nothing or not one thing."""
+    scheme, _, token = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _by_id(keys: Sequence[StoredKey]) -> Mapping[str, StoredKey]:

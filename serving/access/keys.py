@@ -22,7 +22,8 @@ from pydantic import Field, model_validator
 from finetune.contracts.dataset import Contract
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import PRIVATE_MODE, disk_errors, read_model, sole_writer, to_json, write_bytes
-from serving.access.scopes import Caller, Scope
+from serving.access.audit_files import AUDIT_NAME, note_key_change
+from serving.access.scopes import DEFAULT_GROUP, NO_LIMITS, Caller, Limits, Scope
 from serving.errors import KeyFileError
 
 KEYS_NAME = "keys.json"
@@ -33,13 +34,20 @@ TOKEN = re.compile(rf"{PREFIX}_(?P<id>[0-9a-f]{{{2 * ID_BYTES}}})_(?P<secret>[A-
 KEY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 PATTERN = r"[A-Za-z0-9._*?-]{1,128}"
 MAX_PATTERNS = 64
+# any name that a pipeline file may give a source as its visibility, on one line
+GROUP = r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?"
+MAX_GROUPS = 256
 HINT = "Nobody is let in until it is repaired. Put a copy of it back, or remove it and create the keys anew."
+
+
+Limit = Annotated[int, Field(ge=1)]
 
 
 class StoredKey(Contract):
     """A key without its secret. Times are in seconds since 1970; None: never. adapters empty: the base alone.
 
-    requests_per_minute None: no limit of its own.
+    groups are the default's in keys from before there were any. requests_per_minute, tokens_per_day and max_concurrent
+    None: no limit of its own. replaced_by is the id of the key of the same name that it was rotated to.
     """
 
     id: Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * ID_BYTES}}}$")]
@@ -47,10 +55,16 @@ class StoredKey(Contract):
     secret_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
     adapters: Annotated[tuple[Annotated[str, Field(pattern=f"^{PATTERN}$")], ...], Field(max_length=MAX_PATTERNS)]
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    groups: Annotated[tuple[Annotated[str, Field(pattern=f"^{GROUP}$")], ...], Field(max_length=MAX_GROUPS)] = (
+        DEFAULT_GROUP,
+    )
+    requests_per_minute: Limit | None = None
+    tokens_per_day: Limit | None = None
+    max_concurrent: Limit | None = None
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    replaced_by: str | None = None
 
     def state(self, now: float) -> str:
         """valid, expired or revoked."""
@@ -60,7 +74,10 @@ class StoredKey(Contract):
 
     def caller(self) -> Caller:
         """Who asks with this key."""
-        return Caller(self.name, frozenset(self.scopes), self.adapters, self.requests_per_minute)
+        limits = Limits(self.requests_per_minute, self.tokens_per_day, self.max_concurrent)
+        return Caller(
+            self.name, frozenset(self.scopes), self.adapters, limits, groups=frozenset(self.groups), id=self.id
+        )
 
 
 class KeyList(Contract):
@@ -101,8 +118,9 @@ class KeyFile:
         *,
         scopes: Iterable[Scope],
         adapters: Iterable[str],
+        groups: Iterable[str] = (DEFAULT_GROUP,),
         valid_seconds: int | None = None,
-        requests_per_minute: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> tuple[StoredKey, str]:
         """Add a key; its record, and the key itself, which is kept nowhere.
 
@@ -122,32 +140,77 @@ class KeyFile:
                 secret_digest=secret_digest(secret),
                 scopes=tuple(scope for scope in Scope if scope in set(scopes)),
                 adapters=tuple(adapters),
-                requests_per_minute=requests_per_minute,
+                groups=tuple(groups),
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_day=limits.tokens_per_day,
+                max_concurrent=limits.max_concurrent,
                 created_at=now,
                 expires_at=None if valid_seconds is None else now + valid_seconds,
             )
+            self._note("key created", key)
             self._write((*keys, key))
-        return key, f"{PREFIX}_{key.id}_{secret}"
+        return key, _text(key, secret)
 
-    def revoke(self, name: str) -> StoredKey:
-        """End the key of that name; its record. Raises KeyFileError when no valid one has it."""
+    def rotate(self, name: str, *, overlap_seconds: int) -> tuple[StoredKey, str]:
+        """Give the key of that name a new secret; its new record, and the key itself, which is kept nowhere.
+
+        It may do what the old one may and is valid as long anew. The old one goes on for overlap_seconds, 0: it is over
+        at once. Raises KeyFileError when no valid one has the name.
+        """
+        secret = secrets.token_urlsafe(SECRET_BYTES)
         now = int(time.time())
         with self._lock():
             keys = self.read()
-            found = next((key for key in keys if key.name == name and key.state(now) == "valid"), None)
-            if found is None:
-                raise KeyFileError(
-                    f"There is no valid key {name} in {self.path}.", "`finetune serve key list` shows all."
+            old = self._valid(keys, name, now)
+            lifetime = None if old[-1].expires_at is None else old[-1].expires_at - old[-1].created_at
+            new = old[-1].model_copy(
+                update={
+                    "id": secrets.token_hex(ID_BYTES),
+                    "secret_digest": secret_digest(secret),
+                    "created_at": now,
+                    "expires_at": None if lifetime is None else now + lifetime,
+                }
+            )
+            self._note("key rotated", new)
+            ends = {
+                key.id: key.model_copy(
+                    update={"expires_at": _earlier(key.expires_at, now + overlap_seconds), "replaced_by": new.id}
                 )
-            revoked = found.model_copy(update={"revoked_at": now})
-            self._write(tuple(revoked if key is found else key for key in keys))
-        return revoked
+                for key in old
+            }
+            self._write((*(ends.get(key.id, key) for key in keys), new))
+        return new, _text(new, secret)
+
+    def revoke(self, name: str) -> StoredKey:
+        """End the key of that name, and those that it was rotated from; its record.
+
+        Raises KeyFileError when no valid one has the name.
+        """
+        now = int(time.time())
+        with self._lock():
+            keys = self.read()
+            revoked = {key.id: key.model_copy(update={"revoked_at": now}) for key in self._valid(keys, name, now)}
+            self._write(tuple(revoked.get(key.id, key) for key in keys))
+            newest = list(revoked.values())[-1]
+            # a log that is damaged keeps nobody from ending a key
+            self._note("key revoked", newest)
+        return newest
+
+    def _valid(self, keys: tuple[StoredKey, ...], name: str, now: int) -> list[StoredKey]:
+        """The valid keys of that name, the newest last: more than one while a rotation overlaps."""
+        found = [key for key in keys if key.name == name and key.state(now) == "valid"]
+        if not found:
+            raise KeyFileError(f"There is no valid key {name} in {self.path}.", "`finetune serve key list` shows all.")
+        return found
 
     def _lock(self) -> AbstractContextManager[None]:
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         busy = MachineError(f"Another command changes {self.path} right now.", "Type the same once more.")
         return sole_writer(self.path.with_suffix(".lock"), busy)
+
+    def _note(self, action: str, key: StoredKey) -> None:
+        note_key_change(self.path.parent / AUDIT_NAME, action, key_name=key.name, key_id=key.id)
 
     def _write(self, keys: tuple[StoredKey, ...]) -> None:
         write_bytes(self.path, to_json(KeyList(keys=keys)).encode(), mode=PRIVATE_MODE)
@@ -156,3 +219,11 @@ class KeyFile:
 def secret_digest(secret: str) -> str:
     """What is stored of a key's secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _text(key: StoredKey, secret: str) -> str:
+    return f"{PREFIX}_{key.id}_{secret}"
+
+
+def _earlier(first: int | None, second: int) -> int:
+    return second if first is None else min(first, second)

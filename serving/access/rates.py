@@ -27,14 +27,29 @@ class Rates:
 
     def take(self, caller: Caller) -> None:
         """Count a request. Raises RateError for one too many, which does not count."""
-        limit = caller.requests_per_minute
+        limit = caller.limits.requests_per_minute
+        if limit is not None and (wait := self.wait(caller.name, limit)):
+            raise RateError(requests_per_minute=limit, retry_after_seconds=math.ceil(wait))
+
+    def wait(self, name: str, limit: int) -> float:
+        """Count one, and 0; or, uncounted, the seconds until there may be one with so many a minute."""
+        allowance = self._allowance(name, limit)
+        if allowance.left < 1:
+            return (1 - allowance.left) * 60 / limit
+        allowance.left -= 1
+        return 0.0
+
+    def left(self, caller: Caller) -> tuple[int, float]:
+        """Requests that may be made right now, and the seconds until all of a minute may; (0, 0) without a limit."""
+        limit = caller.limits.requests_per_minute
         if limit is None:
-            return
+            return 0, 0.0
+        allowance = self._allowance(caller.name, limit)
+        return int(allowance.left), (limit - allowance.left) * 60 / limit
+
+    def _allowance(self, name: str, limit: int) -> _Allowance:
         now = time.monotonic()
-        allowance = self._allowances.setdefault(caller.name, _Allowance(limit, now))
+        allowance = self._allowances.setdefault(name, _Allowance(limit, now))
         allowance.left = min(limit, allowance.left + (now - allowance.at) * limit / 60)
         allowance.at = now
-        if allowance.left < 1:
-            wait = math.ceil((1 - allowance.left) * 60 / limit)
-            raise RateError(requests_per_minute=limit, retry_after_seconds=wait)
-        allowance.left -= 1
+        return allowance

@@ -11,17 +11,22 @@ HINT = "Remove that file to begin with no adapter; `finetune serve load` serves 
 
 
 class DesiredVersion(Contract):
-    """An adapter and the folder on this machine that it is loaded from: its copy, see copies.py."""
+    """An adapter and the folder on this machine that it is loaded from: its copy, see copies.py.
+
+    visibility are the groups of its manifest, none in states from before they were written.
+    """
 
     adapter_id: str
     folder: str
+    visibility: tuple[str, ...] = ()
 
 
 class DesiredMove(Contract):
-    """A name came to stand for an adapter; at is in seconds since 1970."""
+    """A name came to stand for an adapter; at is in seconds since 1970. visibility as in DesiredVersion."""
 
     adapter_id: str
     at: int
+    visibility: tuple[str, ...] = ()
 
 
 class DesiredAlias(Contract):

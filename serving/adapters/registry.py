@@ -5,23 +5,23 @@ comes to mean. The version before is kept for going back.
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import PlatformError
-from serving.adapters.aliases import Alias, Move, Waiting, alias_missing, desired, desired_later, model_missing
+from serving.access.scopes import OPERATOR, Caller
+from serving.adapters.aliases import Alias, Move, Waiting, desired, restored_history
 from serving.adapters.desired import DesiredAlias, StateFile
 from serving.adapters.measures import AdapterMeasures
-from serving.adapters.store import NAME, AdapterStore
+from serving.adapters.names import alias_missing, check_name, model_missing, name_taken
+from serving.adapters.store import AdapterStore, adapter_missing
+from serving.adapters.table import NameTable
 from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
-from serving.errors import AdapterConflictError, RequestError
-
-# Moves of one name that are remembered
-MAX_HISTORY = 100
+from serving.errors import AdapterConflictError
 
 
 class AdapterRegistry:
@@ -44,13 +44,11 @@ class AdapterRegistry:
         self._max_adapters = max_adapters
         self.measures = AdapterMeasures()
         self._versions = Versions(engine, store, drain_seconds=drain_seconds, measures=self.measures)
-        self._aliases: dict[str, Alias] = {}
+        self._names = NameTable(state)
+        self._aliases, self._waiting, self._unserved = self._names.aliases, self._names.waiting, self._names.unserved
         self._changing = asyncio.Lock()
-        self._state = state
-        self._unserved: dict[str, DesiredAlias] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self._away = False
-        self._waiting: dict[str, Waiting] = {}
         self.base_name = engine.description.identity.name
 
     @property
@@ -72,49 +70,61 @@ class AdapterRegistry:
         """Whether a request may name it now."""
         return name == self.base_name or name in self._aliases
 
-    def available(self) -> list[str]:
-        """Ids in the adapters folder."""
-        return self._store.available()
+    def available(self, caller: Caller = OPERATOR) -> list[str]:
+        """Ids in the adapters folder that the caller may load."""
+        return self._store.available(caller)
 
-    def lease(self, model: str) -> Lease:
-        """Resolve the name in a request. Raises RequestError, status 404, when nothing is served under it."""
+    def lease(self, model: str, caller: Caller) -> Lease:
+        """Resolve the name in a request. Raises RequestError, status 404, when nothing is served to the caller as it.
+
+        What answers is a version that the caller may see, also where others are answered by one that is tried.
+        """
         if model == self.base_name:
             return Lease(None, name=f"base-{self._engine.description.identity.digest[:12]}")
-        alias = self._aliases.get(model)
+        alias = self.seen(model, caller)
         if alias is None:
             raise model_missing(model)
-        version = alias.trial.pick(alias.current) if alias.trial else alias.current
-        return Lease(version, name=version.adapter_id)
+        return alias.lease()
 
-    def trial(self, model: str) -> Trial | None:
-        """What is tried under the name in a request; None: nothing, or it is no such name."""
-        alias = self._aliases.get(model)
-        return alias.trial if alias else None
+    def seen(self, name: str, caller: Caller) -> Alias | None:
+        """The name as the caller sees it; None: it stands for nothing, or not for the caller."""
+        alias = self._names.found(name, caller)
+        return alias.seen_by(caller) if alias else None
 
-    async def load(self, name: str, reference: str, *, move: bool = False) -> Alias | Waiting:
+    async def load(
+        self, name: str, reference: str, *, move: bool = False, caller: Caller = OPERATOR
+    ) -> Alias | Waiting:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
-        self._check_name(name)
+        check_name(name, self.base_name)
         async with self.measures.count_refusals():
-            folder = await asyncio.to_thread(self._store.find, reference)
-        return await self.load_folder(name, folder, move=move)
+            folder = await asyncio.to_thread(self._store.find, reference, caller)
+        return await self.load_folder(name, folder, move=move, caller=caller)
 
-    async def load_folder(self, name: str, folder: Path, *, move: bool = False) -> Alias | Waiting:
+    async def load_folder(
+        self, name: str, folder: Path, *, move: bool = False, caller: Caller = OPERATOR
+    ) -> Alias | Waiting:
         """Verify, attach and probe the adapter in folder, and let name stand for it.
 
         While the engine is away the adapter is verified, and waits for the rest. The folder is one that the operator of
-        the server named. move: a name that stands for another adapter is moved to this one; without, that is a
-        conflict. Each refusal leaves what is served as it was.
+        the server named, or that the caller sees. move: a name that stands for another adapter is moved to this one;
+        without, and where the caller does not see that adapter, it is a conflict. Each refusal leaves what is served as
+        it was.
         """
-        self._check_name(name)
+        check_name(name, self.base_name)
         async with self._changing, self.measures.count_refusals():
+            if self._names.is_hidden(name, caller):
+                # else whoever may load could change the answers of those who do see it
+                raise name_taken(name, "Choose another name.")
             if name in {*self._aliases, *self._waiting} and not move:
-                raise AdapterConflictError(
-                    f"The name {name!r} is in use.", "Unload it first, or move it: `finetune serve load` does."
-                )
-            return await self._wait(name, folder) if self._away else await self._point(name, folder)
+                raise name_taken(name, "Unload it first, or move it: `finetune serve load` does.")
+            if self._away:
+                return await self._wait(name, folder, caller)
+            return await self._point(name, folder, caller=caller)
 
-    async def _point(self, name: str, folder: Path, adapter_id: str | None = None) -> Alias:
-        version = await self._version(folder, adapter_id)
+    async def _point(
+        self, name: str, folder: Path, adapter_id: str | None = None, *, caller: Caller = OPERATOR
+    ) -> Alias:
+        version = await self._version(folder, adapter_id, caller=caller)
         # only now: the name may have been unloaded meanwhile
         alias = self._aliases.get(name)
         if alias is None:
@@ -128,88 +138,94 @@ class AdapterRegistry:
             self.measures.moves.labels("move").inc()
             self._retire(dropped)
         self._unserved.pop(name, None)
-        self._note(alias)
+        self._names.note(alias)
         return alias
 
-    async def _wait(self, name: str, folder: Path) -> Alias | Waiting:
-        adapter_id = (await self._versions.check(folder)).adapter_id
+    async def _wait(self, name: str, folder: Path, caller: Caller) -> Alias | Waiting:
+        manifest = await self._check(folder, caller)
         alias = self._aliases.get(name)
-        if alias and alias.current.adapter_id == adapter_id:
+        if alias and alias.current.adapter_id == manifest.adapter_id:
             self._waiting.pop(name, None)
-            self._save()
+            self._names.save()
             return alias
-        waiting = self._waiting[name] = Waiting(name, adapter_id, folder, alias)
-        self._save()
+        waiting = self._waiting[name] = Waiting(name, manifest.adapter_id, folder, alias, manifest.visibility)
+        self._names.save()
         return waiting
 
-    async def rollback(self, name: str) -> Alias:
+    async def rollback(self, name: str, caller: Caller = OPERATOR) -> Alias:
         """Let name stand for what it stood for before; doing it twice comes back. A move that waits is given up.
 
-        Raises AdapterConflictError when it stood for nothing else, AdapterError when that was withdrawn since.
+        Raises AdapterConflictError when it stood for nothing else that the caller may see, AdapterError when that was
+        withdrawn since.
         """
         async with self._changing:
-            alias = self._named(name)
-            if self._waiting.pop(name, None):
-                self._save()
+            alias = self._names.named(name, caller)
+            waiting = self._waiting.get(name)
+            if waiting and waiting.is_seen_by(caller):
+                del self._waiting[name]
+                self._names.save()
                 return alias
-            before = alias.previous
+            before = alias.seen_by(caller).previous
             if before is None:
                 raise AdapterConflictError(
                     f"{name!r} has stood for nothing else since it was loaded.", "Load another adapter under it."
                 )
             await asyncio.to_thread(self._store.check_not_withdrawn, before.manifest)
             # only now: the name may have been unloaded meanwhile
-            alias = self._named(name)
+            alias = self._names.named(name, caller)
             alias.current, alias.previous = before, alias.current
             self.measures.moves.labels("rollback").inc()
-            self._note(alias)
+            self._names.note(alias)
             return alias
 
-    async def try_out(self, name: str, reference: str, *, share: float | None) -> Alias:
+    async def try_out(self, name: str, reference: str, *, share: float | None, caller: Caller = OPERATOR) -> Alias:
         """Give the adapter, an id or path as in load, a share of name's requests; None: copies of all, unanswered.
 
         It takes the place of what was tried before. A restart ends it, end_trial does at once.
         """
-        self._named(name)
-        folder = await asyncio.to_thread(self._store.find, reference)
+        self._names.named(name, caller)
+        folder = await asyncio.to_thread(self._store.find, reference, caller)
         async with self._changing:
-            version = await self._version(folder)
+            version = await self._version(folder, caller=caller)
             # only now: the name may have been unloaded meanwhile
-            alias = self._named(name)
+            alias = self._names.named(name, caller)
             if version is alias.current:
                 raise AdapterConflictError(f"{name!r} stands for {version.adapter_id} already.", "Try another adapter.")
             before, alias.trial = alias.trial, Trial(version, share)
             self._retire(before.version if before else None)
             return alias
 
-    async def end_trial(self, name: str) -> Alias:
+    async def end_trial(self, name: str, caller: Caller = OPERATOR) -> Alias:
         """Give all of name's requests to what it stands for. Raises AdapterConflictError when nothing is tried."""
         async with self._changing:
-            alias = self._named(name)
-            if alias.trial is None:
+            alias = self._names.named(name, caller)
+            before = alias.seen_by(caller).trial
+            if before is None:
                 raise AdapterConflictError(f"Nothing is tried under {name!r}.", "GET /v1/adapters shows what is.")
-            before, alias.trial = alias.trial, None
+            alias.trial = None
             self._retire(before.version)
             return alias
 
-    def history(self, name: str) -> tuple[Move, ...]:
-        """What name has stood for, the newest last. Raises AdapterMissingError."""
-        return tuple(self._named(name).history)
+    def history(self, name: str, caller: Caller = OPERATOR) -> tuple[Move, ...]:
+        """What name has stood for that the caller may see, the newest last. Raises AdapterMissingError."""
+        return tuple(self._names.named(name, caller).seen_by(caller).history)
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, caller: Caller = OPERATOR) -> None:
         """Stop serving name now; the weights go when the requests that came before have ended."""
         if self._away:
             # an adapter is not taken off while it comes back
             async with self._changing:
                 pass
+        if self._names.is_hidden(name, caller):
+            raise alias_missing(name)
         waited = self._waiting.pop(name, None)
         if self._unserved.pop(name, None) or (waited and not waited.previous):
-            self._save()
+            self._names.save()
             return
-        alias = self._named(name)
+        alias = self._names.named(name, caller)
         del self._aliases[name]
-        self._save()
-        unused = [version for version in alias.versions() if not self._is_used(version)]
+        self._names.save()
+        unused = [version for version in alias.versions() if not self._names.is_used(version)]
         await asyncio.gather(*(self._versions.retire(version) for version in unused))
 
     async def leave(self) -> None:
@@ -255,7 +271,7 @@ class AdapterRegistry:
             except PlatformError as error:
                 problems.append(f"{name}: {error.message}")
             del self._waiting[name]
-        self._save()
+        self._names.save()
         return problems
 
     async def drained(self) -> None:
@@ -268,8 +284,7 @@ class AdapterRegistry:
         Names that cannot be served stay in the state for the next start. Raises AdapterError for a damaged file.
         """
         problems = []
-        self._unserved = dict(self._state.read()) if self._state else {}
-        for name, wanted in tuple(self._unserved.items()):
+        for name, wanted in self._names.read().items():
             try:
                 await self._restore(name, wanted)
             except PlatformError as error:
@@ -280,7 +295,7 @@ class AdapterRegistry:
     async def _restore(self, name: str, wanted: DesiredAlias) -> None:
         async with self._changing, self.measures.count_refusals():
             current = await self._version(Path(wanted.current.folder), wanted.current.adapter_id)
-            alias = Alias(name, current, history=[Move(one.adapter_id, one.at) for one in wanted.history])
+            alias = Alias(name, current, history=restored_history(wanted))
             self._aliases[name] = alias
             del self._unserved[name]
             if wanted.previous:
@@ -290,12 +305,19 @@ class AdapterRegistry:
                     # there is nothing to go back to, which rollback says
                     alias.previous = None
 
-    async def _version(self, folder: Path, adapter_id: str | None = None) -> Version:
+    async def _check(self, folder: Path, caller: Caller) -> AdapterManifest:
+        """The manifest of a sound adapter. Raises AdapterMissingError for one of groups that the caller lacks."""
+        manifest = await self._versions.check(folder)
+        if not caller.holds(manifest.visibility):
+            raise adapter_missing(folder.name)
+        return manifest
+
+    async def _version(self, folder: Path, adapter_id: str | None = None, *, caller: Caller = OPERATOR) -> Version:
         """The adapter in folder as a resident version. adapter_id: the content that must be there, None for any."""
         moved = AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
         if adapter_id and not folder.is_dir():
             raise moved
-        manifest = await self._versions.check(folder)
+        manifest = await self._check(folder, caller)
         if adapter_id not in (None, manifest.adapter_id):
             raise moved
         found = self._versions.find(manifest)
@@ -318,45 +340,15 @@ class AdapterRegistry:
         for alias in self._aliases.values():
             if alias.previous is spare:
                 alias.previous = None
-        self._save()
+        self._names.save()
         self.measures.evictions.inc()
         await self._versions.retire(spare)
 
     def _retire(self, version: Version | None) -> None:
-        if version and not self._is_used(version):
+        if version and not self._names.is_used(version):
             self._later(self._versions.retire(version))
-
-    def _is_used(self, version: Version) -> bool:
-        return any(version is one for alias in self._aliases.values() for one in alias.versions())
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
-
-    def _note(self, alias: Alias) -> None:
-        alias.history = [*alias.history, Move(alias.current.adapter_id, int(time.time()))][-MAX_HISTORY:]
-        self._save()
-
-    def _save(self) -> None:
-        if self._state:
-            served = {alias.name: desired(alias) for alias in self._aliases.values()}
-            waiting = {one.name: desired_later(one) for one in self._waiting.values()}
-            self._state.write({**self._unserved, **served, **waiting})
-
-    def _named(self, name: str) -> Alias:
-        alias = self._aliases.get(name)
-        if alias is None:
-            raise alias_missing(name)
-        return alias
-
-    def _check_name(self, name: str) -> None:
-        if not NAME.fullmatch(name):
-            raise RequestError(
-                "An adapter's name has 1 to 128 letters, digits, dots, dashes and underscores.",
-                "Choose another name.",
-                param="lora_name",
-                code="adapter_name_invalid",
-            )
-        if name == self.base_name:
-            raise AdapterConflictError(f"The name {name!r} is the base's.", "Load the adapter under another name.")

@@ -15,7 +15,9 @@ from finetune.contracts.adapter import (
 from finetune.contracts.adapter_files import HINT, check_base, read_adapter
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.withdrawal import check_not_withdrawn, read_mark
+from serving.access.scopes import OPERATOR, Caller
 from serving.adapters.copies import AdapterCopies
+from serving.adapters.folder_groups import GroupsOfFolders
 from serving.engines.base import EngineDescription
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
@@ -47,12 +49,25 @@ class AdapterStore:
         self._max_rank = max_rank
         self._max_bytes = max_bytes
         self.copies = AdapterCopies(served or root.parent / "served")
+        self._groups = GroupsOfFolders()
 
-    def find(self, reference: str) -> Path:
+    def find(self, reference: str, caller: Caller = OPERATOR) -> Path:
         """The folder of an adapter id, or of a path inside root.
 
-        Raises RequestError for a path outside root, whether it exists or not, AdapterMissingError when there is none.
+        One that the caller does not see is as none. A caller who does not see all names gives its id: a path could lead
+        anywhere in the folder. Raises RequestError for a path outside root, whether it exists or not,
+        AdapterMissingError when there is none.
         """
+        if caller.is_admin:
+            return self._resolved(reference)
+        # all are looked at, whatever is asked for: what is hidden takes as long as what is not there
+        seen = self.available(caller)
+        folder = self._resolved(reference) if caller.sees_all or reference in seen else None
+        if folder is None or folder not in {(self._root / name).resolve() for name in seen}:
+            raise adapter_missing(reference)
+        return folder
+
+    def _resolved(self, reference: str) -> Path:
         root = self._root.resolve()
         try:
             folder = (root / reference).resolve()
@@ -69,14 +84,16 @@ class AdapterStore:
             raise adapter_missing(reference)
         return folder
 
-    def available(self) -> list[str]:
-        """Ids of what may be loaded: folders of root that hold a manifest. They are not checked here."""
+    def available(self, caller: Caller = OPERATOR) -> list[str]:
+        """Ids of what the caller may load: folders of root that hold a manifest. They are not checked here."""
         if not self._root.is_dir():
             return []
         return sorted(
             path.name
             for path in self._root.iterdir()
-            if NAME.fullmatch(path.name) and (path / ADAPTER_MANIFEST_NAME).is_file()
+            if NAME.fullmatch(path.name)
+            and (path / ADAPTER_MANIFEST_NAME).is_file()
+            and (caller.is_admin or (caller.sees(path.name) and caller.holds(self._groups.of(path))))
         )
 
     def check(self, folder: Path, description: EngineDescription) -> AdapterManifest:

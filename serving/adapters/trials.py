@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from serving.adapters.versions import Lease, Version
+from serving.adapters.versions import Version
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,3 @@ class Trial:
         # no secret hangs on it
         chosen = self.share is not None and random.random() < self.share  # noqa: S311
         return self.version if chosen else current
-
-    def lease(self) -> Lease:
-        """The right to use the version that is tried."""
-        return Lease(self.version, name=self.version.adapter_id)

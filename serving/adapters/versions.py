@@ -57,6 +57,10 @@ class Version:
         """Requests that use it now."""
         return len(self.leases)
 
+    def lease(self) -> "Lease":
+        """The right to use it."""
+        return Lease(self, name=self.adapter_id)
+
 
 class Lease:
     """The right to use a version until release; version None is the base. name tells exactly what answers."""

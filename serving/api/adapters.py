@@ -9,10 +9,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serving.access.scopes import Caller, Scope
-from serving.adapters.aliases import Alias, Waiting, alias_missing
-from serving.adapters.registry import AdapterRegistry
-from serving.adapters.store import adapter_missing
+from serving.access.scopes import Scope
+from serving.adapters.aliases import Alias, Waiting
 from serving.adapters.versions import Version
 from serving.api.auth import CallerOf
 from serving.api.service import Service
@@ -26,94 +24,60 @@ from serving.api.wire import (
     VersionCard,
     WaitingCard,
 )
-from serving.errors import ScopeError
 
 
 def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter()
-    registry = service.registry
-
-    def card(alias: Alias) -> dict[str, Any]:
-        return _alias_card(service, alias).body()
 
     @router.post("/v1/load_lora_adapter")
     async def load(body: LoadAdapterRequest, caller: CallerOf) -> JSONResponse:
-        _check_sees(caller, registry, name=body.lora_name, adapter=body.lora_path)
-        return _loaded(service, await registry.load(body.lora_name, body.lora_path), "loaded")
+        found = await service.view(caller).load(body.lora_name, body.lora_path)
+        return _loaded(service, found, "loaded")
 
     @router.post("/v1/unload_lora_adapter")
     async def unload(body: UnloadAdapterRequest, caller: CallerOf) -> dict[str, Any]:
-        _check_sees(caller, registry, name=body.lora_name)
-        await registry.unload(body.lora_name)
+        await service.view(caller).unload(body.lora_name)
         return {"status": "unloaded", "name": body.lora_name}
 
     @router.post("/v1/adapters/alias")
     async def move(body: AliasRequest, caller: CallerOf) -> JSONResponse:
-        _check_sees(caller, registry, name=body.alias, adapter=body.adapter)
-        in_use = any(alias.name == body.alias for alias in registry.served)
+        view = service.view(caller)
+        in_use = any(alias.name == body.alias for alias in view.served)
         what = f"Moving the name {body.alias!r}" if in_use else "Serving a new name"
         caller.need(Scope.PROMOTE if in_use else Scope.LOAD, what)
         # the name may come into use meanwhile
-        found = await registry.load(body.alias, body.adapter, move=caller.may(Scope.PROMOTE))
+        found = await view.load(body.alias, body.adapter, move=caller.may(Scope.PROMOTE))
         return _loaded(service, found, "served")
 
     @router.post("/v1/adapters/rollback")
     async def roll_back(body: RollbackRequest, caller: CallerOf) -> dict[str, Any]:
-        _check_sees(caller, registry, name=body.alias)
-        alias = await registry.rollback(body.alias)
-        return {"status": "served", "adapter": card(alias)}
+        return _served(service, await service.view(caller).rollback(body.alias), "served")
+
+    @router.post("/v1/adapters/split")
+    async def split(body: SplitRequest, caller: CallerOf) -> dict[str, Any]:
+        view = service.view(caller)
+        if body.to is None:
+            return _served(service, await view.end_trial(body.alias), "served")
+        return _served(service, await view.try_out(body.alias, body.to, share=body.weight), "tried")
 
     @router.get("/v1/adapters")
     async def list_adapters(caller: CallerOf) -> dict[str, Any]:
-        served = [alias for alias in registry.served if caller.sees(alias.name)]
-        behind = {version.slot for alias in served for version in alias.versions()}
-        versions = [one for one in registry.versions if one.slot in behind or caller.sees(one.adapter_id)]
+        view = service.view(caller)
         return {
             "object": "list",
-            "data": [card(alias) for alias in served],
-            "waiting": [_waiting_card(service, one).body() for one in registry.waiting if caller.sees(one.name)],
-            "versions": [_version_card(version).body() for version in versions],
-            "available": [adapter for adapter in registry.available() if caller.sees(adapter)],
+            "data": [_alias_card(service, alias).body() for alias in view.served],
+            "waiting": [_waiting_card(service, one).body() for one in view.waiting],
+            "versions": [_version_card(version).body() for version in view.versions],
+            "available": await view.available(),
         }
 
     @router.get("/v1/adapters/{name}/history")
     async def history(name: str, caller: CallerOf) -> dict[str, Any]:
-        _check_sees(caller, registry, name=name)
-        moves = registry.history(name)
+        moves = service.view(caller).history(name)
         return {"object": "list", "data": [{"adapter_id": move.adapter_id, "at": move.at} for move in moves]}
 
-    _add_split(router, service)
     return router
-
-
-def _check_sees(caller: Caller, registry: AdapterRegistry, *, name: str, adapter: str | None = None) -> None:
-    """Raise unless the caller sees the name and, where one is to be served under it, the adapter.
-
-    An adapter is a second way to what a name hides, so both have to be seen. Who does not see all gives its id: a path
-    could lead anywhere in the folder.
-    """
-    if caller.sees_all:
-        return
-    if not caller.sees(name):
-        if adapter is None:
-            raise alias_missing(name)
-        patterns = ", ".join(caller.adapters) or "none"
-        raise ScopeError(f"This key serves under names of these patterns: {patterns}.", "Choose such a name.")
-    if adapter is not None and not (caller.sees(adapter) and adapter in registry.available()):
-        raise adapter_missing(adapter)
-
-
-def _add_split(router: APIRouter, service: Service) -> None:
-    registry = service.registry
-
-    @router.post("/v1/adapters/split")
-    async def split(body: SplitRequest, caller: CallerOf) -> dict[str, Any]:
-        _check_sees(caller, registry, name=body.alias, adapter=body.to)
-        if body.to is None:
-            return {"status": "served", "adapter": _alias_card(service, await registry.end_trial(body.alias)).body()}
-        alias = await registry.try_out(body.alias, body.to, share=body.weight)
-        return {"status": "tried", "adapter": _alias_card(service, alias).body()}
 
 
 def _alias_card(service: Service, alias: Alias) -> AdapterCard:
@@ -124,7 +88,7 @@ def _alias_card(service: Service, alias: Alias) -> AdapterCard:
         previous=alias.previous.adapter_id if alias.previous else None,
         tried=alias.trial.version.adapter_id if alias.trial else None,
         share=alias.trial.share if alias.trial else None,
-        base=service.registry.base_name,
+        base=service.base_name,
         rank=manifest.rank,
         targets=list(manifest.targets),
         trained_on=manifest.quantization.value,
@@ -140,7 +104,11 @@ def _loaded(service: Service, found: Alias | Waiting, done: str) -> JSONResponse
     if isinstance(found, Waiting):
         document = {"status": "waiting", "adapter": _waiting_card(service, found).body()}
         return JSONResponse(document, status_code=HTTPStatus.ACCEPTED)
-    return JSONResponse({"status": done, "adapter": _alias_card(service, found).body()})
+    return JSONResponse(_served(service, found, done))
+
+
+def _served(service: Service, alias: Alias, done: str) -> dict[str, Any]:
+    return {"status": done, "adapter": _alias_card(service, alias).body()}
 
 
 def _waiting_card(service: Service, waiting: Waiting) -> WaitingCard:
@@ -148,7 +116,7 @@ def _waiting_card(service: Service, waiting: Waiting) -> WaitingCard:
         name=waiting.name,
         adapter_id=waiting.adapter_id,
         previous=waiting.previous.current.adapter_id if waiting.previous else None,
-        base=service.registry.base_name,
+        base=service.base_name,
     )
 
 

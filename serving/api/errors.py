@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from finetune.contracts.errors import InputError, PlatformError
 from serving.api.wire import ErrorBody
-from serving.errors import AwayError, BusyError, RateError
+from serving.errors import AuditError, AwayError, BusyError, IssuerUnavailableError, QuotaError, RateError
 
 LOGGER = logging.getLogger("serving")
 TYPES = {
@@ -48,7 +48,7 @@ def status_of(error: PlatformError) -> int:
 def error_response(error: PlatformError) -> JSONResponse:
     """The answer for an expected failure; a server that is busy or away says when to come back."""
     headers = {}
-    if isinstance(error, AwayError | BusyError | RateError):
+    if isinstance(error, AuditError | AwayError | BusyError | IssuerUnavailableError | QuotaError | RateError):
         headers["Retry-After"] = str(error.retry_after_seconds)
     return JSONResponse(error_document(error), status_code=status_of(error), headers=headers)
 

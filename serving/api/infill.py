@@ -48,7 +48,7 @@ def routes(service: Service) -> APIRouter:
             # a plug-in warms a cache that is switched off
             return JSONResponse(_chosen(body, {"content": "", "stop": True, "tokens_predicted": 0}))
         began = time.monotonic()
-        model, sampling = body.model or service.registry.base_name, _sampling(body, service)
+        model, sampling = body.model or service.base_name, _sampling(body, service)
         answer = await service.open(model, [_prompt(body)], sampling, caller=caller, num_answers=body.n_cmpl or 1)
         async with closing(answer):
             work = asyncio.gather(*(_write(generation, body) for generation in answer.generations))

@@ -8,19 +8,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from serving.access.audit import AuditLog
 from serving.adapters.versions import VersionState
 from serving.api.measures import MAX_ALIASES
 from serving.api.service import Service
 
 
-def routes(service: Service) -> APIRouter:
-    """The routes of this module."""
+def routes(service: Service, audit: AuditLog | None) -> APIRouter:
+    """The routes of this module. audit None: there is no log of requests to watch."""
     router = APIRouter()
     collected = CollectorRegistry()
     measures, adapters = service.measures, service.registry.measures
     for measure in (measures.requests, *measures.by_alias, *adapters.all):
         collected.register(measure)
-    collected.register(_Now(service))
+    collected.register(_Now(service, audit))
     ProcessCollector(registry=collected)
 
     @router.get("/metrics")
@@ -34,13 +35,17 @@ def routes(service: Service) -> APIRouter:
 class _Now(Collector):
     """What is read at the moment of asking, so that what is gone is not shown."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, audit: AuditLog | None) -> None:
         self._service = service
+        self._audit = audit
 
     def collect(self) -> Iterable[Metric]:
         """The engine's gauges, then those of names and versions."""
         yield from self._engine()
         yield from self._adapters()
+        if self._audit:
+            text = "1 while the log of who asked what can be written."
+            yield _gauge("finetune_audit_log_written", text, self._audit.is_written)
 
     def _engine(self) -> Iterable[Metric]:
         engine = self._service.engine

@@ -5,8 +5,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from serving.access.scopes import Caller
-from serving.adapters.aliases import Alias, model_missing
+from serving.adapters.aliases import Alias
+from serving.adapters.names import model_missing
+from serving.adapters.view import View
 from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.api.wire import ModelCard
@@ -15,7 +16,7 @@ from serving.api.wire import ModelCard
 def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter()
-    base = service.registry.base_name
+    base = service.base_name
     context = service.engine.description.max_context_tokens
     started = int(time.time())
 
@@ -30,19 +31,19 @@ def routes(service: Service) -> APIRouter:
             max_model_len=context,
         )
 
-    def cards(caller: Caller) -> list[ModelCard]:
+    def cards(view: View) -> list[ModelCard]:
         own = ModelCard(
             id=base, object="model", created=started, owned_by="finetune", parent=None, root=base, max_model_len=context
         )
-        return [own, *(card(alias) for alias in service.registry.served if caller.sees(alias.name))]
+        return [own, *(card(alias) for alias in view.served)]
 
     @router.get("/v1/models")
     async def list_models(caller: CallerOf) -> dict[str, Any]:
-        return {"object": "list", "data": [one.body() for one in cards(caller)]}
+        return {"object": "list", "data": [one.body() for one in cards(service.view(caller))]}
 
     @router.get("/v1/models/{name}")
     async def get_model(name: str, caller: CallerOf) -> dict[str, Any]:
-        for one in cards(caller):
+        for one in cards(service.view(caller)):
             if one.id == name:
                 return one.body()
         raise model_missing(name)

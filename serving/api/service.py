@@ -14,10 +14,11 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from finetune.contracts.errors import PlatformError
+from serving.access.quotas import Quotas
 from serving.access.scopes import Caller
-from serving.adapters.aliases import model_missing
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.versions import Lease
+from serving.adapters.view import View
 from serving.api.errors import error_document
 from serving.api.measures import MeasuredGeneration, ServiceMeasures
 from serving.api.trials import Asked, Trials
@@ -40,6 +41,16 @@ class Service:
     settings: ServerSettings
     measures: ServiceMeasures
     trials: Trials
+    quotas: Quotas
+
+    @property
+    def base_name(self) -> str:
+        """What requests call the base."""
+        return self.registry.base_name
+
+    def view(self, caller: Caller) -> View:
+        """What of the adapters exists for caller."""
+        return View(self.registry, caller)
 
     async def open(
         self,
@@ -59,13 +70,34 @@ class Service:
         if sampling.max_tokens is not None:
             # It is a bound, and a lower one keeps it: editors name what larger servers allow, whatever they are told
             sampling = replace(sampling, max_tokens=min(sampling.max_tokens, self.settings.max_tokens))
-        if model != self.registry.base_name and not caller.sees(model):
-            raise model_missing(model)
+        view = self.view(caller)
         asked = Asked(model, tuple(prompts), sampling, num_answers, schema)
-        answer = await self._accept(asked, self.registry.lease(model))
-        trial = self.registry.trial(model)
+        answer = await self._accept_counted(asked, view)
+        trial = view.trial(model)
         if trial:
             self.trials.follow(asked, answer, trial=trial, accept=self._accept)
+        return answer
+
+    async def _accept_counted(self, asked: Asked, view: View) -> "OpenAnswer":
+        most = asked.sampling.max_tokens or self.settings.max_tokens
+        booking = self.quotas.book(view.caller, most * asked.num_answers * len(asked.prompts))
+        try:
+            answer = await self._accept(asked, view.lease(asked.model))
+        except BaseException:
+            booking.close()
+            raise
+        record = view.caller.record
+        record.answered, record.prompt_tokens = answer.lease.name, answer.usage().prompt_tokens
+        if self.settings.audit_prompts:
+            record.prompts = tuple(repr(prompt) for prompt in asked.prompts)
+        booking.spend(record.prompt_tokens)
+
+        def settle() -> None:
+            record.completion_tokens, record.outcome = answer.num_completion_tokens, answer.outcome
+            booking.spend(answer.num_completion_tokens)
+            booking.close()
+
+        answer.when_closed.append(settle)
         return answer
 
     async def _accept(self, asked: Asked, lease: Lease) -> "OpenAnswer":
@@ -91,8 +123,8 @@ class Service:
 class OpenAnswer:
     """An accepted request: num_answers generations for each prompt, and the lease under which they run.
 
-    num_ended generations came to their end; failure is the message of an error that ended one. when_closed is called
-    once, by close.
+    num_ended generations came to their end; failure is the message of an error that ended one. what is in
+    when_closed is called once, by close.
     """
 
     lease: Lease
@@ -101,7 +133,7 @@ class OpenAnswer:
     num_completion_tokens: int = 0
     num_ended: int = 0
     failure: str = ""
-    when_closed: Callable[[], None] | None = None
+    when_closed: list[Callable[[], None]] = field(default_factory=list)
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
         """What comes, with the index of its choice, one choice after the other."""
@@ -135,6 +167,11 @@ class OpenAnswer:
             prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
         )
 
+    @property
+    def outcome(self) -> str:
+        """whole, left where the client did not wait, or the message of the error that ended it."""
+        return self.failure or ("whole" if self.num_ended == len(self.generations) else "left")
+
     def fail(self, error: PlatformError) -> None:
         """End what still runs with error."""
         for generation in self.generations:
@@ -145,9 +182,8 @@ class OpenAnswer:
         for generation in self.generations:
             generation.cancel()
         self.lease.release()
-        told, self.when_closed = self.when_closed, None
-        if told:
-            told()
+        while self.when_closed:
+            self.when_closed.pop(0)()
 
 
 def _seeded(sampling: Sampling, number: int) -> Sampling:

@@ -72,7 +72,7 @@ class Trials:
         tried = answer.lease.name == trial.version.adapter_id
         self._record(asked, answer, pair=pair, role="tried" if tried else "current")
         if trial.share is None and len(self._copies) < MAX_COPIES:
-            task = asyncio.ensure_future(self._copy(asked, trial.lease(), pair=pair, accept=accept))
+            task = asyncio.ensure_future(self._copy(asked, trial.version.lease(), pair=pair, accept=accept))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)
 
@@ -96,7 +96,6 @@ class Trials:
 
         def write() -> None:
             usage = answer.usage()
-            whole = answer.num_ended == len(answer.generations)
             record = TrafficRecord(
                 at=started,
                 pair=pair,
@@ -106,12 +105,12 @@ class Trials:
                 seconds=time.time() - started,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
-                outcome=answer.failure or ("whole" if whole else "left"),
+                outcome=answer.outcome,
                 prompts=tuple(repr(prompt) for prompt in asked.prompts) if self._with_prompts else None,
             )
             self._append(record)
 
-        answer.when_closed = write
+        answer.when_closed.append(write)
 
     def _append(self, record: TrafficRecord) -> None:
         if self._log is None:

@@ -11,7 +11,6 @@ from fastapi import APIRouter
 from finetune.contracts.errors import MachineError
 from finetune.contracts.votes import Choice, Vote
 from serving.access.scopes import Caller
-from serving.adapters.aliases import alias_missing
 from serving.api.auth import CallerOf
 from serving.api.service import Service
 from serving.errors import EngineError, RequestError
@@ -49,14 +48,12 @@ def _check(service: Service, body: Choice, caller: Caller) -> None:
 
     One that the caller does not see does not exist for it.
     """
-    registry = service.registry
+    view = service.view(caller)
     for candidate in body.candidates:
-        if candidate.name == registry.base_name:
-            known = {registry.lease(candidate.name).name}
-        elif not caller.sees(candidate.name):
-            raise alias_missing(candidate.name)
+        if candidate.name == view.base_name:
+            known = {view.lease(candidate.name).name}
         else:
-            known = {move.adapter_id for move in registry.history(candidate.name)}
+            known = {move.adapter_id for move in view.history(candidate.name)}
         if candidate.version not in known:
             raise RequestError(
                 f"{candidate.name!r} has never been {candidate.version!r} on this server.",

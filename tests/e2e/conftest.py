@@ -55,7 +55,8 @@ def save_adapter(folder: Path, base_folder: Path, *, scale: float, seed: int = 0
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=scale)
-    origin = AdapterOrigin("tiny", run_id="run", dataset=digest_text("dataset"), recipe=digest_text("recipe"))
+    digests = {"dataset": digest_text("dataset"), "recipe": digest_text("recipe")}
+    origin = AdapterOrigin("tiny", run_id="run", **digests, visibility=("internal",))
     write_adapter(model, base, section, origin=origin, folder=folder)
     return folder
 

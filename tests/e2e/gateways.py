@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from finetune.contracts.adapter import Quantization
+from finetune.contracts.run import Home
 from serving.run import Replicas, prepared_server, serve_in_thread
 from serving.settings import ServerSettings
 
@@ -71,10 +72,16 @@ class FakeServer:
 
 
 @contextmanager
-def gateway_over(base: Path, home: Path, urls: list[str], **settings: Any) -> Iterator[httpx.Client]:
+def gateway_over(
+    base: Path, home: Path, urls: list[str], *, keys: Home | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
     replicas = Replicas(base, tuple(urls), home / "replicas")
     prepare = prepared_server(
-        replicas, home / "adapters", settings=ServerSettings(port=0, **settings), quantization=Quantization.NONE
+        replicas,
+        home / "adapters",
+        settings=ServerSettings(port=0, **settings),
+        quantization=Quantization.NONE,
+        home=keys,
     )
     with prepare as prepared, serve_in_thread(prepared), httpx.Client(base_url=prepared.url, timeout=60) as client:
         yield client

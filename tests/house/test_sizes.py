@@ -16,8 +16,8 @@ MAX_POSITIONAL = 2
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "manager"}
 # typer declares options as parameters of the command, in the order of the help page
 COMMAND_MODULES = (
-    "data_pipelines/benchmark/command.py", "data_pipelines/cli.py", "finetune/cli/", "serving/access/command.py",
-    "serving/cli.py",
+    "data_pipelines/benchmark/command.py", "data_pipelines/cli.py", "finetune/cli/",
+    "serving/access/audit_command.py", "serving/access/command.py", "serving/cli.py",
 )  # fmt: skip
 
 

@@ -40,5 +40,6 @@ def build_manifest(adapter_id: str, *, digests: Mapping[str, str] | None = None,
         "digests": AdapterDigests(**{**known, **(digests or {})}),
         "probe": ReferenceProbe(token_ids=(), continuation_ids=(), base_log_probs=(), adapter_log_probs=()),
         "files": (),
+        "visibility": ("internal",),
     }
     return AdapterManifest(**{**fields, **changes})

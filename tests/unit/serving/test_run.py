@@ -104,6 +104,17 @@ def test_stopping_closes_the_engine_though_a_stream_hangs(engine, store, setting
     assert engine.closed and engine.generations[0].cancelled
 
 
+def test_pieces_of_an_answer_are_sent_at_once(port, monkeypatch):
+    made = []
+    monkeypatch.setattr(socket.socket, "setsockopt", lambda self, *options: made.append(options))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/livez")
+    assert connection.getresponse().status == 200
+    connection.close()
+    # the client sets it for its own end
+    assert made.count((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)) == 2
+
+
 def test_a_busy_port_is_told_before_the_base_is_loaded(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]

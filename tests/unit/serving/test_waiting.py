@@ -7,7 +7,7 @@ import os
 import threading
 
 from finetune.contracts.card import Card, CardJob, CardServer
-from serving.access.keyring import Keyring
+from serving.access.access import Access
 from serving.card import CardHold
 from serving.run import listen
 from serving.settings import ServerSettings
@@ -29,9 +29,7 @@ def test_who_asks_is_told_what_is_waited_for_until_the_card_is_free(tmp_path):
     hold = CardHold(card, CardServer(pid=os.getpid(), url="http://127.0.0.1", yields=True, drain_seconds=1))
     with contextlib.closing(listen(SETTINGS)) as listener, hold:
         port = listener.getsockname()[1]
-        waiting = threading.Thread(
-            target=wait_for_card, args=(hold, listener, SETTINGS), kwargs={"keyring": Keyring(None)}
-        )
+        waiting = threading.Thread(target=wait_for_card, args=(hold, listener, SETTINGS), kwargs={"access": Access()})
         with card.wanted(CardJob(pid=7, does="finetune train shop")):
             assert hold.take() == CardJob(pid=7, does="finetune train shop") and card.servers() == []
             waiting.start()
@@ -55,6 +53,6 @@ def test_a_free_card_is_taken_at_once(tmp_path):
     card = Card(tmp_path / "cpu")
     hold = CardHold(card, CardServer(pid=os.getpid(), url="http://127.0.0.1", yields=True, drain_seconds=1))
     with contextlib.closing(listen(SETTINGS)) as listener, hold:
-        wait_for_card(hold, listener, SETTINGS, keyring=Keyring(None))
+        wait_for_card(hold, listener, SETTINGS, access=Access())
         assert len(card.servers()) == 1
     assert card.servers() == []

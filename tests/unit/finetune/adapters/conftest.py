@@ -102,7 +102,7 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             if "lora_B" in name:
                 parameter.data.normal_(std=spread, generator=generator)
         folder = tmp_path_factory.mktemp("made") / "adapter"
-        origin = AdapterOrigin(name="tiny", run_id="r", dataset="d", recipe="r")
+        origin = AdapterOrigin(name="tiny", run_id="r", dataset="d", recipe="r", visibility=("a", "b"))
         write_adapter(model, base, section, origin=origin, folder=folder)
         return folder
 

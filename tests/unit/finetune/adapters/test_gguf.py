@@ -123,6 +123,7 @@ def test_alpha_gives_the_scale_of_training_by_llamas_rule(
     assert fields["adapter.lora.alpha"] / 4 == pytest.approx(8.0 / (math.sqrt(4) if rank_stabilized else 4))
     assert (fields["general.architecture"], fields["general.type"]) == ("qwen35", "adapter")
     assert fields["finetune.adapter.weights_sha256"] == manifest.digests.weights
+    assert fields["finetune.adapter.visibility"] == ["a", "b"]
     assert path.name == f"{manifest.adapter_id}.gguf" and path.stat().st_mode & 0o777 == 0o644
 
 

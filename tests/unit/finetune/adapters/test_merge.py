@@ -144,7 +144,7 @@ def test_without_a_dataset_the_record_says_that_nothing_was_measured(
     tiny_base: Path, make_adapter: MakeAdapter, tmp_path: Path
 ) -> None:
     merged = merge_adapter(make_adapter(tiny_base), tiny_base, out=tmp_path / "out")
-    assert (merged.kept, merged.sample) == (MergeForm.W16, None)
+    assert (merged.kept, merged.sample, merged.visibility) == (MergeForm.W16, None, ("a", "b"))
     assert merged.reason.startswith("not measured")
 
 

@@ -87,10 +87,14 @@ def test_a_named_endpoint_may_be_spoken_to_at_its_port_alone():
         assert run(attempt).startswith(expected), event
 
 
-def test_only_clients_of_a_teacher_and_of_vllm_servers_permit_an_endpoint():
+def test_only_clients_of_what_the_user_named_permit_an_endpoint():
     root = Path(__file__).parents[4]
     files = [path for package in ("finetune", "data_pipelines", "serving") for path in (root / package).rglob("*.py")]
     callers = [str(path.relative_to(root)) for path in files if "permit(" in path.read_text()]
-    named_by_the_user = ["data_pipelines/questions/teacher.py", "serving/engines/replica_access.py"]
+    named_by_the_user = [
+        "data_pipelines/questions/teacher.py",
+        "serving/access/issuer.py",
+        "serving/engines/replica_access.py",
+    ]
     guard = ["finetune/guard/offline.py", "finetune/guard/relay.py"]
     assert sorted(callers) == sorted([*named_by_the_user, *guard])

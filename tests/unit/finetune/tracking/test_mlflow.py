@@ -23,6 +23,7 @@ from finetune.tracking.jsonl import parse
 from finetune.tracking.mlflow import MlflowTracker, replay
 from finetune.tracking.mlflow_store import MlflowStore
 from finetune.tracking.runs import list_runs
+from tests.unit.manifests import build_manifest
 
 
 def stored_points(home: Home) -> Counter[tuple[str, int, float]]:
@@ -73,6 +74,17 @@ def test_a_run_is_recorded_whole(
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     names = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
     assert names == {"dataset/manifest.json", "environment.txt", "plots/loss.png"}
+
+
+def test_a_registered_version_says_which_groups_it_was_trained_on(home, card, tracker, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    tracker.start(card)
+    for name, visibility in (("ours", ("board", "internal")), ("old", ())):
+        manifest = build_manifest(f"{name}-1", visibility=visibility)
+        tracker.register(manifest, tmp_path / "adapter", name)
+    tracker.finish("finished")
+    found = {one.name: one.tags["visibility"] for one in open_client(home).search_model_versions()}
+    assert found == {"ours": "board, internal", "old": "not stated"}
 
 
 def test_what_a_broken_store_missed_is_recorded_once_when_it_is_back(

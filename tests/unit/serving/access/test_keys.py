@@ -2,17 +2,19 @@
 
 import json
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
 
 import pytest
 
-from finetune.contracts.errors import MachineError
+from finetune.contracts.errors import MachineError, RunError
 from finetune.contracts.io import sole_writer
+from serving.access.audit_files import AUDIT_NAME, series_in
 from serving.access.keyring import Keyring
 from serving.access.keys import KeyFile
-from serving.access.scopes import OPERATOR, Caller, Scope
+from serving.access.scopes import OPERATOR, Caller, Limits, Scope
 from serving.errors import KeyFileError, KeyRefusedError
 
 
@@ -41,7 +43,8 @@ def test_the_file_is_private_and_holds_no_key(file):
     key = create(file)
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert key.rpartition("_")[2] not in file.path.read_text() and key.startswith("ftk_")
-    assert Keyring(file.path).caller(bearer(key)) == Caller("ada", frozenset({Scope.INFER}), ("shop*",))
+    expected = Caller("ada", frozenset({Scope.INFER}), ("shop*",), groups=frozenset({"internal"}))
+    assert Keyring(file.path).caller(bearer(key)) == expected
 
 
 def test_a_name_is_given_once_until_it_is_revoked(file):
@@ -151,8 +154,7 @@ def test_a_file_that_is_gone_lets_nobody_in(file, leave):
     elif leave == "a folder":
         file.path.mkdir()
     elif leave == "a file for its folder":
-        file.path.with_suffix(".lock").unlink()
-        file.path.parent.rmdir()
+        shutil.rmtree(file.path.parent)
         file.path.parent.write_text("")
     assert is_refused(keyring) and is_refused(keyring, *bearer(key))
 
@@ -196,3 +198,76 @@ def test_patterns_say_what_exists():
     assert not none.sees("shop")
     admin = Caller("root", frozenset({Scope.ADMIN}), ())
     assert admin.sees_all and admin.may(Scope.LOAD) and admin.may()
+
+
+def test_a_rotated_key_keeps_what_it_may_and_the_old_one_ends_after_the_overlap(file, monkeypatch):
+    old = create(file, valid_seconds=864_000, limits=Limits(9, 1000, 2))
+    before, keyring = file.read()[0], Keyring(file.path)
+    record, new = file.rotate("ada", overlap_seconds=3600)
+    assert new != old and (record.scopes, record.adapters) == (before.scopes, before.adapters)
+    callers = [keyring.caller(bearer(key)) for key in (old, new)]
+    assert callers[0] == callers[1] and callers[0].limits == Limits(9, 1000, 2) and callers[0].id != callers[1].id
+    assert file.read()[0].replaced_by == record.id
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert is_refused(keyring, *bearer(old)) and not is_refused(keyring, *bearer(new))
+    later += 864_000
+    assert is_refused(keyring, *bearer(new))
+
+
+def test_a_rotation_without_overlap_ends_the_old_one_at_once(file):
+    old = create(file)
+    record, new = file.rotate("ada", overlap_seconds=0)
+    keyring = Keyring(file.path)
+    assert is_refused(keyring, *bearer(old)) and not is_refused(keyring, *bearer(new)) and record.expires_at is None
+
+
+def test_no_rotation_lengthens_an_old_key_s_life_and_revoking_ends_all_of_the_name(file):
+    first = create(file, valid_seconds=60)
+    _, second = file.rotate("ada", overlap_seconds=3600)
+    _, third = file.rotate("ada", overlap_seconds=3600)
+    ends = [key.expires_at for key in file.read()]
+    assert max(ends) <= time.time() + 61
+    keyring = Keyring(file.path)
+    assert not any(is_refused(keyring, *bearer(key)) for key in (first, second, third))
+    assert file.revoke("ada").id == file.read()[-1].id
+    assert all(is_refused(keyring, *bearer(key)) for key in (first, second, third))
+    with pytest.raises(KeyFileError, match="no valid key ada"):
+        file.rotate("ada", overlap_seconds=60)
+
+
+def test_a_log_that_was_altered_keeps_nobody_from_ending_a_key(file):
+    key = create(file)
+    for path in series_in(file.path.parent / AUDIT_NAME)["keys"]:
+        path.write_bytes(path.read_bytes().replace(b"created", b"cleared"))
+    with pytest.raises(RunError):
+        create(file, "bob")
+    with pytest.raises(RunError):
+        file.revoke("ada")
+    assert is_refused(Keyring(file.path), *bearer(key)) and len(file.read()) == 1
+
+
+def test_a_key_holds_the_groups_it_was_made_with_and_one_from_before_there_were_any_the_default(file):
+    key = create(file, groups=["payments / EU", "board"])
+    assert Keyring(file.path).caller(bearer(key)).groups == {"payments / EU", "board"}
+    document = json.loads(file.path.read_text())
+    del document["keys"][0]["groups"]
+    file.path.write_text(json.dumps(document))
+    assert Keyring(file.path).caller(bearer(key)).groups == {"internal"}
+
+
+def test_all_groups_are_needed_by_their_exact_names():
+    one = Caller("ada", frozenset({Scope.INFER}), ("*",), groups=frozenset({"shop", "pay*"}))
+    nobody = Caller("bob", frozenset({Scope.INFER}), ("*",))
+    admin = Caller("root", frozenset({Scope.ADMIN}), ())
+    for visibility, holders in (
+        (("shop",), [one, admin]),
+        (("shop", "public"), [one, admin]),
+        (("shop", "pay*"), [one, admin]),
+        (("public",), [one, nobody, admin]),
+        (("shop", "payments"), [admin]),
+        (("Shop",), [admin]),
+        (("",), [admin]),
+        ((), [admin]),
+    ):
+        assert [caller for caller in (one, nobody, admin) if caller.holds(visibility)] == holders, visibility

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from serving.access.rates import Rates
-from serving.access.scopes import OPERATOR, Caller
+from serving.access.scopes import OPERATOR, Caller, Limits
 from serving.errors import RateError
 
 
@@ -18,14 +18,14 @@ def clock(monkeypatch):
 
 
 def test_a_minute_s_requests_at_once_and_then_at_their_pace(clock):
-    rates, ada = Rates(), Caller("ada", frozenset(), (), 4)
+    rates, ada = Rates(), Caller("ada", frozenset(), (), Limits(4))
     for _ in range(4):
         rates.take(ada)
     for _ in range(3):
         with pytest.raises(RateError) as caught:
             rates.take(ada)
     assert caught.value.retry_after_seconds == 15
-    rates.take(Caller("bob", frozenset(), (), 1))
+    rates.take(Caller("bob", frozenset(), (), Limits(1)))
     clock[0] += 15
     rates.take(ada)
     with pytest.raises(RateError):

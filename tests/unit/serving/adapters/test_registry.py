@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.contracts.errors import AdapterError
+from serving.access.scopes import OPERATOR
 from serving.adapters.desired import StateFile
 from serving.adapters.registry import AdapterRegistry
 from serving.errors import AdapterConflictError, AdapterMissingError, EngineError, RequestError
@@ -20,12 +21,12 @@ async def settle() -> None:
 def test_unloading_waits_for_the_requests_that_came_before(registry, engine):
     async def scene():
         await registry.load("shop", "shop-1")
-        first, second = registry.lease("shop"), registry.lease("shop")
+        first, second = registry.lease("shop", OPERATOR), registry.lease("shop", OPERATOR)
         assert registry.served[0].current.num_active == 2
         unloading = asyncio.create_task(registry.unload("shop"))
         await settle()
         with pytest.raises(RequestError):
-            registry.lease("shop")
+            registry.lease("shop", OPERATOR)
         first.release()
         first.release()
         await settle()
@@ -40,11 +41,11 @@ def test_unloading_waits_for_the_requests_that_came_before(registry, engine):
 def test_a_name_may_be_loaded_anew_while_the_old_one_drains(registry, engine):
     async def scene():
         await registry.load("shop", "shop-1")
-        old = registry.lease("shop")
+        old = registry.lease("shop", OPERATOR)
         unloading = asyncio.create_task(registry.unload("shop"))
         await settle()
         await registry.load("shop", "shop-1")
-        assert registry.lease("shop").slot != old.slot
+        assert registry.lease("shop", OPERATOR).slot != old.slot
         old.release()
         await unloading
         assert engine.slots == ["slot000001"] and engine.detached == ["slot000000"]
@@ -73,7 +74,7 @@ def test_two_unloads_at_once_take_it_off_once(registry, engine):
 
 
 def test_the_base_needs_no_loading(registry):
-    lease = registry.lease("base")
+    lease = registry.lease("base", OPERATOR)
     assert lease.slot is None and lease.name.startswith("base-")
 
 
@@ -92,9 +93,9 @@ def test_a_running_request_keeps_its_adapter_when_the_name_moves(engine, store, 
     async def scene():
         registry = AdapterRegistry(engine, store, max_adapters=3)
         await move(registry, 1)
-        old = registry.lease("shop")
+        old = registry.lease("shop", OPERATOR)
         await move(registry, 2)
-        new = registry.lease("shop")
+        new = registry.lease("shop", OPERATOR)
         assert (old.slot, new.slot) == ("slot000000", "slot000001") and old.name != new.name
         # the one before stays for going back, and the one before that goes when its last request has ended
         await move(registry, 3)
@@ -111,7 +112,7 @@ def test_what_drains_too_long_is_told_and_goes(engine, store, three):
     async def scene():
         registry = AdapterRegistry(engine, store, max_adapters=3, drain_seconds=0.02)
         await move(registry, 1)
-        lease, told = registry.lease("shop"), []
+        lease, told = registry.lease("shop", OPERATOR), []
         lease.when_ended(told.append)
         await registry.unload("shop")
         assert isinstance(told[0], EngineError) and "was replaced" in str(told[0])
@@ -128,7 +129,7 @@ def test_two_names_of_one_adapter_share_it(registry, engine):
         await registry.load("b", "shop-1")
         assert engine.slots == ["slot000000"]
         await registry.unload("a")
-        assert engine.detached == [] and registry.lease("b").slot == "slot000000"
+        assert engine.detached == [] and registry.lease("b", OPERATOR).slot == "slot000000"
 
     asyncio.run(scene())
 
@@ -145,7 +146,7 @@ def test_room_is_made_of_what_is_only_kept_for_going_back(registry, engine, thre
             await registry.rollback("shop")
         with pytest.raises(AdapterConflictError, match="limit"):
             await move(registry, 1)
-        assert registry.lease("shop").slot == "slot000001"
+        assert registry.lease("shop", OPERATOR).slot == "slot000001"
 
     asyncio.run(scene())
 
@@ -156,7 +157,7 @@ def test_a_move_that_is_refused_leaves_the_name_where_it_was(registry, engine, t
         engine.adapter_log_probs = (-2.0, -3.0)
         with pytest.raises(AdapterConflictError, match="does not change"):
             await move(registry, 2)
-        assert registry.lease("shop").slot == "slot000000" and len(registry.versions) == 1
+        assert registry.lease("shop", OPERATOR).slot == "slot000000" and len(registry.versions) == 1
 
     asyncio.run(scene())
 
@@ -172,7 +173,7 @@ def test_nobody_goes_back_to_what_was_withdrawn(registry, three, store, monkeypa
         monkeypatch.setattr(store, "check_not_withdrawn", refuse)
         with pytest.raises(AdapterError, match="withdrawn"):
             await registry.rollback("shop")
-        assert registry.lease("shop").slot == "slot000001"
+        assert registry.lease("shop", OPERATOR).slot == "slot000001"
 
     asyncio.run(scene())
 
@@ -257,7 +258,7 @@ def test_a_name_that_is_unloaded_while_it_moves_is_served_anew(registry, engine,
         gate.set()
         alias = await moving
         assert registry.served == (alias,) and alias.previous is None
-        assert registry.lease("shop").slot == "slot000001" and engine.detached == ["slot000000"]
+        assert registry.lease("shop", OPERATOR).slot == "slot000001" and engine.detached == ["slot000000"]
 
     asyncio.run(scene())
 
@@ -268,6 +269,6 @@ def test_what_is_about_to_go_is_not_given_to_a_new_name(registry, engine):
         unloading = asyncio.create_task(registry.unload("a"))
         loading = asyncio.create_task(registry.load("b", "shop-1"))
         await asyncio.gather(unloading, loading)
-        assert registry.lease("b").slot in engine.slots
+        assert registry.lease("b", OPERATOR).slot in engine.slots
 
     asyncio.run(scene())

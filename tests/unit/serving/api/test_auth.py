@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
+from serving.access.access import Access
 from serving.access.keyring import Keyring
 from serving.access.keys import KeyFile
-from serving.access.scopes import Scope
+from serving.access.scopes import Limits, Scope
 from serving.api.auth import OPEN, SCOPES
 from serving.api.playground import PUBLIC_PATHS
 from serving.app import create_app
@@ -33,8 +34,8 @@ def file(tmp_path: Path) -> KeyFile:
 
 @pytest.fixture
 def app(engine, store, settings, registry, file) -> FastAPI:
-    keyring = Keyring(file.path)
-    return create_app(engine, store, settings=settings, registry=registry, keyring=keyring, keep_vote=lambda vote: None)
+    access = Access(Keyring(file.path))
+    return create_app(engine, store, settings=settings, registry=registry, access=access, keep_vote=lambda vote: None)
 
 
 @pytest.fixture
@@ -217,6 +218,7 @@ def test_what_a_key_does_not_see_is_as_if_it_were_not_there(two_teams, engine, w
     hidden, absent = send("bank"), send("none")
     assert hidden.status_code == absent.status_code >= 400
     assert hidden.text == absent.text.replace("none", "bank")
+    assert hidden.headers.pop("x-request-id") != absent.headers.pop("x-request-id")
     assert dict(hidden.headers) == dict(absent.headers)
     assert engine.requests == [] and len(engine.slots) == 2
 
@@ -254,7 +256,7 @@ def test_without_keys_everything_is_as_before(client, engine):
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded, file):
-    _, key = file.create("often", scopes=[Scope.PROMOTE], adapters=[], requests_per_minute=2)
+    _, key = file.create("often", scopes=[Scope.PROMOTE], adapters=[], limits=Limits(requests_per_minute=2))
     headers = {"Authorization": f"Bearer {key}"}
     # what its scope does not let in is not counted
     assert [guarded.post("/infill", headers=headers, json={}).status_code for _ in range(3)] == [403] * 3
