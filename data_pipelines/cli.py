@@ -1,13 +1,18 @@
 """finetune data: build a dataset from repositories, and look at one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from data_pipelines.benchmark.command import EXAMPLES as TASKS_EXAMPLES
 from data_pipelines.benchmark.command import EXPORT_EXAMPLES, tasks, tasks_export
+from finetune.guard.jail import JailMode
+from finetune.terminal.jail import Jail, enter_jail
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+
+if TYPE_CHECKING:
+    from data_pipelines.config import PipelineConfig
 
 app = typer.Typer(
     help="Make datasets from repositories; look at them, trace them, take things out.",
@@ -36,6 +41,7 @@ def build(
         list[Path],
         typer.Option("--repo", metavar="PATH", help="A repository; repeatable; wins over the file's."),
     ] = [],  # noqa: B006
+    jail: Jail = JailMode.AUTO,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -44,24 +50,30 @@ def build(
     The same command again does only what changed since. What it needs for that lies in data/ of the home.
     """
     from data_pipelines.config import PipelineConfig, load_pipeline
-    from data_pipelines.pipeline import build_dataset
-    from data_pipelines.show import summary
-    from finetune.contracts.egress import EGRESS_NAME
+    from data_pipelines.reach import needs
     from finetune.contracts.errors import UsageError
-    from finetune.contracts.run import Home
-    from finetune.terminal.egress import conclude
-    from finetune.terminal.output import emit
-    from finetune.terminal.progress import Progress
-    from finetune.terminal.signals import interrupted_by_signals
 
     if out is None:
         raise UsageError("The folder of the dataset is missing.", "Name it: --out .finetune/datasets/NAME")
     if pipeline is None and not repo:
         raise UsageError("Neither a pipeline file nor a repository was named.", "Give --repo PATH, or a PIPELINE.yaml.")
     config = load_pipeline(pipeline) if pipeline else PipelineConfig()
+    enter_jail(jail, needs(config))
+    _build(config.with_repositories(repo) if repo else config, out, home=home, json=json)
+
+
+def _build(config: "PipelineConfig", out: Path, *, home: Path, json: bool) -> None:
+    from data_pipelines.pipeline import build_dataset
+    from data_pipelines.show import summary
+    from finetune.contracts.egress import EGRESS_NAME
+    from finetune.contracts.run import Home
+    from finetune.terminal.egress import conclude
+    from finetune.terminal.output import emit
+    from finetune.terminal.progress import Progress
+    from finetune.terminal.signals import interrupted_by_signals
+
     with interrupted_by_signals(), Progress("Building", None) as progress:
-        named = config.with_repositories(repo) if repo else config
-        manifest = build_dataset(named, out, data_folder=Home(home.absolute()).data, progress=progress)
+        manifest = build_dataset(config, out, data_folder=Home(home.absolute()).data, progress=progress)
     conclude(out / EGRESS_NAME, "data build", mode=config.egress)
     document = {"path": str(out), **manifest.model_dump(mode="json")}
     emit(document, as_json=json, text=summary(out, manifest))

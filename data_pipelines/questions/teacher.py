@@ -18,6 +18,7 @@ from data_pipelines.questions.answers import AnswerStore
 from data_pipelines.task_config import TeacherSection
 from finetune.contracts.errors import InputError, MachineError
 from finetune.contracts.io import digest_json
+from finetune.guard.endpoint import Endpoint
 from finetune.guard.offline import permit
 
 VERSION = "teacher/1"
@@ -215,6 +216,12 @@ class Teacher:
         finally:
             connection.close()
         raise TeacherFailed(f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+
+
+def endpoint_of(section: TeacherSection, resolver: Resolve = resolve) -> Endpoint:
+    """Where a teacher is. Raises InputError for one that may not be spoken to, MachineError when it is unknown here."""
+    host, port = _host_and_port(urllib.parse.urlsplit(section.url), section.url)
+    return Endpoint(host, port, tuple(sorted(_checked(section, host, port, resolver))))
 
 
 def _host_and_port(url: urllib.parse.SplitResult, text: str) -> tuple[str, int]:

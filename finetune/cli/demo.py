@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from finetune.cli.card import having_card
+from finetune.guard.jail import JailMode, Needs
+from finetune.terminal.jail import Jail, enter_jail
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def demo(
     repo: Annotated[
         Path | None, typer.Option(help="A git repository. None: the clone that this program is in.")
     ] = None,
+    jail: Jail = JailMode.AUTO,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -34,6 +37,7 @@ def demo(
     from finetune.contracts.run import Home
     from finetune.terminal.output import emit
 
+    enter_jail(jail, Needs(loopback="the demo asks its server over TCP"))
     result = run_demo(repo or CLONE, Home(home.absolute()))
     emit(result.model_dump(mode="json"), as_json=json, text=closing_text(result, home))
 

@@ -7,6 +7,8 @@ import typer
 
 from finetune.cli.card import ShareCard, having_card
 from finetune.contracts.suite_name import SuiteName
+from finetune.guard.jail import JailMode, Needs
+from finetune.terminal.jail import Jail, enter_jail
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def evaluate(
         typer.Option("--key-file", metavar="PATH", help="Key of the dataset's placeholders, if not the home's own."),
     ] = None,
     share_card: ShareCard = False,
+    jail: Jail = JailMode.AUTO,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -55,14 +58,15 @@ def evaluate(
     a server of the same home leaves the card meanwhile.
     """
     from finetune.adapters.find import find_usable
-    from finetune.contracts.evaluation import PAGE_NAME
     from finetune.contracts.run import Home, RunLayout
-    from finetune.evaluate.text import report_text
-    from finetune.terminal.output import emit
 
     place = Home(home.absolute())
     # no server leaves its card for a name that is mistyped
-    find_usable(place, target)
+    enter_jail(jail, _needs(place, find_usable(place, target), endpoint))
+    from finetune.contracts.evaluation import PAGE_NAME
+    from finetune.evaluate.text import report_text
+    from finetune.terminal.output import emit
+
     # what is asked at an endpoint must be served
     with having_card(place, f"finetune evaluate {target}", share=share_card or endpoint is not None):
         report = run_evaluation(
@@ -76,6 +80,17 @@ def evaluate(
         )
     page = None if dataset else RunLayout(place.runs / report.run_id).evaluation / PAGE_NAME
     emit(report.model_dump(mode="json"), as_json=json, text=report_text(report, page=page))
+
+
+def _needs(home: "Home", folder: Path, endpoint: str | None) -> Needs:
+    """What an evaluation must reach: the server that has the run, and the endpoint that is asked the same."""
+    from finetune.contracts.adapter_files import read_manifest
+    from finetune.guard.endpoint import local_endpoint
+    from finetune.train.run_folder import run_recipe
+
+    server = run_recipe(home, read_manifest(folder).run_id).track.server
+    named = [local_endpoint(url) for url in (server, endpoint) if url]
+    return Needs(endpoints=tuple(one for one in named if one))
 
 
 def run_evaluation(

@@ -21,6 +21,7 @@ import finetune.cli.train
 import finetune.cli.votes
 import serving.cli
 from finetune.cli.errors import run_guarded
+from finetune.guard.jail import arm
 from finetune.guard.offline import go_offline
 from finetune.guard.record import open_journal
 
@@ -75,4 +76,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    arm()
     sys.exit(run(sys.argv[1:]))

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from finetune.contracts.run import Home, RunLayout
     from finetune.recipe.grid import Cell
     from finetune.tracking.base import Tracker
-    from finetune.train.sweep_record import SweepForecast, SweepResult
+    from finetune.train.dry_run import SweepForecast
+    from finetune.train.sweep_record import SweepResult
 
 
 def planned(recipe: Path | None, overrides: Sequence[str], sweeps: Sequence[str]) -> "Sequence[Cell]":
@@ -38,8 +39,7 @@ def begin(cells: "Sequence[Cell]", *, home: "Home") -> str:
 
 def forecast(cells: "Sequence[Cell]", *, home: "Home") -> "SweepForecast":
     """What each run of a sweep would do; nothing is written."""
-    from finetune.train.dry_run import dry_run
-    from finetune.train.sweep_record import SweepForecast
+    from finetune.train.dry_run import SweepForecast, dry_run
 
     return SweepForecast(
         settings=tuple(dict(cell.settings) for cell in cells),

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune.cli.card import ShareCard, having_card
+from finetune.guard.jail import JailMode, Needs
+from finetune.terminal.jail import Jail, enter_jail
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from finetune.contracts.card import HeldCards
     from finetune.contracts.run import Home, RunState
+    from finetune.recipe.grid import Cell
     from finetune.recipe.resolve import ResolvedRecipe
     from finetune.train.ranks import Ranks
 
@@ -41,6 +46,7 @@ def train(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count everything, train nothing.")] = False,
     share_card: ShareCard = False,
+    jail: Jail = JailMode.AUTO,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -55,9 +61,12 @@ def train(
     sweep_id = _sweep_id(place, resume)
     if sweep or sweep_id:
         given = sweep_id or resume
-        _train_sweep(place, recipe, set_, sweep, resume=given, dry_run=dry_run, share_card=share_card, json=json)
+        cells = _sweep_cells(place, recipe, set_, sweep, resume=given)
+        enter_jail(jail, _needs(cells[0].recipe))
+        _train_sweep(place, cells, resume=given, dry_run=dry_run, share_card=share_card, json=json)
         return
     resolved = _resolve(place, recipe, set_, resume=resume)
+    enter_jail(jail, _needs(resolved))
     if dry_run:
         from finetune.train.dry_run import dry_run as count
 
@@ -81,28 +90,37 @@ def _sweep_id(home: "Home", resume: str | None) -> str | None:
     return name if name and RunLayout(home.runs / name).sweep.is_file() else None
 
 
+def _needs(resolved: "ResolvedRecipe") -> Needs:
+    """What a run must reach: the tracking server, and the other processes of the run."""
+    from finetune.guard.endpoint import local_endpoint
+
+    server = local_endpoint(resolved.track.server) if resolved.track.server else None
+    several = "the processes of a run speak to each other over TCP" if resolved.train.num_processes > 1 else ""
+    return Needs(endpoints=(server,) if server else (), loopback=several)
+
+
+def _sweep_cells(
+    home: "Home", recipe: Path | None, overrides: list[str], sweeps: list[str], *, resume: str | None
+) -> "Sequence[Cell]":
+    from finetune.cli.sweep import begun, planned
+
+    if resume is None:
+        return planned(recipe, overrides, sweeps)
+    _alone(resume, recipe, [*overrides, *sweeps])
+    return begun(home, resume)
+
+
 def _train_sweep(
-    home: "Home",
-    recipe: Path | None,
-    overrides: list[str],
-    sweeps: list[str],
-    *,
-    resume: str | None,
-    dry_run: bool,
-    share_card: bool,
-    json: bool,
+    home: "Home", cells: "Sequence[Cell]", *, resume: str | None, dry_run: bool, share_card: bool, json: bool
 ) -> None:
-    from finetune.cli.sweep import begin, begun, forecast, planned, train_sweep
+    from finetune.cli.sweep import begin, forecast, train_sweep
     from finetune.terminal.output import emit
 
-    if resume is not None:
-        _alone(resume, recipe, [*overrides, *sweeps])
     if dry_run:
-        cells = begun(home, resume) if resume else planned(recipe, overrides, sweeps)
         found = forecast(cells, home=home)
         emit(found.model_dump(mode="json"), as_json=json, text=found.text())
     else:
-        sweep_id = resume or begin(planned(recipe, overrides, sweeps), home=home)
+        sweep_id = resume or begin(cells, home=home)
         with having_card(home, f"finetune train {sweep_id}", share=share_card):
             train_sweep(home, sweep_id, json=json)
 

@@ -25,7 +25,7 @@ ENDLESS = ("/bin/sh", "-c", "sleep 60")
 
 def probe(jail: "Jail") -> None:
     """Raises MachineError when a plain program does not run in the jail, or when an attack gets through."""
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as listener:
+    with tempfile.TemporaryDirectory() as name, _listener() as listener:
         folder = Path(name)
         outside, tree = folder / "outside", folder / "tree"
         # permissions must not be what hides it
@@ -45,6 +45,17 @@ def probe(jail: "Jail") -> None:
         got_through += _limits_missed(jail, tree)
     if got_through:
         raise MachineError(f"The jail does not hold: {', '.join(got_through)} got through; no code is run.", HINT)
+
+
+def _listener() -> socket.socket:
+    """What the attack must not reach."""
+    try:
+        return socket.create_server(("127.0.0.1", 0))
+    except OSError as error:  # under a filter of system calls: `--jail seccomp`
+        raise MachineError(
+            f"No code under test is run here, for its jail cannot be attacked first: {error}.",
+            "Run the command with --jail namespace, or leave out what runs tests.",
+        ) from error
 
 
 def _attack(jail: "Jail", tree: Path, words: list[str]) -> "JailResult":

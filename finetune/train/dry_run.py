@@ -54,6 +54,24 @@ class DryRun(Contract):
         return "\n".join([table(rows), *(reason_text(row) for row in self.reasons)])
 
 
+class SweepForecast(Contract):
+    """What each run of a sweep would do, beside its settings."""
+
+    settings: tuple[dict[str, str], ...]
+    runs: tuple[DryRun, ...]
+
+    def text(self) -> str:
+        """A table of the runs, then what the first of them says in full."""
+        keys = list(self.settings[0])
+        rows = [
+            (*(settings[key] for key in keys), f"{run.num_steps:,}", f"{run.num_tokens:,}", f"{run.num_trainable:,}")
+            for settings, run in zip(self.settings, self.runs, strict=True)
+        ]
+        total = sum(run.num_tokens for run in self.runs)
+        head = table(rows, header=(*keys, "steps", "tokens read", "trainable parameters"))
+        return f"{head}\n  {len(rows)} runs, {total:,} tokens read in all. The first of them:\n{self.runs[0].text()}"
+
+
 def dry_run(resolved: ResolvedRecipe, *, home: Home) -> DryRun:
     """Check recipe, dataset and base, render all rows, and count; no weights are loaded and home is not written to."""
     from finetune.families.registry import family_for

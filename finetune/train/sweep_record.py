@@ -1,4 +1,4 @@
-"""The documents of a sweep: sweep.json in its folder, what each run came to, and what all of them would read."""
+"""The documents of a sweep: sweep.json in its folder, and what each run came to."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -9,7 +9,6 @@ from finetune.contracts.io import read_model
 from finetune.contracts.run import Home, RunLayout
 from finetune.recipe.resolve import ResolvedRecipe
 from finetune.terminal.output import table
-from finetune.train.dry_run import DryRun
 from finetune.train.run_folder import read_state
 
 HINT = "`finetune runs list` shows the runs of this home."
@@ -107,24 +106,6 @@ class SweepResult(Contract):
         if before is not None:
             rows.insert(0, (*("" for _ in keys), f"{before:.4f}", "0", "", "before training", ""))
         return table(rows, header=header)
-
-
-class SweepForecast(Contract):
-    """What each run of a sweep would do, beside its settings."""
-
-    settings: tuple[dict[str, str], ...]
-    runs: tuple[DryRun, ...]
-
-    def text(self) -> str:
-        """A table of the runs, then what the first of them says in full."""
-        keys = list(self.settings[0])
-        rows = [
-            (*(settings[key] for key in keys), f"{run.num_steps:,}", f"{run.num_tokens:,}", f"{run.num_trainable:,}")
-            for settings, run in zip(self.settings, self.runs, strict=True)
-        ]
-        total = sum(run.num_tokens for run in self.runs)
-        head = table(rows, header=(*keys, "steps", "tokens read", "trainable parameters"))
-        return f"{head}\n  {len(rows)} runs, {total:,} tokens read in all. The first of them:\n{self.runs[0].text()}"
 
 
 def number(text: str) -> float | None:

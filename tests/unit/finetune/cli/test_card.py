@@ -11,6 +11,7 @@ from finetune.cli.main import run
 from finetune.contracts.card import CardJob, CardServer, CardTakenError
 from finetune.contracts.errors import MachineError
 from finetune.contracts.run import Home
+from finetune.guard.jail import Needs
 from finetune.model.cards import cards
 
 
@@ -104,6 +105,7 @@ def test_a_mistyped_path_asks_nobody_for_the_card(home, card, recipe, tmp_path, 
 
 def test_an_evaluation_wants_the_card_but_not_where_it_asks_an_endpoint(home, card, monkeypatch, capsys):
     monkeypatch.setattr("finetune.adapters.find.find_usable", lambda *_: None)
+    monkeypatch.setattr("finetune.cli.evaluate._needs", lambda *_: Needs())
 
     def stop(*_: object, **__: object) -> None:
         raise MachineError("It began.", "")

@@ -92,4 +92,5 @@ def test_only_clients_of_a_teacher_and_of_vllm_servers_permit_an_endpoint():
     files = [path for package in ("finetune", "data_pipelines", "serving") for path in (root / package).rglob("*.py")]
     callers = [str(path.relative_to(root)) for path in files if "permit(" in path.read_text()]
     named_by_the_user = ["data_pipelines/questions/teacher.py", "serving/engines/replica_access.py"]
-    assert sorted(callers) == sorted([*named_by_the_user, "finetune/guard/offline.py"])
+    guard = ["finetune/guard/offline.py", "finetune/guard/relay.py"]
+    assert sorted(callers) == sorted([*named_by_the_user, *guard])
