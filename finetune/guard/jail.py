@@ -62,6 +62,8 @@ def enter(mode: JailMode, needs: Needs) -> str:
         if not reasons[one]:
             _enter(one, needs)
             return ""
+        if one is JailMode.NAMESPACE and Layer.NETWORK_NAMESPACE in holding_layers():
+            return ""  # whoever started this has seen to it: a container without a network
     if mode is not JailMode.AUTO:
         raise MachineError(f"--jail {mode} cannot hold here: {reasons[mode]}.", _hint(mode, needs))
     listed = "; ".join(f"{one}: {why}" for one, why in reasons.items())
