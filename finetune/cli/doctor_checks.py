@@ -180,10 +180,13 @@ def _jail() -> Check:
 
 def _network() -> Check:
     from finetune.guard.jail import ALLOW_NAMESPACES, JailMode, Needs, missing
+    from finetune.guard.layers import Layer, holding_layers
 
     reason = missing(JailMode.NAMESPACE, Needs())
     if not reason:
         return Check("jail of jobs", "ok", "a network of its own, with loopback alone")
+    if Layer.NETWORK_NAMESPACE in holding_layers():
+        return Check("jail of jobs", "ok", "there is no network here but loopback")
     found = "none, so Python's own calls alone are refused"
     if not missing(JailMode.SECCOMP, Needs()):
         found = "a filter of system calls, under which there is no TCP at all"

@@ -43,7 +43,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that was under the guard."""
+    """A process that was under the guard; program is its name, with that of a worker of it."""
 
     pid: int
     parent: int
@@ -105,7 +105,11 @@ def join_journal() -> None:
 
 def this_process() -> Process:
     """What the record says of this process."""
-    return Process(os.getpid(), os.getppid(), os.path.basename(sys.argv[0] or sys.executable))
+    program = Path(sys.argv[0] or sys.executable)
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    pool = sys.modules.get("multiprocessing.process")
+    worker = pool.current_process().name if pool else "MainProcess"
+    return Process(os.getpid(), os.getppid(), name if worker == "MainProcess" else f"{name}, {worker}")
 
 
 def note_attempt(event: str, address: object, frame: FrameType | None) -> Attempt:
