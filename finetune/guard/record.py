@@ -61,6 +61,8 @@ class Untold:
 _STATE = {"attempts": 0, "owner": 0}
 # of a process without a journal, or whose journal cannot be written
 _MEMORY: list[str] = []
+# the journal that this process has opened
+_OPENED: list[str] = []
 
 
 def open_journal() -> None:
@@ -73,8 +75,9 @@ def open_journal() -> None:
     else:
         _remove()
     _STATE["owner"] = os.getpid()
-    name = f"finetune-egress-{os.urandom(16).hex()}.jsonl"
-    os.environ[JOURNAL_VARIABLE] = os.path.join(tempfile.gettempdir(), name)
+    path = os.path.join(tempfile.gettempdir(), f"finetune-egress-{os.urandom(16).hex()}.jsonl")
+    _OPENED[:] = [path]
+    use_journal(path)
 
 
 def journal_path() -> str | None:
@@ -246,4 +249,5 @@ def _end() -> None:
 
 def _remove() -> None:
     _MEMORY.clear()
-    Path(os.environ[JOURNAL_VARIABLE]).unlink(missing_ok=True)
+    for path in _OPENED:
+        Path(path).unlink(missing_ok=True)
