@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from finetune.guard.jail import JailMode, Needs
+from finetune.terminal.jail import Jail, enter_jail
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def egress(
         str | None,
         typer.Option("--to", metavar="ADDRESS:PORT", help="Try this one too, beside those that nobody has."),
     ] = None,
+    jail: Jail = JailMode.AUTO,
     json: Json = False,
 ) -> None:
     """Try to get out as a job could: TCP, UDP, DNS, the C library, a child process. Each must fail at once.
@@ -55,8 +58,10 @@ def egress(
     from finetune.guard.layers import holding_layers
     from finetune.terminal.output import emit, note, table
 
+    named = _destination(to)
+    enter_jail(jail, Needs())
     layers = [layer.value for layer in holding_layers()]
-    tries = _try_to_leave(_destination(to))
+    tries = _try_to_leave(named)
     rows = [(one.way, one.target, "held" if one.held else "OUT", one.seen) for one in tries]
     text = "\n".join(
         [f"Held by: {', '.join(layers) or 'nothing'}", "", table(rows, header=("way", "to", "result", "seen"))]
@@ -76,7 +81,7 @@ def _open_ways(ways: list[str], layers: list[str]) -> str:
             " The audit hook sees what Python's socket module is asked alone; a C library or a program that is started "
             "goes past it."
         )
-    return f"{text}\nWhat holds them is a namespace without a network: see docs/offline.md."
+    return f"{text}\nWhat holds them is the jail: see docs/jail.md."
 
 
 def _destination(to: str | None) -> tuple[str, int] | None:

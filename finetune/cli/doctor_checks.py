@@ -179,10 +179,15 @@ def _jail() -> Check:
 
 
 def _network() -> Check:
+    from finetune.guard.jail import ALLOW_NAMESPACES, JailMode, Needs, missing
     from finetune.guard.layers import Layer, holding_layers
 
-    layers = holding_layers()
-    found = ", ".join(layers) or "nothing"
-    if set(layers) & {Layer.NETWORK_NAMESPACE, Layer.SECCOMP}:
-        return Check("network", "ok", f"held by {found}")
-    return Check("network", "weak", f"held by {found} alone", "See what that leaves open: finetune doctor egress")
+    reason = missing(JailMode.NAMESPACE, Needs())
+    if not reason:
+        return Check("jail of jobs", "ok", "a network of its own, with loopback alone")
+    if Layer.NETWORK_NAMESPACE in holding_layers():
+        return Check("jail of jobs", "ok", "there is no network here but loopback")
+    found = "none, so Python's own calls alone are refused"
+    if not missing(JailMode.SECCOMP, Needs()):
+        found = "a filter of system calls, under which there is no TCP at all"
+    return Check("jail of jobs", "weak", f"{found} ({reason})", ALLOW_NAMESPACES)

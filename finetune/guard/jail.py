@@ -62,6 +62,8 @@ def enter(mode: JailMode, needs: Needs) -> str:
         if not reasons[one]:
             _enter(one, needs)
             return ""
+        if one is JailMode.NAMESPACE and Layer.NETWORK_NAMESPACE in holding_layers():
+            return ""  # whoever started this has seen to it: a container without a network
     if mode is not JailMode.AUTO:
         raise MachineError(f"--jail {mode} cannot hold here: {reasons[mode]}.", _hint(mode, needs))
     listed = "; ".join(f"{one}: {why}" for one, why in reasons.items())
@@ -73,7 +75,7 @@ def missing(mode: JailMode, needs: Needs) -> str:
     if needs.network:
         return needs.network
     if mode is JailMode.NAMESPACE:
-        return why_not()
+        return why_not(_addresses(needs.endpoints), _names(needs.endpoints))
     named = [f"{one.host}:{one.port} was named, and there is no TCP under it" for one in needs.endpoints]
     if needs.loopback or named:
         return needs.loopback or named[0]
@@ -96,10 +98,15 @@ def _enter(mode: JailMode, needs: Needs) -> None:
 
 def _enter_namespace(endpoints: tuple[Endpoint, ...]) -> None:
     relay = Relay(endpoints) if endpoints else None
-    addresses = dict.fromkeys(address for one in endpoints for address in one.addresses)
-    leave_network([one for one in addresses if not _is_there_anyway(one)], _names(endpoints))
+    leave_network(_addresses(endpoints), _names(endpoints))
     if relay:
         relay.carry()
+
+
+def _addresses(endpoints: tuple[Endpoint, ...]) -> list[str]:
+    """The addresses that loopback has not anyway."""
+    named = dict.fromkeys(address for one in endpoints for address in one.addresses)
+    return [address for address in named if not _is_there_anyway(address)]
 
 
 def _is_there_anyway(address: str) -> bool:

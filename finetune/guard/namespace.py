@@ -13,6 +13,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
@@ -46,14 +47,14 @@ def leave_network(addresses: Sequence[str] = (), names: Mapping[str, Sequence[st
         _name_hosts(names)
 
 
-def why_not() -> str:
-    """What stands in the way of a network of its own here; "" when nothing does. Tried in a child, which ends."""
+def why_not(addresses: Sequence[str] = (), names: Mapping[str, Sequence[str]] = {}) -> str:
+    """What stands in the way of `leave_network` here; "" when nothing does. Tried in a child, which ends."""
     try:
         if len(os.listdir("/proc/self/task")) > 1:
             return "this process has several threads already"
     except OSError:
         return "there is no /proc"
-    return tried_in_child(leave_network)
+    return tried_in_child(partial(leave_network, addresses, names))
 
 
 def tried_in_child(attempt: Callable[[], None]) -> str:

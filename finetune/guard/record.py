@@ -43,7 +43,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that was under the guard."""
+    """A process that was under the guard; program is its name, with that of a worker of it."""
 
     pid: int
     parent: int
@@ -61,6 +61,8 @@ class Untold:
 _STATE = {"attempts": 0, "owner": 0}
 # of a process without a journal, or whose journal cannot be written
 _MEMORY: list[str] = []
+# the journal that this process has opened
+_OPENED: list[str] = []
 
 
 def open_journal() -> None:
@@ -73,8 +75,9 @@ def open_journal() -> None:
     else:
         _remove()
     _STATE["owner"] = os.getpid()
-    name = f"finetune-egress-{os.urandom(16).hex()}.jsonl"
-    os.environ[JOURNAL_VARIABLE] = os.path.join(tempfile.gettempdir(), name)
+    path = os.path.join(tempfile.gettempdir(), f"finetune-egress-{os.urandom(16).hex()}.jsonl")
+    _OPENED[:] = [path]
+    use_journal(path)
 
 
 def journal_path() -> str | None:
@@ -105,7 +108,11 @@ def join_journal() -> None:
 
 def this_process() -> Process:
     """What the record says of this process."""
-    return Process(os.getpid(), os.getppid(), os.path.basename(sys.argv[0] or sys.executable))
+    program = Path(sys.argv[0] or sys.executable)
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    pool = sys.modules.get("multiprocessing.process")
+    worker = pool.current_process().name if pool else "MainProcess"
+    return Process(os.getpid(), os.getppid(), name if worker == "MainProcess" else f"{name}, {worker}")
 
 
 def note_attempt(event: str, address: object, frame: FrameType | None) -> Attempt:
@@ -242,4 +249,5 @@ def _end() -> None:
 
 def _remove() -> None:
     _MEMORY.clear()
-    Path(os.environ[JOURNAL_VARIABLE]).unlink(missing_ok=True)
+    for path in _OPENED:
+        Path(path).unlink(missing_ok=True)

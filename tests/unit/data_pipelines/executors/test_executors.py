@@ -150,3 +150,4 @@ def test_what_a_worker_tries_is_in_the_record_of_the_command(stage_of, tmp_path,
     assert {attempt.process for attempt in found.attempts} <= {process.pid for process in found.processes}
     assert {process.pid for process in found.processes} >= pids(stage)
     assert os.getpid() not in pids(stage)
+    assert all(", ForkServer" in process.program for process in found.processes)

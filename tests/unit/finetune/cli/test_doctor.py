@@ -10,6 +10,7 @@ import pytest
 
 from finetune.cli.doctor_checks import check_machine
 from finetune.contracts.run import Home
+from finetune.guard.jail import JailMode, Needs, missing
 
 UNSHARE, IP = shutil.which("unshare"), shutil.which("ip")
 by_hand = pytest.mark.skipif(
@@ -56,7 +57,7 @@ def test_what_is_missing_is_named_with_what_to_type(tmp_path, monkeypatch):
 
 
 def test_the_audit_hook_holds_what_python_is_asked_and_no_more():
-    code, document, said = doctor("egress")
+    code, document, said = doctor("egress", "--jail", "off")
     assert document["layers"] == ["audit hook"]
     for one in document["tries"]:
         if one["way"] in ("TCP", "UDP", "DNS"):
@@ -69,22 +70,32 @@ def test_the_audit_hook_holds_what_python_is_asked_and_no_more():
 @by_hand
 def test_what_gets_out_is_said_with_the_ways_that_are_open():
     reachable = f'{IP} link set lo up && {IP} addr add 192.0.2.1/32 dev lo && exec "$@"'
-    code, document, said = doctor("egress", before=(str(UNSHARE), "--net", "/bin/sh", "-c", reachable, "sh"))
+    code, document, said = doctor(
+        "egress", "--jail", "off", before=(str(UNSHARE), "--net", "/bin/sh", "-c", reachable, "sh")
+    )
     assert code == 4 and not document["held"]
     out = [(one["way"], one["target"], one["seen"]) for one in document["tries"] if not one["held"]]
     assert out == [(way, "192.0.2.1:443", "a packet left") for way in ("TCP", "UDP", "C library", "child process")]
     assert "not everything was held: TCP, UDP, C library, child process." in said
 
 
-@by_hand
+@pytest.mark.skipif(bool(missing(JailMode.NAMESPACE, Needs())), reason="namespaces are forbidden here")
 def test_in_a_namespace_without_a_network_five_of_five_are_held():
-    code, document, _ = doctor("egress", "--to", "10.0.0.1:80", before=(str(UNSHARE), "--net"))
+    code, document, _ = doctor("egress", "--to", "10.0.0.1:80")
     assert code == 0 and document["held"]
     assert document["layers"] == ["network namespace", "audit hook"]
     assert {one["way"] for one in document["tries"]} == {"TCP", "UDP", "DNS", "C library", "child process"}
     assert all(one["seen"].startswith("unreachable: ") for one in document["tries"]), "the hook hides nothing"
     targets = {one["target"] for one in document["tries"]}
     assert targets == {"192.0.2.1:443", "[2001:db8::1]:443", "10.0.0.1:80", "example.com"}
+
+
+@pytest.mark.skipif(bool(missing(JailMode.SECCOMP, Needs())), reason="no filter of system calls here")
+def test_under_a_filter_of_system_calls_five_of_five_are_held():
+    code, document, _ = doctor("egress", "--jail", "seccomp")
+    assert code == 0 and document["held"]
+    assert document["layers"] == ["seccomp", "audit hook"]
+    assert all(one["seen"].startswith(("unreachable: ", "denied: ")) for one in document["tries"])
 
 
 @pytest.mark.parametrize("to", ["example.com:443", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:99999", "::1"])

@@ -211,6 +211,13 @@ def test_where_namespaces_are_forbidden_the_filter_is_taken(outside):
     assert "sysctl -w user.max_user_namespaces" in refused
 
 
+def test_where_there_is_no_network_anyway_nothing_is_missing():
+    before = [FORBIDDEN[0], "--net", *FORBIDDEN[1:]]
+    for mode in ("AUTO", "NAMESPACE"):
+        code = f"print(repr(enter(JailMode.{mode}, Needs(loopback='ranks'))), *holding_layers())"
+        assert run(code, before=before).stdout == "'' network namespace\n"
+
+
 def test_what_the_filter_cannot_give_is_said():
     tcp = "Needs(loopback='the ranks speak over TCP')"
     told = run(f"print(enter(JailMode.AUTO, {tcp}), *holding_layers())", before=FORBIDDEN).stdout

@@ -102,3 +102,12 @@ def test_a_journal_is_private_and_no_link_is_followed(tmp_path):
     )
     assert run(body, tmp_path)[0] == ["0o600"]
     assert not victim.exists()
+
+
+def test_a_second_command_line_of_a_process_has_a_journal_of_its_own(tmp_path):
+    body = (
+        "exec(ATTEMPT)\nopen_journal()\ntold()\n"
+        f"del os.environ[{JOURNAL_VARIABLE!r}]\nopen_journal()\nexec(ATTEMPT)\ntold()\nmark_told()"
+    )
+    assert [len(one["attempts"]) for one in run(body, tmp_path)[0]] == [0, 1]
+    assert list(tmp_path.iterdir()) == []

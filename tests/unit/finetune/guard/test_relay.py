@@ -150,3 +150,11 @@ except PermissionError:
                 kept.add(os.readlink(f"/proc/{relay}/fd/{one}").split(":")[0])
         process.communicate("")
     assert "/dev/null" in kept and kept <= {"/dev/null", "socket", "anon_inode"}
+
+
+def test_an_endpoint_that_cannot_be_reached_from_inside_is_said_before_anything_is_entered():
+    before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    before += ['mount -t tmpfs none /etc && exec "$@"', "sh"]  # no /etc/hosts
+    endpoint = "Endpoint('teacher.corp', 443, ('10.9.8.7',))"
+    told = run(f"enter(JailMode.NAMESPACE, Needs(endpoints=({endpoint},)))", before=before).stderr
+    assert "cannot hold here: [Errno 2] No such file or directory: '/etc/hosts'" in told
