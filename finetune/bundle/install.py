@@ -160,7 +160,7 @@ def install_bundle(path: Path, into: Path, *, tell: Tell) -> Installed:
     bundle = check_bundle(path)
     check_machine(bundle)
     into = into.absolute()
-    with _owned(into):
+    with _for_all_users(), _owned(into):
         folder = into / "versions" / bundle.name
         link = into / "current"
         replaced = os.readlink(link).rpartition("/")[2] if link.is_symlink() else None
@@ -313,6 +313,16 @@ def _check_room(bundle: CheckedBundle, into: Path) -> None:
             f"Installing takes {needed / 1e9:,.1f} GB, and the disk of {into} has {free / 1e9:,.1f}.",
             "Free some space.",
         )
+
+
+@contextmanager
+def _for_all_users() -> Iterator[None]:
+    """What is written meanwhile may be read by every user of the machine, whatever umask the shell has."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -69,8 +69,6 @@ def test_what_was_fetched_waits_for_the_next_try(index, tmp_path):
     (half / pip.name).symlink_to(pip)
     out, target = tmp_path / "tiny.tar", Target(None, running_python())
     with pytest.raises(MachineError, match="could not fetch"), pip_looks_in(half):
-        fetch(["pip", "tinydep"], tmp_path, lock=project.root / "requirements.lock", target=target)
-    with pytest.raises(MachineError, match="could not fetch"), pip_looks_in(half):
         create_bundle(project, out, target=target)
     (parts,) = tmp_path.glob(".tiny.tar.*.parts")
     assert not out.exists()

@@ -170,10 +170,15 @@ def test_a_failed_upgrade_leaves_what_was_there_and_the_next_one_works(made, mak
     into = tmp_path / "opt"
     command = [sys.executable, "-I", "-S", str(tmp_path / "install.py"), str(made.path), "--into", str(into)]
     jail = ["bwrap", "--unshare-net", "--ro-bind", "/", "/", "--dev", "/dev", "--bind", str(tmp_path), str(tmp_path)]
-    done = subprocess.run([*jail, *command], capture_output=True, text=True, check=True, env={"PATH": os.defpath})
+    done = subprocess.run(
+        [*jail, *command], capture_output=True, text=True, check=True, env={"PATH": os.defpath}, umask=0o077
+    )
     assert f"{into}/current/bin/finetune demo" in done.stdout and says(into) == "tiny plain"
     assert (into / "current" / "recipes" / "a.yaml").is_file()
     first = (into / "current").resolve()
+    # others than the one who installed it may use it
+    for path in (into, first, first / "bin" / "finetune", first / "recipes"):
+        assert path.stat().st_mode & 0o555 == 0o555
     # pip itself refuses a wheel whose digest is not the one in the requirements, though manifest and archive agree
     pins = b"tinydep==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
     wrong = with_content(made.path, tmp_path / "wrong.tar", name="requirements.txt", content=pins)
