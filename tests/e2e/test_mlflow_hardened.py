@@ -1,0 +1,278 @@
+"""MLflow as infra/mlflow sets it up, whole and real: what our client needs passes, and nothing else does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from finetune.contracts.adapter import AdapterManifest
+from finetune.contracts.chain import record_evaluation
+from finetune.contracts.io import digest_file
+from finetune.contracts.run import Home, RunLayout
+from finetune.release.promote import chain_of, roll_back
+from finetune.tracking.base import RunCard
+from finetune.tracking.mlflow import MlflowTracker
+from finetune.tracking.server_store import ServerStore
+from tests.e2e.mlflow_site import ADMIN, AS_NOBODY, INFRA, NGINX, POSTGRES, Site, ask_raw, mlflow_site, settings
+from tests.unit.finetune.release.conftest import MODEL, build_report, save_adapter, save_report
+from tests.unit.finetune.release.test_promote import WISH, go
+
+needed = {
+    "PostgreSQL": bool(POSTGRES),
+    "nginx": Path(NGINX).is_file(),
+    "infra/mlflow/requirements.txt": all(map(find_spec, ("flask_wtf", "psycopg", "boto3"))),
+    "moto": find_spec("moto") is not None,
+}
+missing = [name for name, there in needed.items() if not there]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")]
+
+# what answers whoever asks; all of it says nothing of anybody's work
+OPEN = re.compile(r"/health|/(ajax-)?api/3\.0/mlflow/server-info|/static-files/.*")
+CLOSED = {401, 403, 404}
+# what runs code, asks others, or changes who may do what
+FORBIDDEN = re.compile(
+    r"scorer|gateway|assistant|prompt|jobs|trace|webhook|/users/(?!current$)|role|mcp|mpu|invoke|demo"
+)
+CROOKED = (
+    "/static-files/../graphql",
+    "/static-files/%2e%2e/%2e%2e/api/2.0/mlflow/users/list",
+    "/static-files/..%2f..%2f..%2f..%2fetc/passwd",
+    "/static-files/%2e%2e%5c..%5cetc",
+    "/api/2.0/mlflow-artifacts/artifacts/1/../../../../../../etc/passwd",
+    "/api/2.0/mlflow-artifacts/artifacts/%2e%2e/%2e%2e/etc/passwd",
+    "/api/2.0/mlflow-artifacts/artifacts/%252e%252e/etc/passwd",
+    "/get-artifact?path=../../etc/passwd&run_uuid=1",
+    "/health/../api/2.0/mlflow/users/list",
+    "//graphql/",
+    "/api/2.0/mlflow/runs/get%00",
+    "/api/2.0/mlflow/runs/get;/../../users/list",
+    "/ajax-api/2.0/mlflow/users/current/../list",
+)
+# a word that stands for each kind of gap in a route
+FILLING = "1"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with mlflow_site(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+def users(site: Site, *words: str) -> str:
+    """What infra/mlflow/users.py prints."""
+    names = ("MLFLOW_PUBLIC_URL", "MLFLOW_SOCKET", "MLFLOW_ADMIN_PASSWORD_FILE")
+    environment = {name: settings(site, 0)[name] for name in names}
+    asked = subprocess.run(
+        [sys.executable, INFRA / "users.py", *words], env=environment, capture_output=True, text=True, check=True
+    )
+    return asked.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def trainer(site: Site) -> tuple[str, str]:
+    """A user who may do nothing but what is made by themselves, and the password."""
+    return "trainer", users(site, "add", "trainer")
+
+
+@pytest.fixture(scope="module")
+def stranger(site: Site) -> tuple[str, str]:
+    return "stranger", users(site, "add", "stranger")
+
+
+def sign_in(monkeypatch: pytest.MonkeyPatch, site: Site, login: tuple[str, str]) -> None:
+    for name, value in zip(("USERNAME", "PASSWORD"), login, strict=True):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(site.ca))
+
+
+def recorded(home: Home, site: Site, value: float) -> tuple[AdapterManifest, str]:
+    """An adapter that a tracked run registered there, with a report that is recorded; and MLflow's id of the run."""
+    manifest = save_adapter(home, value)
+    layout = RunLayout(home.runs / manifest.run_id)
+    layout.root.mkdir(parents=True)
+    tracker = MlflowTracker(home, layout, server=site.url)
+    run_id = tracker.start(RunCard(manifest.run_id, "shop", "shop", parameters={"lora.rank": "2"}, tags={"a": "b"}))
+    for step in range(1, 4):
+        tracker.metrics(step, {"train/loss": 1 / step})
+    tracker.describe("# A run")
+    tracker.register(manifest, home.adapters / manifest.adapter_id, MODEL)
+    tracker.finish("finished")
+    report = build_report(manifest)
+    record_evaluation(chain_of(home), report, digest=digest_file(save_report(home, report) / "report.json"))
+    return manifest, run_id
+
+
+@pytest.fixture(scope="module")
+def run_of_trainer(site: Site, trainer: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, str]:
+    """A home whose two adapters are registered at the site, the second promoted; and the second run's id there."""
+    home = Home(tmp_path_factory.mktemp("trainers") / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        sign_in(patch, site, trainer)
+        first, _ = recorded(home, site, 1.0)
+        second, run_id = recorded(home, site, 2.0)
+        for manifest in (first, second):
+            go(home, manifest)
+    return home, run_id
+
+
+def test_a_run_its_adapter_and_its_alias_pass_through_the_proxy(
+    site: Site,
+    trainer: tuple[str, str],
+    run_of_trainer: tuple[Home, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    home, run_id = run_of_trainer
+    sign_in(monkeypatch, site, trainer)
+    client = ServerStore(site.url).client()
+    found = client.get_run(run_id)
+    assert found.info.status == "FINISHED" and found.data.params == {"lora.rank": "2"}
+    assert [point.step for point in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3]
+    assert found.info.artifact_uri.startswith("mlflow-artifacts:/")
+    assert client.get_model_version_by_alias(MODEL, "champion").version == "2"
+    assert roll_back(home, "", wish=WISH).text("to") == "1"
+    got = Path(client.download_artifacts(run_id, "adapter/adapter_model.safetensors", str(tmp_path)))
+    (folder,) = home.adapters.glob(f"*{client.get_model_version(MODEL, '2').tags['weights_digest']}")
+    assert got.read_bytes() == (folder / "adapter_model.safetensors").read_bytes()
+    assert not home.tracking_database.exists()
+
+
+def test_who_has_no_right_sees_nothing_until_one_is_given(
+    site: Site, stranger: tuple[str, str], run_of_trainer: tuple[Home, str]
+) -> None:
+    _, run_id = run_of_trainer
+    with site.proxied(auth=stranger) as client:
+        everything = {"max_results": "10"}
+        assert "experiments" not in client.get("/api/2.0/mlflow/experiments/search", params=everything).json()
+        models = client.get("/api/2.0/mlflow/registered-models/search", params=everything).json()
+        assert not models.get("registered_models")
+        run = {"run_id": run_id}
+        of_trainer = [
+            client.get("/api/2.0/mlflow/runs/get", params=run),
+            client.get("/api/2.0/mlflow/artifacts/list", params=run),
+            client.get("/get-artifact", params={"run_uuid": run_id, "path": "adapter/adapter_config.json"}),
+            client.get("/api/2.0/mlflow/metrics/get-history", params={**run, "metric_key": "train/loss"}),
+            client.get("/api/2.0/mlflow/registered-models/get", params={"name": MODEL}),
+            client.post("/api/2.0/mlflow/runs/set-tag", json={**run, "key": "x", "value": "y"}),
+            client.post("/api/2.0/mlflow/registered-models/alias", json={"name": MODEL, "alias": "a", "version": "1"}),
+        ]
+        assert {answer.status_code for answer in of_trainer} == {403}
+        with site.proxied(auth=(ADMIN, site.admin_password)) as admin:
+            root = admin.get("/api/2.0/mlflow/runs/get", params=run).json()["run"]["info"]
+        path = root["artifact_uri"].removeprefix("mlflow-artifacts:")
+        file = f"/api/2.0/mlflow-artifacts/artifacts{path}/adapter/adapter_config.json"
+        assert client.get(file).status_code == client.put(file, content=b"mine").status_code == 403
+        users(site, "grant", "stranger", "experiment", root["experiment_id"], "READ")
+        assert client.get(file).status_code == client.get("/api/2.0/mlflow/runs/get", params=run).status_code == 200
+        assert client.put(file, content=b"mine").status_code == 403
+        users(site, "revoke", "stranger", "experiment", root["experiment_id"])
+        assert client.get(file).status_code == 403
+
+
+def routes(site: Site) -> list[tuple[str, str]]:
+    """Every (method, path) that the server has, Flask's and FastAPI's, each gap filled with a word."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MLFLOW_AUTH_CONFIG_PATH": str(site.run / "users.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": site.admin_password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "0" * 32,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PGPASSFILE": str(site.folder / "pgpass"),
+        "_MLFLOW_SGI_NAME": "uvicorn",
+    }
+    lister = [*AS_NOBODY, sys.executable, "-c", LIST_ROUTES]
+    asked = subprocess.run(lister, env=environment, capture_output=True, text=True, check=True, cwd=site.folder)
+    return [(method, re.sub(r"<[^>]*>|\{[^}]*\}", FILLING, path)) for method, path in json.loads(asked.stdout)]
+
+
+LIST_ROUTES = """
+import json
+from starlette.routing import Mount
+from mlflow.server.auth import create_app
+from mlflow.server import app as flask_app
+
+def native(routes):
+    for route in routes:
+        if hasattr(route, "effective_candidates"):
+            yield from native(route.effective_candidates())
+        elif not isinstance(route, Mount):
+            yield from ((method, route.path) for method in route.methods)
+
+flask = {(method, rule.rule) for rule in flask_app.url_map.iter_rules() for method in rule.methods}
+print(json.dumps(sorted(flask.union(native(create_app().routes)))))
+"""
+
+
+@pytest.fixture(scope="module")
+def all_routes(site: Site) -> list[tuple[str, str]]:
+    found = routes(site)
+    paths = {path for _, path in found}
+    assert len(paths) > 200
+    # one of each part, or the walk would miss a part in silence
+    for path in (
+        "/graphql",
+        "/api/2.0/mlflow/runs/create",
+        "/ajax-api/3.0/mlflow/scorer/invoke",
+        "/api/2.0/mlflow-artifacts/artifacts/1",
+        "/api/2.0/mlflow-artifacts/mpu/create/1",
+        "/v1/traces",
+    ):
+        assert path in paths, path
+    return found
+
+
+def test_no_route_answers_without_a_password(site: Site, all_routes: list[tuple[str, str]]) -> None:
+    answered = []
+    with site.direct(timeout=60) as direct, site.proxied(timeout=60) as proxied:
+        for method, path in all_routes:
+            body = {} if method in ("POST", "PUT", "PATCH") else None
+            for way, client in (("direct", direct), ("proxy", proxied)):
+                status = client.request(method, path, json=body).status_code
+                if status not in CLOSED and not OPEN.fullmatch(path):
+                    answered.append((way, method, path, status))
+    assert answered == []
+
+
+def test_the_proxy_passes_on_what_is_used_and_nothing_else(site: Site, all_routes: list[tuple[str, str]]) -> None:
+    passed = set()
+    with site.proxied(timeout=60) as client:
+        for method, path in all_routes:
+            if client.request(method, path).status_code != 404:
+                passed.add(path)
+    assert {path for path in passed if FORBIDDEN.search(path)} == set()
+    assert len(passed) < 60 < len({path for _, path in all_routes}) / 4
+
+
+def test_a_foreign_name_and_a_crooked_path_get_nowhere(site: Site) -> None:
+    assert ask_raw(site, "GET", "/health") == 200
+    for host in ("evil.example", "127.0.0.1", f"127.0.0.1.evil.example:{site.port}"):
+        assert ask_raw(site, "GET", "/", host=host) in (403, 421), host
+    with site.direct() as client:
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+    for target in CROOKED:
+        assert ask_raw(site, "GET", target) in (400, 401, 404), target
+
+
+def test_paths_out_of_the_store_are_refused_to_admin_too(site: Site, run_of_trainer: tuple[Home, str]) -> None:
+    _, run_id = run_of_trainer
+    with site.direct(auth=(ADMIN, site.admin_password), timeout=60) as admin:
+        for path in (
+            "../../../../etc/passwd",
+            "1/../../etc/passwd",
+            "..%5Cx",
+            "%2e%2e/%2e%2e/etc/passwd",
+            "file:///etc",
+        ):
+            asked = [
+                admin.get(f"/api/2.0/mlflow-artifacts/artifacts/{path}"),
+                admin.put(f"/api/2.0/mlflow-artifacts/artifacts/{path}", content=b"x"),
+                admin.get("/get-artifact", params={"run_uuid": run_id, "path": path}),
+                admin.get("/api/2.0/mlflow/artifacts/list", params={"run_id": run_id, "path": path}),
+            ]
+            assert all(answer.status_code >= 400 for answer in asked), (path, [str(answer) for answer in asked])
