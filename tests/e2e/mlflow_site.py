@@ -39,6 +39,7 @@ class Site:
     folder: Path
     port: int = field(default_factory=lambda: free_port(0))
     admin_password: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    s3_port: int = field(default_factory=lambda: free_port(0))
     children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
@@ -48,6 +49,10 @@ class Site:
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def s3_url(self) -> str:
+        return f"http://127.0.0.1:{self.s3_port}"
 
     @property
     def ca(self) -> Path:
@@ -107,14 +112,14 @@ class Site:
                 child.wait()
 
 
-def settings(site: Site, s3_port: int) -> dict[str, str]:
+def settings(site: Site) -> dict[str, str]:
     """What start.sh is told."""
     return {
         "MLFLOW_PUBLIC_URL": site.url,
         "MLFLOW_BACKEND_STORE_URI": f"postgresql://mlflow@/mlflow?host={site.run}",
         "MLFLOW_AUTH_STORE_URI": f"postgresql://mlflow@/mlflow_auth?host={site.run}",
         "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}/artifacts",
-        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
+        "MLFLOW_S3_ENDPOINT_URL": site.s3_url,
         "MLFLOW_ADMIN_PASSWORD_FILE": str(site.folder / "admin_password"),
         "MLFLOW_SECRET_KEY_FILE": str(site.folder / "secret_key"),
         "MLFLOW_SOCKET": str(site.socket),
@@ -137,10 +142,10 @@ def mlflow_site(folder: Path, *, routes: str | None = None) -> Iterator[Site]:
     make_certificates(folder / "tls")
     try:
         start_postgres(site)
-        s3_port = start_s3(site)
+        start_s3(site)
         write_secret(folder / "admin_password", site.admin_password)
         write_secret(folder / "secret_key", secrets.token_hex(32))
-        site.spawn("mlflow.log", INFRA / "start.sh", environment=settings(site, s3_port))
+        site.spawn("mlflow.log", INFRA / "start.sh", environment=settings(site))
         site.wait("mlflow.log", lambda: answers(site))
         start_proxy(site, routes)
         yield site
@@ -174,23 +179,23 @@ def start_postgres(site: Site) -> None:
         subprocess.run([binaries / "createdb", *reach, name], check=True, env=environment)
 
 
-def start_s3(site: Site) -> int:
-    """A store that answers signed requests of one key alone; returns its port."""
-    port = free_port(0)
+def start_s3(site: Site) -> None:
+    """A store that answers signed requests of one key alone."""
     environment = {"INITIAL_NO_AUTH_ACTION_COUNT": str(OPEN_CALLS)}
-    site.spawn("s3.log", sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port, environment=environment)
-    site.wait("s3.log", lambda: listens(port))
-    asker = (sys.executable, "-c", MAKE_KEY, str(port), BUCKET)
+    site.spawn(
+        "s3.log", sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", site.s3_port, environment=environment
+    )
+    site.wait("s3.log", lambda: listens(site.s3_port))
+    asker = (sys.executable, "-c", MAKE_KEY, site.s3_url, BUCKET)
     credentials = subprocess.run(asker, check=True, capture_output=True, text=True).stdout
     write_secret(site.folder / "s3_credentials", credentials)
-    return port
 
 
 # in a process of its own: boto3 belongs to the server, not to what is tested
 MAKE_KEY = """
 import json, sys
 import boto3
-place = dict(endpoint_url=f"http://127.0.0.1:{sys.argv[1]}", region_name="us-east-1")
+place = dict(endpoint_url=sys.argv[1], region_name="us-east-1")
 place |= dict(aws_access_key_id="first", aws_secret_access_key="first")
 iam = boto3.client("iam", **place)
 iam.create_user(UserName="mlflow")
