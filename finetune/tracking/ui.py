@@ -94,7 +94,8 @@ def command(home: Home, port: int) -> list[str]:
         *("--backend-store-uri", store_uri(home)),
         *("--default-artifact-root", home.tracking_artifacts.absolute().as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}", "--cors-allowed-origins", address(port)),
+        # any port: the far end of an ssh tunnel may have another
+        *("--allowed-hosts", f"{HOST}:*,localhost:*", "--cors-allowed-origins", address(port)),
         *("--uvicorn-opts", f"--header {header}"),
     ]
 

@@ -69,6 +69,10 @@ esac
 kept=" PATH HOME LANG TMPDIR PYTHON PGPASSFILE PGSSLMODE PGSSLROOTCERT AWS_SHARED_CREDENTIALS_FILE AWS_DEFAULT_REGION
  AWS_CA_BUNDLE MLFLOW_S3_ENDPOINT_URL MLFLOW_BACKEND_STORE_URI MLFLOW_ARTIFACTS_DESTINATION "
 public=${MLFLOW_PUBLIC_URL#https://}
+case $public in
+    *:*) host=$public ;;
+    *) host=$public:443 ;;
+esac
 users=$MLFLOW_AUTH_STORE_URI
 workers=${MLFLOW_WORKERS:-2}
 for name in $(compgen -e); do
@@ -105,7 +109,7 @@ exec "${PYTHON:-python3}" -m mlflow server \
     --app-name basic-auth \
     --serve-artifacts \
     --workers "$workers" \
-    --allowed-hosts "$public" \
+    --allowed-hosts "$host" \
     --cors-allowed-origins "https://$public" \
     --x-frame-options DENY \
     --uvicorn-opts "--uds $socket --no-server-header"

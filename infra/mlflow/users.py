@@ -34,13 +34,17 @@ class Door(http.client.HTTPConnection):
 
 def ask(method: str, route: str, **body: str) -> dict[str, object]:
     """What the server answers to admin. Ends the program with the server's words when it refuses."""
-    host = os.environ.get(PUBLIC_URL, "").removeprefix("https://")
-    if not host:
+    name = os.environ.get(PUBLIC_URL, "").removeprefix("https://")
+    if not name:
         sys.exit(f"Set {PUBLIC_URL} as for the server, such as https://mlflow.example:8443.")
     path = os.environ.get(ADMIN_FILE)
     password = Path(path).read_text().splitlines()[0] if path else getpass.getpass("Password of admin: ")
     login = base64.b64encode(f"admin:{password}".encode()).decode()
-    headers = {"Host": host, "Authorization": f"Basic {login}", "Content-Type": "application/json"}
+    headers = {
+        "Host": name if ":" in name else f"{name}:443",
+        "Authorization": f"Basic {login}",
+        "Content-Type": "application/json",
+    }
     door = Door("mlflow")
     try:
         door.request(method, f"/api/{route}", json.dumps(body) if body else None, headers)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,14 +17,18 @@ from finetune.contracts.chain import record_evaluation
 from finetune.contracts.errors import MachineError
 from finetune.contracts.io import digest_file
 from finetune.contracts.run import Home, RunLayout
+from finetune.recipe.load import load_recipe
+from finetune.recipe.resolve import resolve
 from finetune.release.promote import chain_of, roll_back
 from finetune.tracking.base import RunCard
 from finetune.tracking.mlflow import MlflowTracker
 from finetune.tracking.server_store import ServerStore
+from finetune.train.sft import train
 from tests.e2e.mlflow_site import ADMIN, AS_NOBODY, INFRA, NGINX, POSTGRES, Site, ask_raw, mlflow_site, settings
 from tests.e2e.test_playground import CHROMIUM, FLAGS
 from tests.unit.finetune.release.conftest import MODEL, build_report, save_adapter, save_report
 from tests.unit.finetune.release.test_promote import WISH, go
+from tests.unit.finetune.release.test_withdraw import take
 
 needed = {
     "PostgreSQL": bool(POSTGRES),
@@ -145,6 +150,35 @@ def test_a_run_its_adapter_and_its_alias_pass_through_the_proxy(
     assert not home.tracking_database.exists()
 
 
+def test_a_training_run_is_recorded_and_an_adapter_withdrawn_through_the_proxy(
+    site: Site,
+    trainer: tuple[str, str],
+    unit: ModuleType,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sign_in(monkeypatch, site, trainer)
+    dataset = unit.save_dataset(tmp_path / "dataset", unit.mixed_examples(8))
+    path = unit.write_tiny_recipe(tmp_path, tiny_base, dataset)
+    recipe = resolve(load_recipe(path, ["train.max_steps=2", f"track.server={site.url}"]))
+    home, layout = Home(tmp_path / "home"), RunLayout(tmp_path / "home" / "runs" / "tiny-1")
+    state = train(recipe, home, MlflowTracker(home, layout, server=recipe.track.server), run_id="tiny-1")
+    assert "store failed" not in capsys.readouterr().err
+    client = ServerStore(site.url).client()
+    found = client.get_run(state.tracking_run_id)
+    assert (found.info.status, found.data.params["train.max_steps"]) == ("FINISHED", "2")
+    assert found.inputs.dataset_inputs[0].dataset.name
+    assert {file.path for file in client.list_artifacts(found.info.run_id, "adapter")} > {"adapter/manifest.json"}
+    with site.proxied() as closed:
+        assert closed.get("/api/2.0/mlflow/runs/get", params={"run_id": found.info.run_id}).status_code == 401
+    manifest, _ = recorded(home, site, 3.0)
+    go(home, manifest)
+    (told,) = take(home, manifest)
+    assert told.aliases == f"{MODEL}@champion"
+
+
 def test_who_has_no_right_sees_nothing_until_one_is_given(
     site: Site, stranger: tuple[str, str], run_of_trainer: tuple[Home, str]
 ) -> None:
@@ -253,8 +287,10 @@ def test_the_proxy_passes_on_what_is_used_and_nothing_else(site: Site, all_route
 
 def test_a_foreign_name_and_a_crooked_path_get_nowhere(site: Site) -> None:
     assert ask_raw(site, "GET", "/health") == 200
-    for host in ("evil.example", "127.0.0.1", f"127.0.0.1.evil.example:{site.port}"):
-        assert ask_raw(site, "GET", "/", host=host) in (403, 421), host
+    for host in ("evil.example", f"evil.example:{site.port}", f"127.0.0.1.evil.example:{site.port}", "mlflow"):
+        assert ask_raw(site, "GET", "/", host=host) == 421, host
+    for host in (site.host, f"localhost:{site.port}"):
+        assert ask_raw(site, "GET", "/", host=host) == 401, host
     with site.direct() as client:
         assert client.get("/", headers={"host": "evil.example"}).status_code == 403
     for target in CROOKED:
