@@ -201,14 +201,28 @@ def test_who_has_no_right_sees_nothing_until_one_is_given(
         assert {answer.status_code for answer in of_trainer} == {403}
         with site.proxied(auth=(ADMIN, site.admin_password)) as admin:
             root = admin.get("/api/2.0/mlflow/runs/get", params=run).json()["run"]["info"]
+        experiment = {"experiment_ids": [root["experiment_id"]]}
+        asked_otherwise = [
+            client.post("/graphql", json={"query": GRAPHQL % run_id}),
+            client.post("/api/2.0/mlflow/runs/search", json=experiment),
+            client.post("/ajax-api/2.0/mlflow/logged-models/search", json=experiment),
+            client.post("/ajax-api/2.0/mlflow/experiments/search-datasets", json=experiment),
+            client.get("/api/2.0/mlflow/model-versions/search"),
+            client.get("/ajax-api/2.0/mlflow/metrics/get-history-bulk", params={**run, "metric_key": "train/loss"}),
+        ]
+        assert all(root["run_name"] not in answer.text and MODEL not in answer.text for answer in asked_otherwise)
         path = root["artifact_uri"].removeprefix("mlflow-artifacts:")
         file = f"/api/2.0/mlflow-artifacts/artifacts{path}/adapter/adapter_config.json"
         assert client.get(file).status_code == client.put(file, content=b"mine").status_code == 403
         users(site, "grant", "stranger", "experiment", root["experiment_id"], "READ")
+        assert root["run_name"] in client.post("/graphql", json={"query": GRAPHQL % run_id}).text
         assert client.get(file).status_code == client.get("/api/2.0/mlflow/runs/get", params=run).status_code == 200
         assert client.put(file, content=b"mine").status_code == 403
         users(site, "revoke", "stranger", "experiment", root["experiment_id"])
         assert client.get(file).status_code == 403
+
+
+GRAPHQL = """query { mlflowGetRun(input: {runId: "%s"}) { run { info { runName } modelVersions { name } } } }"""
 
 
 def routes(site: Site) -> list[tuple[str, str]]:
