@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 
 from finetune.contracts.adapter import AdapterManifest
@@ -277,13 +278,20 @@ def all_routes(site: Site) -> list[tuple[str, str]]:
     return found
 
 
+def status_of(client: httpx.Client, method: str, path: str) -> int:
+    """What a request without a password is answered with; 0 if the server works on it for too long instead."""
+    try:
+        return client.request(method, path, json={} if method in ("POST", "PUT", "PATCH") else None).status_code
+    except httpx.TimeoutException:
+        return 0
+
+
 def test_no_route_answers_without_a_password(site: Site, all_routes: list[tuple[str, str]]) -> None:
     answered = []
-    with site.direct(timeout=60) as direct, site.proxied(timeout=60) as proxied:
+    with site.direct(timeout=30) as direct, site.proxied(timeout=30) as proxied:
         for method, path in all_routes:
-            body = {} if method in ("POST", "PUT", "PATCH") else None
             for way, client in (("direct", direct), ("proxy", proxied)):
-                status = client.request(method, path, json=body).status_code
+                status = status_of(client, method, path)
                 if status not in CLOSED and not OPEN.fullmatch(path):
                     answered.append((way, method, path, status))
     assert answered == []
