@@ -11,7 +11,9 @@ from serving.access.command import app as key_app
 
 if TYPE_CHECKING:
     from finetune.contracts.adapter import Quantization
+    from finetune.contracts.run import Home
     from serving.run import PreparedServer
+    from serving.settings import ServerSettings
 
 app = typer.Typer(
     help="Serve a base and its adapters on an OpenAI-compatible endpoint.", no_args_is_help=True, rich_markup_mode=None
@@ -31,6 +33,14 @@ EngineKind = Annotated[
 ]
 ReplicaUrls = Annotated[
     list[str], typer.Option("--replica", metavar="URL", help="A vLLM server that was started with BASE; repeatable.")
+]
+TrustFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY.pem|POLICY.yaml",
+        help="Whose adapters are taken. None: as trust.yaml of the home says, if there.",
+    ),
 ]
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
 
@@ -63,6 +73,7 @@ def start(
     keep_card: KeepCard = False,
     engine: EngineKind = "here",
     replica: ReplicaUrls = [],  # noqa: B006
+    trust: TrustFileOption = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -73,7 +84,6 @@ def start(
     """
     from finetune.contracts.run import Home
     from finetune.terminal.output import note
-    from serving.settings import ServerSettings
 
     kind = _quantization(quantization)
     place = Home(home)
@@ -85,7 +95,7 @@ def start(
 
     folder = _base_folder(base)
     note(f"Reading the base {folder}" if replica else f"Loading the base {folder}")
-    settings = ServerSettings(port=port, yields_card=not keep_card, traffic_log=place.served / f"{port}-traffic.jsonl")
+    settings = _settings(place, port=port, keep_card=keep_card, trust=trust)
     prepare = prepared_server(
         Replicas(folder, tuple(replica), place.replicas) if replica else folder,
         adapters,
@@ -191,6 +201,13 @@ def list_served(url: Url = DEFAULT_URL, key_file: KeyFileOption = None, json: Js
     if waiting:
         text += "\n\nNot served, in the adapters folder: " + ", ".join(waiting)
     emit({"url": url, "models": models, **adapters}, as_json=json, text=text)
+
+
+def _settings(home: "Home", *, port: int, keep_card: bool, trust: Path | None) -> "ServerSettings":
+    from serving.settings import ServerSettings
+
+    traffic_log = home.served / f"{port}-traffic.jsonl"
+    return ServerSettings(port=port, yields_card=not keep_card, traffic_log=traffic_log, trust=trust)
 
 
 def _tell(prepared: "PreparedServer", adapters: Path, *, as_json: bool) -> None:

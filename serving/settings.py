@@ -20,7 +20,8 @@ class ServerSettings(BaseModel):
     what adapters take of the memory. drain_seconds is how long requests may go on with an adapter that was replaced or
     unloaded, and those that run when a job of the same home wants the card. yields_card False: the server keeps it.
     traffic_log is the file to which answers are recorded while a second version of a name is tried, None: they are not;
-    traffic_prompts keeps what was asked too.
+    traffic_prompts keeps what was asked too. trust says whose adapters are taken, a policy or a public key as in
+    contracts/trust.py, None: trust.yaml of the home, if it is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class ServerSettings(BaseModel):
     yields_card: bool = True
     traffic_log: Path | None = None
     traffic_prompts: bool = False
+    trust: Path | None = None
 
     @field_validator("host")
     @classmethod

@@ -1,5 +1,6 @@
 """Read an adapter folder and prove that its files are the ones its manifest names, before anything is loaded."""
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from finetune.contracts.adapter import (
     FileDigest,
 )
 from finetune.contracts.errors import AdapterError
-from finetune.contracts.io import digest_file, read_model, write_json
+from finetune.contracts.io import digest_file, parse_model, write_json
+from finetune.contracts.plain_files import NotPlainError, parse_object, read_plain
 from finetune.contracts.seal import check_seal, sealed
 
+# Pickled files run code when they are opened, so nothing but these may lie in an adapter's folder.
+ALLOWED_SUFFIXES = frozenset({".json", ".safetensors", ".md"})
 HINT = "Export it again: `finetune adapter export RUN --out DIR`; or copy the whole folder again from its origin."
 
 
@@ -29,7 +33,14 @@ def list_files(folder: Path, *, but: str = ADAPTER_MANIFEST_NAME) -> tuple[FileD
 def read_manifest(folder: Path) -> AdapterManifest:
     """The manifest of folder alone; no other file is looked at. Raises AdapterError when it is missing or altered."""
     path = folder / ADAPTER_MANIFEST_NAME
-    manifest = read_model(path, AdapterManifest, error=AdapterError, hint=HINT)
+    try:
+        content = read_plain(path)
+        parse_object(content)
+    except FileNotFoundError as cause:
+        raise AdapterError(f"{path} does not exist.", HINT) from cause
+    except NotPlainError as cause:
+        raise AdapterError(f"{path} is damaged: it {cause}.", HINT) from cause
+    manifest = parse_model(content, AdapterManifest, path=path, error=AdapterError, hint=HINT)
     check_seal(manifest, path, error=AdapterError, hint=HINT)
     return manifest
 
@@ -46,10 +57,31 @@ def read_adapter(folder: Path) -> AdapterManifest:
 
     Raises AdapterError naming the first file that is missing, altered, or not in the manifest.
     """
+    check_entries(folder)
     manifest = read_manifest(folder)
     what = f"the adapter {manifest.adapter_id}"
     check_files(folder, manifest.files, what=what, apart=(ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME))
     return manifest
+
+
+def check_entries(folder: Path, *, max_bytes: int | None = None) -> None:
+    """Raise AdapterError naming an entry that is no plain file of a kind that an adapter has, or for too many bytes.
+
+    A file with further names elsewhere is as good as one without: its bytes are what is checked, and copied.
+    """
+    num_bytes = 0
+    for path in sorted(folder.iterdir()):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or path.suffix not in ALLOWED_SUFFIXES:
+            raise AdapterError(
+                f"{path} may not lie in an adapter: plain {', '.join(sorted(ALLOWED_SUFFIXES))} files only.", HINT
+            )
+        num_bytes += status.st_size
+    if max_bytes is not None and num_bytes > max_bytes:
+        raise AdapterError(
+            f"{folder} has {num_bytes} bytes, {max_bytes} is the limit here.",
+            "Train with a lower lora.rank or fewer targets.",
+        )
 
 
 def check_files(
@@ -57,6 +89,8 @@ def check_files(
 ) -> None:
     """Raise AdapterError naming the first entry of folder that is missing, altered, or neither in files nor apart."""
     expected = {entry.name: entry for entry in files}
+    if len(expected) < len(files):
+        raise AdapterError(f"The manifest of {what} names a file twice.", hint)
     present = {path.name for path in folder.iterdir()} - set(apart)
     for name in sorted(present - set(expected)):
         raise AdapterError(f"{folder / name} is not part of {what}.", hint)

@@ -6,7 +6,7 @@ comes to mean. The version before is kept for going back.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from serving.adapters.store import NAME, AdapterStore
 from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
-from serving.errors import AdapterConflictError, RequestError
+from serving.errors import AdapterConflictError, AdapterUntrustedError, RequestError
 
 # Moves of one name that are remembered
 MAX_HISTORY = 100
@@ -234,17 +234,44 @@ class AdapterRegistry:
                     await self._versions.attach_again(version)
                 except PlatformError as error:
                     lost[version.slot] = error.message
-            problems = []
-            for alias in tuple(self._aliases.values()):
-                if alias.previous and alias.previous.slot in lost:
-                    alias.previous = None
-                if alias.trial and alias.trial.version.slot in lost:
-                    alias.trial = None
-                if alias.current.slot in lost:
-                    problems.append(f"{alias.name}: {lost[alias.current.slot]}")
-                    self._unserved[alias.name] = desired(alias)
-                    del self._aliases[alias.name]
-            return problems + await self._serve_waiting()
+            return self._without(lost) + await self._serve_waiting()
+
+    async def distrust(self) -> list[str]:
+        """Serve no more what the policy takes no more; what went wrong with each name that is not served now.
+
+        Requests that run may end, as when a name is unloaded. Raises AdapterUntrustedError, and lets all be as it is,
+        where the policy cannot be read.
+        """
+        async with self._changing:
+            if self._away or await asyncio.to_thread(self._store.read_trust) is None:
+                return []
+            lost = {}
+            for version in self._versions.resident:
+                try:
+                    await asyncio.to_thread(self._store.check_trusted, version.folder, version.manifest)
+                except AdapterUntrustedError as error:
+                    lost[version.slot] = error.message
+            problems = self._without(lost)
+            for version in self._versions.resident:
+                if version.slot in lost:
+                    self._later(self._versions.retire(version))
+            if lost:
+                self._save()
+            return problems
+
+    def _without(self, lost: Mapping[str, str]) -> list[str]:
+        """Let names go that stand for a version in one of these slots, which map to why; returns that by name."""
+        problems = []
+        for alias in tuple(self._aliases.values()):
+            if alias.previous and alias.previous.slot in lost:
+                alias.previous = None
+            if alias.trial and alias.trial.version.slot in lost:
+                alias.trial = None
+            if alias.current.slot in lost:
+                problems.append(f"{alias.name}: {lost[alias.current.slot]}")
+                self._unserved[alias.name] = desired(alias)
+                del self._aliases[alias.name]
+        return problems
 
     async def _serve_waiting(self) -> list[str]:
         problems = []
@@ -299,10 +326,18 @@ class AdapterRegistry:
         if adapter_id not in (None, manifest.adapter_id):
             raise moved
         found = self._versions.find(manifest)
-        if found:
+        if found and await self._is_trusted(found):
             return found
         await self._make_room()
         return await self._versions.load(folder, manifest)
+
+    async def _is_trusted(self, version: Version) -> bool:
+        """Whether the copy that is served is taken still: the folder that it came from may be signed anew."""
+        try:
+            await asyncio.to_thread(self._store.check_trusted, version.folder, version.manifest)
+        except AdapterUntrustedError:
+            return False
+        return True
 
     async def _make_room(self) -> None:
         """Let the oldest go that is only kept for going back. Raises AdapterConflictError when all are needed."""
