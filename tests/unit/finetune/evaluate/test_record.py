@@ -181,4 +181,4 @@ def test_the_home_store_shows_the_verdict_and_one_model_version(
     assert "| bits per byte |" in version.description
     assert version.tags["adapter_id"] == evaluation.report.adapter_id
     files = {path.name for path in Path(version.source.removeprefix("file://")).iterdir()}
-    assert files == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
+    assert files == {"adapter_config.json", "adapter_model.safetensors", "bom.cdx.json", "manifest.json"}
