@@ -25,10 +25,11 @@ def read_plain(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
         raise
     except OSError as error:
         raise NotPlainError(f"cannot be read as a plain file: {error.strerror}") from error
+    # a folder cannot be made a stream
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotPlainError("is no plain file")
     with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise NotPlainError("is no plain file")
         content = stream.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise NotPlainError(f"has more than {max_bytes} bytes")

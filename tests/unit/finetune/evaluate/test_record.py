@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
+from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_adapter
 from finetune.contracts.dataset import DatasetManifest
 from finetune.contracts.errors import RunError
@@ -136,6 +136,19 @@ def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout
     assert tracker.text.startswith(f"### {report.verdict.capitalize()}: bits per byte ")
     assert f"--adapter shop={report.adapter_id}" in tracker.text
     assert tracker.status == "finished"
+
+
+def test_the_manifest_of_a_signed_adapter_stays_as_it_was_signed(
+    evaluation: Evaluation, home: Home, layout: RunLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed = home.adapters / evaluation.report.adapter_id
+    (signed / ADAPTER_SIGNATURE_NAME).write_text("{}")
+    before = (signed / ADAPTER_MANIFEST_NAME).read_bytes()
+    tracker = FakeTracker()
+    report = record_evaluation(evaluation, home, layout, tracker=tracker)
+    assert (signed / ADAPTER_MANIFEST_NAME).read_bytes() == before
+    assert f"{signed} is signed" in capsys.readouterr().err
+    assert read_adapter(layout.adapter).scores == report.scores and tracker.registered == ["shop"]
 
 
 def test_metric_names_are_grouped_and_name_who(evaluation: Evaluation) -> None:
