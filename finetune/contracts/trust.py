@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finetune.contracts.adapter import ADAPTER_SIGNATURE_NAME, AdapterManifest
 from finetune.contracts.dataset import Contract
@@ -27,10 +27,17 @@ class TrustPolicy(Contract):
     signature needs a good one all the same.
     """
 
-    require_signature: bool = True
+    require_signature: bool
     keys: tuple[str, ...] = ()
     revoked_keys: tuple[Digest, ...] = ()
     revoked_adapters: tuple[Digest, ...] = ()
+
+    @model_validator(mode="after")
+    def _takes_somebody_s(self) -> "TrustPolicy":
+        # as a file that is half written reads, which would take all off that is served
+        if self.require_signature and not self.keys:
+            raise ValueError("require_signature needs keys: else no adapter would ever be taken")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def load_trust(path: Path) -> Trust:
     Raises RecipeError with file and line of every mistake, SignatureError for a key that cannot be used.
     """
     if path.suffix == KEY_SUFFIX:
-        return Trust(path, TrustPolicy(), (load_trusted_key(path),))
+        return Trust(path, TrustPolicy(require_signature=True, keys=(path.name,)), (load_trusted_key(path),))
     policy = load_yaml_model(path, TrustPolicy, hint=POLICY_HINT)
     return Trust(path, policy, tuple(load_trusted_key(path.parent / name) for name in policy.keys))
 

@@ -18,7 +18,7 @@ from serving.adapters.store import NAME, AdapterStore
 from serving.adapters.trials import Trial
 from serving.adapters.versions import Lease, Version, Versions
 from serving.engines.base import Engine
-from serving.errors import AdapterConflictError, AdapterUntrustedError, RequestError
+from serving.errors import AdapterConflictError, RequestError
 
 # Moves of one name that are remembered
 MAX_HISTORY = 100
@@ -243,14 +243,8 @@ class AdapterRegistry:
         where the policy cannot be read.
         """
         async with self._changing:
-            if self._away or await asyncio.to_thread(self._store.read_trust) is None:
-                return []
-            lost = {}
-            for version in self._versions.resident:
-                try:
-                    await asyncio.to_thread(self._store.check_trusted, version.folder, version.manifest)
-                except AdapterUntrustedError as error:
-                    lost[version.slot] = error.message
+            # what comes back is checked then
+            lost = {} if self._away else await self._versions.untrusted()
             problems = self._without(lost)
             for version in self._versions.resident:
                 if version.slot in lost:
@@ -326,18 +320,11 @@ class AdapterRegistry:
         if adapter_id not in (None, manifest.adapter_id):
             raise moved
         found = self._versions.find(manifest)
-        if found and await self._is_trusted(found):
+        # the folder may be signed anew since
+        if found and found.slot not in await self._versions.untrusted():
             return found
         await self._make_room()
         return await self._versions.load(folder, manifest)
-
-    async def _is_trusted(self, version: Version) -> bool:
-        """Whether the copy that is served is taken still: the folder that it came from may be signed anew."""
-        try:
-            await asyncio.to_thread(self._store.check_trusted, version.folder, version.manifest)
-        except AdapterUntrustedError:
-            return False
-        return True
 
     async def _make_room(self) -> None:
         """Let the oldest go that is only kept for going back. Raises AdapterConflictError when all are needed."""

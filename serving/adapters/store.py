@@ -85,7 +85,9 @@ class AdapterStore:
             check_not_withdrawn(self._root, manifest)
         except AdapterError as error:
             raise without_folder(error, folder) from error
-        self.check_trusted(folder, manifest)
+        trust = self.read_trust()
+        if trust:
+            check_trusted(trust, folder, manifest)
         try:
             check_base(
                 manifest,
@@ -100,17 +102,6 @@ class AdapterStore:
     def check_not_withdrawn(self, manifest: AdapterManifest) -> None:
         """Raise AdapterError when the adapter was withdrawn since it was loaded."""
         check_not_withdrawn(self._root, manifest)
-
-    def check_trusted(self, folder: Path, manifest: AdapterManifest) -> None:
-        """Raise AdapterUntrustedError unless the adapter in folder, which is whole, is one to be taken as of now."""
-        trust = self.read_trust()
-        if trust is None:
-            return
-        try:
-            trust.check(folder, manifest)
-        except SignatureError as error:
-            found = without_folder(error, folder)
-            raise AdapterUntrustedError(found.message, found.hint) from error
 
     def read_trust(self) -> Trust | None:
         """Whose adapters are taken as of now. Raises AdapterUntrustedError where that cannot be read: then nobody's."""
@@ -134,6 +125,15 @@ class AdapterStore:
 def adapter_missing(reference: str) -> AdapterMissingError:
     """The answer to a request to load what is not in the adapters folder, or not for the caller."""
     return AdapterMissingError(f"There is no adapter {reference!r} in the adapters folder.", LIST_HINT)
+
+
+def check_trusted(trust: Trust, folder: Path, manifest: AdapterManifest) -> None:
+    """Raise AdapterUntrustedError unless the adapter in folder, which is whole, is one to be taken."""
+    try:
+        trust.check(folder, manifest)
+    except SignatureError as error:
+        found = without_folder(error, folder)
+        raise AdapterUntrustedError(found.message, found.hint) from error
 
 
 def without_folder(error: AdapterError, folder: Path) -> AdapterError:

@@ -59,9 +59,9 @@ def test_sign_and_verify_need_no_model_library(site):
     assert code == 3 and "no key that is trusted" in json.dumps(document)
 
     (site / ".finetune").mkdir()
-    (site / ".finetune" / "trust.yaml").write_text("keys: [../other.pem]\nrequire_signature: yes\n")
+    (site / ".finetune" / "trust.yaml").write_text("require_signature: true\nkeys: [../other.pem]\n")
     assert type_in(site, "verify", "handover")[0] == 3
-    (site / ".finetune" / "trust.yaml").write_text("key: [../other.pem]\n")
+    (site / ".finetune" / "trust.yaml").write_text("require_signature: true\nkey: [../other.pem]\n")
     code, document, _ = type_in(site, "verify", "handover")
     assert code == 3 and "did you mean keys?" in json.dumps(document)
     shutil.rmtree(site / ".finetune")

@@ -52,7 +52,8 @@ def test_promote_moves_the_alias_and_records_who_what_and_why(home: Home, make_e
 
 def test_what_the_home_s_policy_does_not_take_is_not_promoted(home: Home) -> None:
     manifest = save_adapter(home, 1.0)
-    home.trust.write_text("require_signature: true\n")
+    public = Path(__file__).parents[3] / "assets" / "signing" / "release.pem"
+    home.trust.write_text(f"require_signature: true\nkeys: [{public}]\n")
     with pytest.raises(SignatureError, match=f"{manifest.adapter_id} is not signed"):
         go(home, manifest)
     assert kinds(home) == []

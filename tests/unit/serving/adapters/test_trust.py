@@ -35,7 +35,7 @@ def policy(tmp_path, keys):
     """Writes the policy, which trusts the key one unless it is told otherwise; returns its path."""
 
     def write(**changes: object) -> Path:
-        values = {"keys": [str(keys / "one.pem")], **changes}
+        values = {"require_signature": True, "keys": [str(keys / "one.pem")], **changes}
         (tmp_path / "trust.yaml").write_text(yaml.safe_dump(values))
         return tmp_path / "trust.yaml"
 
@@ -125,7 +125,11 @@ def test_a_policy_that_cannot_be_read_lets_nothing_in_and_its_path_out_to_nobody
     store, engine, folder, tmp_path, caplog
 ):
     path = tmp_path / "trust.yaml"
-    for spoil in (lambda: path.write_text("keys: [gone.pem]"), lambda: path.write_text("key: x"), path.unlink):
+    for spoil in (
+        lambda: path.write_text("require_signature: true\nkeys: [gone.pem]"),
+        lambda: path.write_text("key: x"),
+        path.unlink,
+    ):
         spoil()
         caplog.clear()
         for _ in range(2):
@@ -187,10 +191,12 @@ def test_a_policy_that_breaks_leaves_what_is_served(engine, store, folder, tmp_p
     async def serve() -> None:
         registry = AdapterRegistry(engine, store, max_adapters=2)
         await registry.load("shop", "shop-1")
-        (tmp_path / "trust.yaml").write_text("keys: 5")
-        with pytest.raises(AdapterUntrustedError):
-            await registry.distrust()
-        assert registry.serves("shop")
+        # the last two are what a file holds while it is written
+        for text in ("keys: 5", "", "require_signature: true\n"):
+            (tmp_path / "trust.yaml").write_text(text)
+            with pytest.raises(AdapterUntrustedError):
+                await registry.distrust()
+            assert registry.serves("shop")
 
     asyncio.run(serve())
 
