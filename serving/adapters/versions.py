@@ -122,8 +122,10 @@ class Versions:
         """Why the policy takes residents no more, by slot. Raises AdapterUntrustedError where it cannot be read."""
         # read once: what a person writes at this moment must not be judged by its half
         trust = await asyncio.to_thread(self._store.read_trust)
-        found: dict[str, str] = {}
-        for version in self.resident if trust else ():
+        if trust is None:
+            return {}
+        found = {}
+        for version in self.resident:
             try:
                 await asyncio.to_thread(check_trusted, trust, version.folder, version.manifest)
             except AdapterUntrustedError as error:
