@@ -1,5 +1,6 @@
 """Read an adapter folder and prove that its files are the ones its manifest names, before anything is loaded."""
 
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from finetune.contracts.seal import check_seal, sealed
 
 # Pickled files run code when they are opened, so nothing but these may lie in an adapter's folder.
 ALLOWED_SUFFIXES = frozenset({".json", ".safetensors", ".md"})
+# a run is looked for under its id, and an adapter put under its own: neither may lead elsewhere
+PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 HINT = "Export it again: `finetune adapter export RUN --out DIR`; or copy the whole folder again from its origin."
 
 
@@ -31,7 +34,10 @@ def list_files(folder: Path, *, but: str = ADAPTER_MANIFEST_NAME) -> tuple[FileD
 
 
 def read_manifest(folder: Path) -> AdapterManifest:
-    """The manifest of folder alone; no other file is looked at. Raises AdapterError when it is missing or altered."""
+    """The manifest of folder alone; no other file is looked at.
+
+    Raises AdapterError when it is missing, altered, or can be read in two ways, and for an id that is no plain name.
+    """
     path = folder / ADAPTER_MANIFEST_NAME
     try:
         content = read_plain(path)
@@ -42,6 +48,9 @@ def read_manifest(folder: Path) -> AdapterManifest:
         raise AdapterError(f"{path} is damaged: it {cause}.", HINT) from cause
     manifest = parse_model(content, AdapterManifest, path=path, error=AdapterError, hint=HINT)
     check_seal(manifest, path, error=AdapterError, hint=HINT)
+    for what, text in (("adapter_id", manifest.adapter_id), ("run_id", manifest.run_id)):
+        if not PLACE.fullmatch(text):
+            raise AdapterError(f"{path}: its {what} is no plain name: {text[:120]!r}.", HINT)
     return manifest
 
 

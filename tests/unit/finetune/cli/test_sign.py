@@ -44,7 +44,7 @@ def type_in(site: Path, *words: str) -> tuple[int, dict, set[str]]:
         [sys.executable, "-c", RUN, "adapter", *words, "--json"], check=False, cwd=site, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=120, env={"PYTHONPATH": str(ROOT), "HOME": str(site)},
     )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "\x1b" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout), set(done.stderr.split())
 
 
@@ -70,6 +70,13 @@ def test_sign_and_verify_need_no_model_library(site):
 def test_the_password_is_asked_of_nobody_where_nobody_is(site):
     code, document, _ = type_in(site, "sign", "handover", "--key", "locked.key.pem")
     assert code == 2 and "--password-file" in json.dumps(document)
+
+
+def test_an_adapter_of_a_stranger_does_not_steer_the_terminal(site):
+    hostile = Path(shutil.copytree(site / "handover", site / "hostile"))
+    (hostile / "\x1b[2J.md").write_text("more")
+    code, document, _ = type_in(site, "verify", "hostile")
+    assert code == 3 and "is not part of" in document["message"]
 
 
 def test_the_bill_of_materials_is_written_where_it_is_asked_for(site):
