@@ -127,6 +127,7 @@ def prepared_server(
         from serving.card import CardWatch, server_hold
         from serving.waiting import wait_for_card
 
+        trust = _trust(home, settings)
         keyring = Keyring(KeyFile.within(home.served).path if home else None)
         engine: Engine
         hold = own = None
@@ -138,7 +139,7 @@ def prepared_server(
                 wait_for_card(hold, listener, settings, keyring=keyring)
             engine = own = _own_engine(base, settings, quantization, embedding_on_host=embedding_on_host, copies=copies)
         stack.enter_context(contextlib.closing(engine))
-        registry, store = _registry(engine, adapters, settings, home=home)
+        registry, store = _registry(engine, adapters, settings, home=home, trust=trust)
         asyncio.run(_load_all(registry, served))
         watch = CardWatch(hold, own, registry) if hold and own and settings.yields_card else None
         app = create_app(
@@ -212,7 +213,7 @@ def _own_engine(
 
 
 def _registry(
-    engine: "Engine", adapters: Path, settings: ServerSettings, *, home: Home | None
+    engine: "Engine", adapters: Path, settings: ServerSettings, *, home: Home | None, trust: "TrustFile | None"
 ) -> tuple["AdapterRegistry", "AdapterStore"]:
     from serving.adapters.registry import AdapterRegistry
     from serving.adapters.store import AdapterStore
@@ -222,7 +223,7 @@ def _registry(
         max_rank=settings.max_rank,
         max_bytes=settings.max_adapter_bytes,
         served=home.served if home else None,
-        trust=_trust(home, settings),
+        trust=trust,
     )
     registry = AdapterRegistry(
         engine,

@@ -165,20 +165,45 @@ def test_a_public_key_of_another_curve_is_not_trusted(tmp_path):
         load_trusted_key(tmp_path / "public.pem")
 
 
-def test_a_statement_of_another_kind_is_refused_though_the_key_signed_it(folder, keys):
-    """As a signature by the same key over something else than a model would be."""
+def other_predicate(statement) -> None:
+    statement["predicateType"] = "https://slsa.dev/provenance/v1"
+
+
+def links_allowed(statement) -> None:
+    statement["predicate"]["serialization"]["allow_symlinks"] = True
+
+
+def other_subject(statement) -> None:
+    statement["subject"][0]["digest"]["sha256"] = "0" * 64
+
+
+def named_twice(statement) -> None:
+    statement["predicate"]["resources"].append(statement["predicate"]["resources"][0])
+
+
+@pytest.mark.parametrize(
+    ("alter", "match"),
+    [
+        (other_predicate, "predicateType"),
+        (links_allowed, "allow_symlinks"),
+        (other_subject, "contradicts itself"),
+        (named_twice, "names a file twice"),
+    ],
+)
+def test_a_statement_that_is_none_of_a_model_is_refused_though_the_key_signed_it(folder, keys, alter, match):
     private = load_pem_private_key((keys / "one.key.pem").read_bytes(), None)
 
     def replaced(bundle) -> None:
         envelope = bundle["dsseEnvelope"]
         statement = json.loads(base64.b64decode(envelope["payload"]))
-        payload = json.dumps({**statement, "predicateType": "https://slsa.dev/provenance/v1"}).encode()
+        alter(statement)
+        payload = json.dumps(statement).encode()
         signature = private.sign(signed_bytes(payload), ECDSA(SHA256()))
         envelope["payload"] = base64.b64encode(payload).decode()
         envelope["signatures"][0]["sig"] = base64.b64encode(signature).decode()
 
     change(folder, replaced)
-    with pytest.raises(SignatureError, match="predicateType"):
+    with pytest.raises(SignatureError, match=match):
         verify(folder, keys / "one.pem")
 
 
