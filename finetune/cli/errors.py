@@ -9,6 +9,7 @@ from collections.abc import Callable
 import typer
 
 from finetune.contracts.errors import PlatformError
+from finetune.terminal.output import printable
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -47,7 +48,9 @@ def report(error: PlatformError, *, debug: bool, as_json: bool) -> None:
         document = {"error": type(error).__name__, "message": error.message, "problems": problems, "hint": error.hint}
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     lines = [f"Error: {error.message}", *(f"  {problem}" for problem in problems), error.hint]
-    sys.stderr.write("\n".join(lines) + "\n")
+    # a message may quote the file of a stranger
+    told = [printable(line) for text in lines for line in text.split("\n")]
+    sys.stderr.write("\n".join(told) + "\n")
 
 
 def report_bug(error: Exception, *, debug: bool) -> None:
