@@ -11,6 +11,7 @@ from finetune.adapters.sign import sign_adapter
 from finetune.contracts.adapter_files import list_files, read_manifest, write_manifest
 from finetune.contracts.io import digest_file
 from finetune.contracts.trust import TrustFile
+from serving.access.scopes import OPERATOR
 from serving.adapters.desired import StateFile
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
@@ -161,12 +162,12 @@ def test_what_is_revoked_while_it_is_served_is_taken_off_and_stays_off(engine, s
         await registry.load("shop", "shop-1")
         assert await registry.distrust() == []
         assert registry.serves("shop") and len(engine.slots) == 1
-        lease = registry.lease("shop")
+        lease = registry.lease("shop", OPERATOR)
         policy(revoked_keys=[digest_file(keys / "one.pem")])
         problems = await registry.distrust()
         assert not registry.serves("shop")
         with pytest.raises(RequestError, match="is not served"):
-            registry.lease("shop")
+            registry.lease("shop", OPERATOR)
         # the request that ran before may end
         assert len(engine.slots) == 1
         lease.release()
