@@ -209,11 +209,14 @@ def _licence_of(part: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _library(name: str, found: Distribution) -> Library:
+    # get_all: importlib_metadata, once imported, answers in the standard library's place, and its [] raises for what is
+    # not there
     said = found.metadata
-    if said["License-Expression"]:
-        return Library(name, found.version, said["License-Expression"], spdx=True)
+    expression = next(iter(said.get_all("License-Expression") or ()), "")
+    if expression:
+        return Library(name, found.version, expression, spdx=True)
     # some put the whole text there
-    text = (said["License"] or "").strip()
+    text = next(iter(said.get_all("License") or ()), "").strip()
     if text and "\n" not in text and len(text) <= MAX_LICENCE_LETTERS:
         return Library(name, found.version, text, spdx=False)
     classes = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier") or () if line.startswith("License ::")]

@@ -91,3 +91,10 @@ def test_the_licence_of_a_base_is_what_the_head_of_its_readme_states(tmp_path, r
     (tmp_path / "README.md").write_text(readme)
     assert stated_licence(tmp_path) == licence
     assert stated_licence(tmp_path / "gone") == ""
+
+
+def test_another_library_may_answer_for_the_standard_one(libraries):
+    importlib_metadata = pytest.importorskip("importlib_metadata")
+    # its import puts it in the place of importlib.metadata's own finder, for the rest of the process
+    assert importlib_metadata.version("torch") == version("torch")
+    assert installed_libraries() == libraries
