@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 import finetune
 from finetune.contracts.adapter import AdapterManifest, Score, whole_scores
+from finetune.contracts.bases import known_licence
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.plain_files import NotPlainError, parse_object, read_plain
 
@@ -25,8 +26,6 @@ BASE_REF = "base"
 # so that the same adapter has the same document number everywhere
 NAMESPACE = uuid.UUID("6a2f1d3e-6f0e-5b0a-9a39-0d1c6b6f7a26")
 MAX_LICENCE_LETTERS = 80
-README_HEAD = re.compile(r"\A---\n(.*?)\n---", re.S)
-README_LICENCE = re.compile(r"^license: *[\"']?([\w.+-]{1,80})[\"']? *$", re.M)
 Document = dict[str, JsonValue]
 
 
@@ -53,7 +52,7 @@ UNKNOWN = Materials()
 
 def materials_here(base: Path) -> Materials:
     """Those of an adapter that is made in this environment over the base in a folder."""
-    return Materials(installed_libraries(), stated_licence(base))
+    return Materials(installed_libraries(), known_licence(base))
 
 
 def written_materials(folder: Path) -> Materials:
@@ -86,16 +85,6 @@ def installed_libraries() -> tuple[Library, ...]:
         left += _needs(found[name])
     found.pop(PROJECT, None)
     return tuple(_library(name, found[name]) for name in sorted(found))
-
-
-def stated_licence(base: Path) -> str:
-    """The licence that the head of a base's README states, "" where it states none."""
-    try:
-        head = README_HEAD.match((base / "README.md").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    found = README_LICENCE.search(head[1]) if head else None
-    return found[1] if found else ""
 
 
 def bom_document(manifest: AdapterManifest, materials: Materials) -> Document:

@@ -12,7 +12,6 @@ from finetune.adapters.bom import (
     Materials,
     bom_document,
     installed_libraries,
-    stated_licence,
     written_materials,
 )
 from finetune.contracts.adapter import Score
@@ -77,20 +76,6 @@ def test_what_was_written_with_an_adapter_is_read_from_it(tmp_path, manifest, li
     (tmp_path / BOM_NAME).write_text('{"components": [{}]}')
     with pytest.raises(AdapterError, match=BOM_NAME):
         written_materials(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("readme", "licence"),
-    [
-        ("---\nlicense: apache-2.0\ntags: [code]\n---\n# Model\nlicense: mit\n", "apache-2.0"),
-        ("---\ntags: [code]\n---\nlicense: mit\n", ""),
-        ("# Model\n", ""),
-    ],
-)
-def test_the_licence_of_a_base_is_what_the_head_of_its_readme_states(tmp_path, readme, licence):
-    (tmp_path / "README.md").write_text(readme)
-    assert stated_licence(tmp_path) == licence
-    assert stated_licence(tmp_path / "gone") == ""
 
 
 def test_another_library_may_answer_for_the_standard_one(libraries):
