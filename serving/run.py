@@ -121,12 +121,16 @@ def prepared_server(
     trust policy with mistakes.
     """
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
+        from finetune.model.identity import read_model_type
         from serving.access.access import Access
         from serving.app import create_app
         from serving.card import CardWatch, server_hold
         from serving.waiting import wait_for_card
 
         trust = _trust(home, settings)
+        if isinstance(base, Path):
+            # a start that comes to nothing leaves nothing behind, not even a line in the log
+            read_model_type(base)
         access = Access()
         if home:
             port = listener.getsockname()[1]

@@ -16,6 +16,7 @@ from data_pipelines.config import RunSection
 from data_pipelines.executors import run as executors
 from data_pipelines.executors import slurm as slurm_executor
 from data_pipelines.executors.run import Stage, run_stage
+from finetune.contracts.egress import EGRESS_NAME
 from finetune.contracts.errors import DatasetError, MachineError, PlatformError
 from finetune.guard.record import JOURNAL_VARIABLE, read_untold
 from tests.unit.data_pipelines.building import build, bytes_of, key_file
@@ -105,6 +106,8 @@ def test_a_build_whose_parent_was_killed_goes_on_beside_jobs_that_still_run(clus
                 time.sleep(0.01)
             child.kill()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    # of the command, not of the rows
+    (far / EGRESS_NAME).unlink()
     assert bytes_of(far) == bytes_of(local)
 
 
