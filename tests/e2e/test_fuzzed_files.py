@@ -1,0 +1,37 @@
+"""A thousand recipes, pipelines, gates and rules of access made wrong: each a message, nothing written."""
+
+import tempfile
+
+import pytest
+
+from bench.fuzz_files import WriteWatch, fuzz, fuzz_special
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The working directory, also of what is written for a while."""
+    made = tmp_path_factory.mktemp("fuzzed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.setattr(tempfile, "tempdir", str(made))
+        yield made
+
+
+def test_a_thousand_files_made_wrong_end_with_a_message(folder):
+    with WriteWatch(folder) as watch:
+        found = fuzz(folder, number=1000, seed=7)
+    assert found.problems == []
+    assert watch.found == set()
+    # the good and the wrong alike: what all refuse shows nothing
+    for kind in ("recipe", "pipeline", "gate", "identity"):
+        assert found.codes[kind, 3] > 20
+    assert found.codes["recipe", 0] > 5 and found.codes["gate", 0] and found.codes["identity", 0]
+
+
+def test_what_is_no_file_is_refused(folder):
+    with WriteWatch(folder) as watch:
+        found = fuzz_special(folder)
+    assert (found.problems, watch.found) == ([], set())
+    assert {code for _, code in found.codes} == {3}
