@@ -1,4 +1,4 @@
-"""Recipes, pipelines, gates and rules of access that were made wrong, through the commands that read them.
+"""Recipes, pipelines, gates and rules of access and trust that were made wrong, through the commands that read them.
 
 Each command must end with exit code 0, 2, 3 or 4 and a message that can be shown on a terminal, in seconds and in
 little memory, and write nothing beside its home.
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,11 @@ rules:
   - {claim: groups, equals: developers, scopes: [infer], adapters: ['shop*'], groups: [payments]}
 requests_per_minute: 60
 """
+TRUST = b"""require_signature: false
+keys: []
+revoked_keys: [0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef]
+revoked_adapters: []
+"""
 # an option, or the key whose value names something that is not there, says where it is as well as the file does
 PLACES = ("--set", "--sweep", "base.path", "data.dataset", "of that source", "repository")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -58,7 +63,7 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A command line that ended: its exit code, None where time was up, and what it showed."""
+    """A command line that ended: its exit code, None where time was up, what it showed, and its processor time."""
 
     words: tuple[str, ...]
     code: int | None
@@ -68,7 +73,7 @@ class Ended:
     def problem(self, file: Path) -> str | None:
         """What is wrong with how it ended; None: nothing."""
         if self.code is None or self.seconds > MAX_SECONDS:
-            return f"still there after {self.seconds:.1f} s"
+            return f"time was up, or {self.seconds:.1f} s of it were taken"
         if self.code not in ALLOWED:
             return f"exit code {self.code}"
         if "Traceback" in self.shown or "This is a bug" in self.shown:
@@ -163,7 +168,8 @@ def in_process(words: Sequence[str]) -> Ended:
 def ended(words: Sequence[str], body: Callable[[], int]) -> Ended:
     """What body returned and showed, as of a command line."""
     shown = io.StringIO()
-    start = time.monotonic()
+    # other processes take their time; what waits for ever meets the limit
+    start = time.process_time()
     code: int | None = None
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
         try:
@@ -171,7 +177,7 @@ def ended(words: Sequence[str], body: Callable[[], int]) -> Ended:
                 code = body()
         except TimeIsUpError:
             pass
-    return Ended(tuple(words), code, shown.getvalue(), time.monotonic() - start)
+    return Ended(tuple(words), code, shown.getvalue(), time.process_time() - start)
 
 
 def in_own_process(words: Sequence[str]) -> Ended:
@@ -181,7 +187,7 @@ def in_own_process(words: Sequence[str]) -> Ended:
     if bubblewrap:
         here = os.getcwd()
         command = [bubblewrap, "--ro-bind", "/", "/", "--dev", "/dev", "--bind", here, here, *command]
-    start = time.monotonic()
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command,
         capture_output=True,
@@ -190,8 +196,9 @@ def in_own_process(words: Sequence[str]) -> Ended:
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    # starting takes seconds on a machine with much to do
-    seconds = max(0.0, time.monotonic() - start - 4 * MAX_SECONDS)
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # loading the libraries takes as long again
+    seconds = max(0.0, end.ru_utime - start.ru_utime - MAX_SECONDS)
     return Ended(tuple(words), done.returncode, (done.stdout + done.stderr).decode(errors="replace"), seconds)
 
 
@@ -203,12 +210,23 @@ def gate_of(path: Path) -> int:
     return run_guarded(lambda: load_gate(path) and None, debug=False, as_json=False)
 
 
+def trust_of(path: Path) -> int:
+    """The policy of whose adapters are taken, as `adapter verify --trust` and the server read it."""
+    from finetune.cli.errors import run_guarded
+    from finetune.contracts.trust import load_trust
+
+    return run_guarded(lambda: load_trust(path) and None, debug=False, as_json=False)
+
+
 def identity_of(path: Path) -> int:
     """The rules of who is let in, as `serve start` reads them in its home."""
     from finetune.cli.errors import run_guarded
     from serving.access.identity import load_identity
 
     return run_guarded(lambda: load_identity(path.parent) and None, debug=False, as_json=False)
+
+
+READERS: Mapping[str, Callable[[Path], int]] = {"gate": gate_of, "trust": trust_of, "identity": identity_of}
 
 
 def commands(kind: str, file: Path, draw: random.Random) -> list[str]:
@@ -247,15 +265,13 @@ def good_files() -> list[tuple[str, bytes]]:
     found += [("recipe", (ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml").read_bytes())] * len(found)
     found += [("pipeline", path.read_bytes()) for path in sorted((ROOT / "recipes" / "data").glob("*.yaml"))] * 3
     gate = (ROOT / "finetune" / "release" / "gate.yaml").read_bytes()
-    return [*found, *[("gate", gate)] * 2, *[("identity", IDENTITY)] * 2]
+    return [*found, *[("gate", gate)] * 2, *[("identity", IDENTITY), ("trust", TRUST)] * 2]
 
 
 def try_file(kind: str, file: Path, draw: random.Random, *, start: Callable[[Sequence[str]], Ended]) -> Ended:
     """Give a file to what reads its kind."""
-    if kind == "gate":
-        return ended(["gate", str(file)], lambda: gate_of(file))
-    if kind == "identity":
-        return ended(["identity", str(file)], lambda: identity_of(file))
+    if kind in READERS:
+        return ended([kind, str(file)], lambda: READERS[kind](file))
     return start(commands(kind, file, draw))
 
 
@@ -264,6 +280,8 @@ def fuzz(folder: Path, *, number: int, seed: int, start: Callable[[Sequence[str]
     draw = random.Random(seed)
     findings = Findings()
     goods = good_files()
+    # what is imported once is not the first file's time
+    in_process(["plan", str(ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"), "--card", "24GiB"])
     for count in range(number):
         kind, source = draw.choice(goods)
         wrong = mangled(source, draw)
@@ -280,7 +298,7 @@ def fuzz_special(folder: Path) -> Findings:
     draw = random.Random(0)
     findings = Findings()
     for path in special_files(folder):
-        for kind in ("recipe", "pipeline", "gate"):
+        for kind in ("recipe", "pipeline", "gate", "trust"):
             findings.add(kind, "special", path, try_file(kind, path, draw, start=in_process))
     return findings
 
@@ -295,8 +313,6 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp()).resolve()
     os.chdir(folder)
     tempfile.tempdir = str(folder)
-    # what is imported once
-    in_process(["plan", str(ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml"), "--card", "24GiB"])
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with WriteWatch(folder) as watch:
         found = [fuzz(folder, number=options.number, seed=options.seed), fuzz_special(folder)]

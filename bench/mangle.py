@@ -106,11 +106,16 @@ def places(values: object, here: Place = ()) -> Iterator[Place]:
         yield from places(inner, (*here, step))
 
 
+def put_wrong_values(values: object, draw: random.Random) -> None:
+    """Put values of another kind, or out of all bounds, at places by chance."""
+    for _ in range(draw.choice((1, 1, 1, 2, 5, 20))):
+        _put(values, draw.choice([*places(values)] or [("name",)]), copy.deepcopy(draw.choice(VALUES)))
+
+
 def wrong_values(source: bytes, draw: random.Random) -> bytes:
     """Values of another kind, or out of all bounds."""
     values = yaml.safe_load(source) or {}
-    for _ in range(draw.choice((1, 1, 1, 2, 5, 20))):
-        _put(values, draw.choice([*places(values)] or [("name",)]), copy.deepcopy(draw.choice(VALUES)))
+    put_wrong_values(values, draw)
     return _dump(values)
 
 

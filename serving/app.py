@@ -10,6 +10,7 @@ from serving.access.access import Access
 from serving.access.quotas import Quotas
 from serving.adapters.registry import AdapterRegistry
 from serving.adapters.store import AdapterStore
+from serving.adapters.trust_watch import TrustWatch
 from serving.api import adapters, chat, completions, errors, files, health, infill, metrics, models, playground, votes
 from serving.api.auth import Gate
 from serving.api.limits import BodyLimit, HostCheck
@@ -48,12 +49,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(watch.run()) if watch else None
+        watching = [asyncio.create_task(one.run()) for one in (watch, TrustWatch(registry)) if one]
         async with access.kept_up():
             yield
-        if watching:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         # It waits for the step that runs
         await asyncio.to_thread(engine.close)
 

@@ -52,6 +52,18 @@ EngineKind = Annotated[
 ReplicaUrls = Annotated[
     list[str], typer.Option("--replica", metavar="URL", help="A vLLM server that was started with BASE; repeatable.")
 ]
+TrustFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY.pem|POLICY.yaml",
+        help="Whose adapters are taken. None: as trust.yaml of the home says, if there.",
+    ),
+]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free port.")]
+Quantized = Annotated[
+    str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
+]
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests will give as `model`.")]
 
 
@@ -63,10 +75,8 @@ AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="What requests 
 def start(
     base: Base = EMBEDDED,
     adapter: FirstAdapters = [],  # noqa: B006
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free port.")] = 8000,
-    quantization: Annotated[
-        str, typer.Option("--quantization", metavar="nf4|none", help="How the base is held: 4-bit, or 16-bit.")
-    ] = "nf4",
+    port: Port = 8000,
+    quantization: Quantized = "nf4",
     embedding_on_host: EmbeddingOnHost = False,
     base_cache: Annotated[
         bool, typer.Option(help="Keep a 4-bit copy of a base above 4 GB in the home, for the next start.")
@@ -76,6 +86,7 @@ def start(
     replica: ReplicaUrls = [],  # noqa: B006
     audit_required: AuditRequired = False,
     audit_prompts: AuditPrompts = False,
+    trust: TrustFileOption = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -104,6 +115,7 @@ def start(
         traffic_log=place.served / f"{port}-traffic.jsonl",
         audit_required=audit_required,
         audit_prompts=audit_prompts,
+        trust=trust,
     )
     prepare = prepared_server(
         Replicas(folder, tuple(replica), place.replicas) if replica else folder,

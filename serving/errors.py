@@ -29,6 +29,13 @@ class AdapterConflictError(AdapterError):
     code = "adapter_conflict"
 
 
+class AdapterUntrustedError(AdapterError):
+    """The adapter is not signed by a key that this server trusts, or it or its key was revoked."""
+
+    status = 403
+    code = "adapter_not_trusted"
+
+
 class KeyRefusedError(InputError):
     """A request brought no key, or none that is valid now; which of these it is, is not told.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from finetune.contracts.trust import TrustFile
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
     from serving.adapters.store import AdapterStore
@@ -116,7 +117,8 @@ def prepared_server(
     votes, and the keys without which nobody is let in, and whose jobs the card is shared with; None shares with nobody,
     has no keys, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit copies of large bases are
     kept, are those of load_engine. The port is taken first: a busy one must not cost the minutes that a large base
-    takes to load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys.
+    takes to load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys, RecipeError for a
+    trust policy with mistakes.
     """
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
         from serving.access.access import Access
@@ -124,6 +126,7 @@ def prepared_server(
         from serving.card import CardWatch, server_hold
         from serving.waiting import wait_for_card
 
+        trust = _trust(home, settings)
         access = Access()
         if home:
             port = listener.getsockname()[1]
@@ -139,7 +142,7 @@ def prepared_server(
                 wait_for_card(hold, listener, settings, access=access)
             engine = own = _own_engine(base, settings, quantization, embedding_on_host=embedding_on_host, copies=copies)
         stack.enter_context(contextlib.closing(engine))
-        registry, store = _registry(engine, adapters, settings, home=home)
+        registry, store = _registry(engine, adapters, settings, home=home, trust=trust)
         asyncio.run(_load_all(registry, served))
         watch = CardWatch(hold, own, registry) if hold and own and settings.yields_card else None
         app = create_app(
@@ -183,8 +186,11 @@ def server_of(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
     """What answers with app."""
     import uvicorn
 
+    from serving.connection import BoundedConnection
+
     config = uvicorn.Config(
         app,
+        http=BoundedConnection,
         log_level="warning",
         access_log=False,
         ws="none",
@@ -214,7 +220,7 @@ def _own_engine(
 
 
 def _registry(
-    engine: "Engine", adapters: Path, settings: ServerSettings, *, home: Home | None
+    engine: "Engine", adapters: Path, settings: ServerSettings, *, home: Home | None, trust: "TrustFile | None"
 ) -> tuple["AdapterRegistry", "AdapterStore"]:
     from serving.adapters.registry import AdapterRegistry
     from serving.adapters.store import AdapterStore
@@ -224,6 +230,7 @@ def _registry(
         max_rank=settings.max_rank,
         max_bytes=settings.max_adapter_bytes,
         served=home.served if home else None,
+        trust=trust,
     )
     registry = AdapterRegistry(
         engine,
@@ -250,6 +257,18 @@ def _state_file(home: Home | None, port: int, base_digest: str) -> "StateFile | 
         return None
     home.served.mkdir(parents=True, exist_ok=True)
     return StateFile(home.served / f"{port}-{base_digest[:12]}.json")
+
+
+def _trust(home: Home | None, settings: ServerSettings) -> "TrustFile | None":
+    """Whose adapters are taken; a policy that is wrong at the start is told at once."""
+    from finetune.contracts.trust import TrustFile
+
+    path = settings.trust or (home.trust if home else None)
+    if path is None:
+        return None
+    found = TrustFile(path, required=settings.trust is not None)
+    found.read()
+    return found
 
 
 def _keep_vote(home: Home | None) -> "Keep | None":

@@ -21,7 +21,8 @@ class ServerSettings(BaseModel):
     unloaded, and those that run when a job of the same home wants the card. yields_card False: the server keeps it.
     traffic_log is the file to which answers are recorded while a second version of a name is tried, None: they are not;
     traffic_prompts keeps what was asked too. audit_required: there are no answers while the log of who asked what
-    cannot be written; audit_prompts keeps in it what was asked.
+    cannot be written; audit_prompts keeps in it what was asked. trust says whose adapters are taken, a policy or a
+    public key as in contracts/trust.py, None: trust.yaml of the home, if it is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,7 @@ class ServerSettings(BaseModel):
     traffic_prompts: bool = False
     audit_required: bool = False
     audit_prompts: bool = False
+    trust: Path | None = None
 
     @field_validator("host")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from finetune.adapters.bom import BOM_NAME, UNKNOWN, Materials, bom_document
 from finetune.adapters.find import find_adapter
 from finetune.adapters.verify import check_written
 from finetune.contracts.adapter import (
@@ -49,6 +50,7 @@ class AdapterOrigin:
     recipe: str
     step: int | None = None
     visibility: tuple[str, ...] = ()
+    materials: Materials = UNKNOWN
 
 
 def write_adapter(
@@ -84,10 +86,11 @@ def write_adapter(
                 recipe=origin.recipe,
             ),
             probe=reference_probe(model, base),
-            files=list_files(scratch),
+            files=(),
             visibility=origin.visibility,
         )
-        manifest = write_manifest(scratch, manifest)
+        write_json(scratch / BOM_NAME, bom_document(manifest, origin.materials))
+        manifest = write_manifest(scratch, manifest.model_copy(update={"files": list_files(scratch)}))
         check_written(model, base, scratch)
     return manifest
 

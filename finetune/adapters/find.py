@@ -8,7 +8,7 @@ from finetune.contracts.adapter_files import read_manifest
 from finetune.contracts.errors import AdapterError
 from finetune.contracts.run import Home, RunLayout
 from finetune.contracts.withdrawal import check_not_withdrawn
-from finetune.terminal.output import note
+from finetune.terminal.output import note, printable
 
 
 def list_adapters(home: Home) -> tuple[AdapterManifest, ...]:
@@ -20,7 +20,7 @@ def list_adapters(home: Home) -> tuple[AdapterManifest, ...]:
         try:
             found.append(read_manifest(folder))
         except AdapterError as error:
-            note(f"Left out of the list: {error.message}")
+            note(printable(f"Left out of the list: {error.message}"))
     return tuple(sorted(found, key=lambda manifest: (-manifest.created_at, manifest.adapter_id)))
 
 

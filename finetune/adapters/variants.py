@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from finetune.adapters.bom import BOM_NAME, bom_document, written_materials
 from finetune.adapters.export import check_place, copy_adapter, write_weights
 from finetune.adapters.gguf import export_gguf
 from finetune.adapters.verify import verify_adapter
@@ -14,7 +15,7 @@ from finetune.contracts.adapter import (
 from finetune.contracts.adapter_files import list_files, write_manifest
 from finetune.contracts.errors import UsageError
 from finetune.contracts.export_format import ExportFormat
-from finetune.contracts.io import digest_file, new_folder, write_bytes
+from finetune.contracts.io import digest_file, new_folder, write_bytes, write_json
 from finetune.model.adapter_keys import multimodal_state, text_state
 
 
@@ -54,10 +55,11 @@ def export_multimodal(source: Path, out: Path, *, base: Path | None = None) -> A
                 "adapter_id": f"{manifest.adapter_id.rpartition('-')[0]}-{digest[:12]}",
                 "keys": AdapterKeys.MULTIMODAL,
                 "digests": manifest.digests.model_copy(update={"weights": digest}),
-                "files": list_files(scratch),
+                "files": (),
             }
         )
-        variant = write_manifest(scratch, variant)
+        write_json(scratch / BOM_NAME, bom_document(variant, written_materials(source)))
+        variant = write_manifest(scratch, variant.model_copy(update={"files": list_files(scratch)}))
         verify_adapter(scratch, base)
         check_place(out, variant)
     return variant

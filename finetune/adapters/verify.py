@@ -1,14 +1,14 @@
 """Prove that an adapter folder is what its manifest says; with a base, that it still does what it did when exported."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.adapters.find import find_adapter, list_adapters
-from finetune.contracts.adapter import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, AdapterKeys, AdapterManifest
+from finetune.contracts.adapter import AdapterKeys, AdapterManifest
 from finetune.contracts.adapter_files import HINT, read_adapter
 from finetune.contracts.errors import AdapterError
+from finetune.contracts.sound_adapter import check_sound
 
 if TYPE_CHECKING:
     from finetune.model.loading import LoadedBase
@@ -29,49 +29,15 @@ def verify_adapter(
     copies is where a 4-bit copy of the base may lie, None: nowhere; none is written. embedding_on_host is load_base's.
     Raises AdapterError naming the first thing that does not hold, BaseModelError for a damaged base.
     """
-    manifest = read_adapter(folder)
-    _check_config(folder, manifest)
-    _check_tensors(folder, manifest)
+    manifest = check_sound(folder)
+    if not manifest.adapter_id.endswith(f"-{manifest.digests.weights[:12]}"):
+        raise AdapterError(
+            f"{folder} is called {manifest.adapter_id}, its weights have digest {manifest.digests.weights[:12]}.", HINT
+        )
     if base is not None:
         model = _attached(folder, base, manifest, copies=copies, embedding_on_host=embedding_on_host)
         check_scores(model, folder, manifest)
     return manifest
-
-
-def _check_config(folder: Path, manifest: AdapterManifest) -> None:
-    path = folder / ADAPTER_CONFIG_NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        found = (config["r"], float(config["lora_alpha"]), _targets(config))
-    except (OSError, ValueError, KeyError, TypeError) as cause:
-        raise AdapterError(f"{path} is damaged: {cause!r}.", HINT) from cause
-    expected = (manifest.rank, manifest.alpha, sorted(manifest.targets))
-    if found != expected:
-        raise AdapterError(f"{path} says rank, alpha and targets are {found}, the manifest {expected}.", HINT)
-
-
-def _targets(config: dict[str, Any]) -> list[str]:
-    return sorted([*config["target_modules"], *(config.get("target_parameters") or ())])
-
-
-def _check_tensors(folder: Path, manifest: AdapterManifest) -> None:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / ADAPTER_WEIGHTS_NAME
-    weights = next((entry.sha256 for entry in manifest.files if entry.name == ADAPTER_WEIGHTS_NAME), "")
-    if weights != manifest.digests.weights or not manifest.adapter_id.endswith(f"-{weights[:12]}"):
-        raise AdapterError(f"{folder} is called {manifest.adapter_id}, its weights have digest {weights[:12]}.", HINT)
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as cause:
-        raise AdapterError(f"{path} is no safetensors file: {cause}.", HINT) from cause
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise AdapterError(f"{path}: {name} is {tensor.dtype}; packed base weights have leaked into it.", HINT)
-        if not torch.isfinite(tensor).all():
-            raise AdapterError(f"{path}: {name} is not finite.", HINT)
 
 
 def _attached(

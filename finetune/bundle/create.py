@@ -30,7 +30,7 @@ PACKAGES = ("data_pipelines", "finetune", "serving")
 LOCK_NAME = "requirements.lock"
 LICENCES_NAME = "licences.json"
 # what a user reads and copies from, beside the wheels
-FOLDERS = ("recipes", "docs")
+FOLDERS = ("recipes", "docs", "infra")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import finetune.cli.bom
 import finetune.cli.merge
 import finetune.cli.release
+import finetune.cli.sign
 from finetune.contracts.export_format import ExportFormat
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from finetune.contracts.run import Home
 
 app = typer.Typer(
-    help="Adapters: list, inspect, verify, export, merge, promote, roll back.",
+    help="Adapters: list, inspect, verify, sign, export, bom, merge, promote, roll back.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -92,7 +94,8 @@ def inspect(adapter: Which, home: HomeFolder = DEFAULT_HOME, json: Json = False)
 @app.command(
     "verify",
     epilog="Examples: `finetune adapter verify embedded-1f0c9a2b3d4e`, "
-    "`finetune adapter verify ./adapter --base /models/Qwen3.6-27B`, `finetune adapter verify /models/ours`.",
+    "`finetune adapter verify ./adapter --base /models/Qwen3.6-27B --trust release.pem`, "
+    "`finetune adapter verify /models/ours`.",
 )
 def verify(
     adapter: Annotated[
@@ -105,6 +108,12 @@ def verify(
     embedding_on_host: Annotated[
         bool, typer.Option("--embedding-on-host", help="Keep the base's embedding in host memory. GPU only.")
     ] = False,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem|POLICY.yaml", help="Who must have signed it. None: by trust.yaml of the home, if there."
+        ),
+    ] = None,
     home: HomeFolder = DEFAULT_HOME,
     json: Json = False,
 ) -> None:
@@ -115,19 +124,22 @@ def verify(
     from finetune.adapters.verify import find_adapter, verify_adapter
     from finetune.contracts.merge import MERGE_MANIFEST_NAME
     from finetune.contracts.run import Home
+    from finetune.contracts.trust import TrustFile, check_trusted
     from finetune.terminal.output import emit
 
     if (Path(adapter) / MERGE_MANIFEST_NAME).is_file():
-        _verify_merged(Path(adapter), base, json=json)
+        _verify_merged(Path(adapter), base, trust, json=json)
         return
     place = Home(home.absolute())
     folder = find_adapter(place, adapter)
     manifest = verify_adapter(folder, base, copies=place.bases, embedding_on_host=embedding_on_host)
+    signer = check_trusted(TrustFile(trust or place.trust, required=trust is not None), folder, manifest)
     also = f" and made for {manifest.base.name} in {base}" if base else ""
+    signed = f" It is signed with the key {signer}." if signer else ""
     emit(
-        {"adapter": manifest.adapter_id, "folder": str(folder), "valid": True},
+        {"adapter": manifest.adapter_id, "folder": str(folder), "valid": True, "signer": signer},
         as_json=json,
-        text=f"{manifest.adapter_id} is whole: {len(manifest.files)} files as its manifest says{also}.",
+        text=f"{manifest.adapter_id} is whole: {len(manifest.files)} files as its manifest says{also}.{signed}",
     )
 
 
@@ -169,19 +181,23 @@ def export(
     )
 
 
+app.command("sign", epilog=finetune.cli.sign.EXAMPLES)(finetune.cli.sign.sign)
+app.command("bom", epilog=finetune.cli.bom.EXAMPLES)(finetune.cli.bom.bom)
 app.command("merge", epilog=finetune.cli.merge.EXAMPLES)(finetune.cli.merge.merge)
 app.command("promote", epilog=finetune.cli.release.PROMOTE_EXAMPLES)(finetune.cli.release.promote)
 app.command("rollback", epilog=finetune.cli.release.ROLLBACK_EXAMPLES)(finetune.cli.release.rollback)
 app.command("history", epilog=finetune.cli.release.HISTORY_EXAMPLES)(finetune.cli.release.history)
 
 
-def _verify_merged(folder: Path, base: Path | None, *, json: bool) -> None:
+def _verify_merged(folder: Path, base: Path | None, trust: Path | None, *, json: bool) -> None:
     from finetune.adapters.merge_check import verify_merged
     from finetune.contracts.errors import UsageError
     from finetune.terminal.output import emit
 
     if base is not None:
         raise UsageError(f"{folder} is a merged model, which needs no base.", "Leave --base out.")
+    if trust is not None:
+        raise UsageError(f"{folder} is a merged model, and adapters alone are signed.", "Leave --trust out.")
     manifest, check = verify_merged(folder)
     scored = f"{check.worst:.4f} nat off at most" if check else "not scored: no room in memory, then or now"
     emit(

@@ -12,6 +12,9 @@ from finetune.contracts.io import read_model
 
 BASE_RECORD_NAME = "base.json"
 BASE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+README_HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+LICENCE_LINE = re.compile(r"^(license|license_name): *[\"']?([\w.+ -]{1,80}?)[\"']? *$", re.M)
+LARGEST_README = 1 << 20
 AGAIN = "Delete the folder and bring the base in again: `finetune base add FOLDER`."
 
 
@@ -60,3 +63,20 @@ def find_base(bases: Path, name: str) -> Path | None:
         names = ", ".join(folder.name for folder in found)
         raise BaseModelError(f"Several bases in {bases} are called {name}.", f"Name one of them: {names}.")
     return found[0] if found else None
+
+
+def known_licence(folder: Path) -> str:
+    """What is known of a base's licence: what was recorded when it was brought in, or what its README says; else ""."""
+    if (folder / BASE_RECORD_NAME).is_file():
+        return read_base(folder).licence
+    return readme_licence(folder)
+
+
+def readme_licence(folder: Path) -> str:
+    """The licence that the head of a base's README states, "" where it states none."""
+    readme = folder / "README.md"
+    if not readme.is_file() or readme.stat().st_size > LARGEST_README:
+        return ""
+    head = README_HEAD.match(readme.read_text(encoding="utf-8", errors="replace"))
+    said = dict(LICENCE_LINE.findall(head[1])) if head else {}
+    return said.get("license_name") or said.get("license") or ""

@@ -63,6 +63,10 @@ class AdapterError(InputError):
     """An adapter is missing, damaged, made for another base, or changes nothing."""
 
 
+class SignatureError(AdapterError):
+    """An adapter is not signed by a key that is trusted, or was altered since, or its key or itself was revoked."""
+
+
 class RunError(InputError):
     """A run folder is missing, damaged, or in a state that does not allow what was asked."""
 

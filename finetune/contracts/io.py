@@ -78,9 +78,16 @@ def to_json(document: BaseModel | JsonValue) -> str:
 def read_model(path: Path, kind: type[ModelT], *, error: type[InputError], hint: str) -> ModelT:
     """Read a JSON file as a contract; a missing, broken or newer file becomes error, with the path and the field."""
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist.", hint) from cause
+    return parse_model(content, kind, path=path, error=error, hint=hint)
+
+
+def parse_model(content: bytes, kind: type[ModelT], *, path: Path, error: type[InputError], hint: str) -> ModelT:
+    """The content of path as a contract; a broken or newer one becomes error, with the path and the field."""
+    try:
+        return kind.model_validate_json(content)
     except ValidationError as cause:
         first = cause.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"

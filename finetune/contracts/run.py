@@ -33,6 +33,11 @@ class Home:
         return self.root / "adapters"
 
     @property
+    def trust(self) -> Path:
+        """Whose adapters are taken: see contracts/trust.py. A person writes it; without it no signature is asked."""
+        return self.root / "trust.yaml"
+
+    @property
     def bases(self) -> Path:
         """Bases that were brought in, see contracts/bases.py, and 4-bit copies of large ones."""
         return self.root / "bases"

@@ -163,8 +163,8 @@ class _Builder:
         assert isinstance(node, yaml.ScalarNode)
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             self.refused.append(f"{line}: the tag {node.tag} is not allowed")
-        if "\0" in node.value:
-            self.refused.append(f"{line}: the sign NUL is not allowed: no path can have it")
+        if "\0" in node.value or any("\ud800" <= sign <= "\udfff" for sign in node.value):
+            self.refused.append(f"{line}: NUL and halves of surrogate pairs are not allowed: no text or path has them")
         return parse_scalar(node.value) if node.style is None else node.value
 
     def mapping(self, node: "yaml.MappingNode", location: Location) -> dict[str, Any]:

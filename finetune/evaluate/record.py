@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
+from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_manifest, write_manifest
 from finetune.contracts.dataset import MANIFEST_NAME, DatasetManifest
 from finetune.contracts.egress import EGRESS_NAME
@@ -20,6 +20,7 @@ from finetune.evaluate.tracked import evaluation_tags, tracked_metrics
 from finetune.recipe.resolve import ResolvedRecipe, base_folder
 from finetune.recipe.schema import EMBEDDED_BASE
 from finetune.terminal.egress import refuse_attempts, take_report
+from finetune.terminal.output import note
 from finetune.tracking.base import Tracker
 from finetune.tracking.card import run_card, short_path
 from finetune.tracking.figures import training_figures
@@ -95,6 +96,11 @@ def _score_manifests(report: EvaluationReport, folders: tuple[Path, ...]) -> Ada
         if not (folder / ADAPTER_MANIFEST_NAME).is_file():
             continue
         manifest = read_manifest(folder)
-        if manifest.adapter_id == report.adapter_id:
-            found = write_manifest(folder, manifest.model_copy(update={"scores": report.scores}))
+        if manifest.adapter_id != report.adapter_id:
+            continue
+        found = manifest.model_copy(update={"scores": report.scores})
+        if (folder / ADAPTER_SIGNATURE_NAME).exists():
+            note(f"{folder} is signed: its manifest stays as it was signed, without these scores.")
+        else:
+            found = write_manifest(folder, found)
     return found

@@ -1,7 +1,6 @@
 """Whether a folder holds a base model and nothing that would run: what `finetune base add` takes and refuses."""
 
 import json
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,6 @@ TAKEN = (
 )
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz"})
 CODE = frozenset({".py", ".pyc", ".so", ".dll", ".dylib"})
-# keys by which a configuration names code that is to be imported
-CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
 LARGEST_CONFIG = 4 << 20
 
 
@@ -50,8 +47,7 @@ def check_base_folder(folder: Path) -> tuple[str, ...]:
         _refuse_unsafe(path)
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_file() and _is_taken(path.name)))
     for name in names:
-        if name.endswith("config.json"):
-            _refuse_code(folder / name)
+        _refuse_huge(folder / name)
     _check_index(folder / INDEX_NAME)
     family_for(read_model_type(folder))
     weight_files(folder)
@@ -79,25 +75,10 @@ def _refuse_unsafe(path: Path) -> None:
         )
 
 
-def _refuse_code(path: Path) -> None:
-    found = next((key for key in _keys(_read_json(path)) if key in CODE_KEYS), None)
-    if found is not None:
-        raise BaseModelError(
-            f"{path} has {found}, which names code to import.",
-            "Use a base that the installed libraries know without it.",
-        )
-
-
-def _keys(document: Any) -> Iterator[str]:
-    """The keys of all objects in a JSON document."""
-    waiting = [document]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield from value
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
+def _refuse_huge(path: Path) -> None:
+    limit = 16 * LARGEST_CONFIG if path.name == INDEX_NAME else LARGEST_CONFIG
+    if path.name.endswith(("config.json", ".index.json")) and path.stat().st_size > limit:
+        raise BaseModelError(f"{path} is larger than any configuration.", "Copy it again from where it came.")
 
 
 def _check_index(path: Path) -> None:
@@ -115,9 +96,6 @@ def _check_index(path: Path) -> None:
 
 
 def _read_json(path: Path) -> Any:
-    limit = LARGEST_CONFIG if path.name != INDEX_NAME else 16 * LARGEST_CONFIG
-    if path.stat().st_size > limit:
-        raise BaseModelError(f"{path} is larger than any configuration.", "Copy it again from where it came.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as cause:

@@ -2,13 +2,20 @@
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from finetune.contracts.adapter import FileDigest
-from finetune.contracts.bases import AGAIN, BASE_NAME, BASE_RECORD_NAME, BaseRecord, find_base, read_base
+from finetune.contracts.bases import (
+    AGAIN,
+    BASE_NAME,
+    BASE_RECORD_NAME,
+    BaseRecord,
+    find_base,
+    read_base,
+    readme_licence,
+)
 from finetune.contracts.errors import BaseModelError, MachineError, UsageError
 from finetune.contracts.io import (
     CHUNK_BYTES,
@@ -29,8 +36,6 @@ READ_ONLY = 0o444
 # left on the disk beside a base
 SPARE_BYTES = 1 << 30
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
-FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-LARGEST_README = 1 << 20
 
 
 def add_base(source: Path, bases: Path, *, name: str | None = None, licence: str | None = None) -> BaseRecord:
@@ -87,16 +92,8 @@ def _name(source: Path, name: str | None) -> str:
 
 def _licence(source: Path) -> tuple[str, str]:
     """What a base says of its licence, and where: the head of its README, or else a licence file, which is named."""
-    readme = source / "README.md"
-    if readme.is_file() and readme.stat().st_size <= LARGEST_README:
-        head = FRONT_MATTER.match(readme.read_text(encoding="utf-8", errors="replace"))
-        said = (
-            dict(re.findall(r"^(license|license_name): *[\"']?([\w.+ -]{1,80}?)[\"']? *$", head[1], re.M))
-            if head
-            else {}
-        )
-        if licence := said.get("license_name") or said.get("license"):
-            return licence, readme.name
+    if licence := readme_licence(source):
+        return licence, "README.md"
     for name in LICENCE_FILES:
         if (source / name).is_file():
             return f"see {name}", name

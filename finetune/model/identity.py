@@ -80,7 +80,7 @@ def _read_config(folder: Path) -> dict:
         config = json.loads(path.read_text(encoding="utf-8"))
         sizes = config.get("text_config") or config
         _ = config["model_type"], sizes["num_hidden_layers"], sizes["hidden_size"]
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as cause:
         raise BaseModelError(f"{path} is damaged: {cause!r}.", HINT) from cause
     refuse_code(folder, error=BaseModelError)
     return config
@@ -92,5 +92,5 @@ def _indexed_names(folder: Path) -> set[str]:
         return set()
     try:
         return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as cause:
         raise BaseModelError(f"{path} is damaged: {cause!r}.", HINT) from cause

@@ -12,6 +12,7 @@ from finetune.contracts.chain import PROMOTED, Chain, Entry, OpenChain, withdraw
 from finetune.contracts.errors import AdapterError, GateError, RunError
 from finetune.contracts.io import digest_json
 from finetune.contracts.run import Home, RunLayout
+from finetune.contracts.trust import TrustFile, check_trusted
 from finetune.contracts.withdrawal import HINT as WITHDRAWN_HINT
 from finetune.release.evidence import Load, Recompute, read_evidence
 from finetune.release.gate import GateVerdict, judge, load_gate
@@ -40,10 +41,11 @@ def promote(
 ) -> tuple[Entry, GateVerdict]:
     """Point the alias at the adapter. report None: the newest one of its run; gate None: the shipped one.
 
-    Raises GateError with all reasons when the gate says no; nothing is changed then.
+    Raises GateError with all reasons when the gate says no, SignatureError for an adapter that the home's policy does
+    not take; nothing is changed then.
     """
     config = load_gate(gate)
-    manifest = verify_adapter(find_usable(home, adapter), None)
+    manifest = _trusted(home, find_usable(home, adapter))
     registry, version = registered(home, manifest)
     with chain_of(home).open() as record:
         if manifest.digests.weights in withdrawn_weights(record.entries):
@@ -108,7 +110,14 @@ def _before(home: Home, record: OpenChain, model: str, *, wish: Wish) -> tuple[E
         raise AdapterError(f"All that was {wish.alias} of {model} before was withdrawn: {names}.", WITHDRAWN_HINT)
     for passed in before[: before.index(usable[0])]:
         note(f"{passed.text('adapter_id')}, version {passed.text('to')}, was withdrawn and is passed over.")
-    return usable[0], verify_adapter(find_usable(home, usable[0].text("adapter_id")), None)
+    return usable[0], _trusted(home, find_usable(home, usable[0].text("adapter_id")))
+
+
+def _trusted(home: Home, folder: Path) -> AdapterManifest:
+    """The adapter in folder, whole, and one that the home's policy takes, where it has one."""
+    manifest = verify_adapter(folder, None)
+    check_trusted(TrustFile(home.trust), folder, manifest)
+    return manifest
 
 
 def registered(home: Home, manifest: AdapterManifest, model: str = "") -> tuple[Registry, str]:

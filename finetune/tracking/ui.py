@@ -1,6 +1,7 @@
 """MLflow's own pages over a home's store, on loopback, as a child process."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,6 +26,21 @@ DEFAULT_PORT = 5000
 LOG_NAME = "mlflow-ui.log"
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
+# What MLflow would otherwise do for whoever reaches the port, or let a variable of the shell take away
+CLOSED = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS": "false",
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+    "MLFLOW_ENABLE_REMOTE_ASSISTANT": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_FILE_STORE": "false",
+}
+# The pages name a CDN and have a worker for telemetry: the reader's browser is told to ask this server alone.
+BROWSER_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; frame-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # Or the server, which leads a session of its own, would outlive a closed terminal.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -40,7 +56,7 @@ def serve_ui(home: Home, port: int = DEFAULT_PORT, *, ready: Callable[[str], Non
     place = free_port(port)
     if place != port:
         note(f"The port {port} on {HOST} is taken; {place} is used instead.")
-    environment = {**offline_environment(os.environ), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**offline_environment(os.environ), **CLOSED}
     log = home.root / LOG_NAME
     with on_signals(ENDING, _end):
         with disk_errors(log), log.open("wb") as stream:
@@ -71,12 +87,16 @@ def address(port: int) -> str:
 
 
 def command(home: Home, port: int) -> list[str]:
-    """The argument list of the server: one worker, loopback, artifacts from the home's folder."""
+    """The argument list of the server: one worker, loopback under its own name, artifacts from the home's folder."""
+    header = shlex.quote(f"Content-Security-Policy:{BROWSER_POLICY}")
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", store_uri(home)),
         *("--default-artifact-root", home.tracking_artifacts.absolute().as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
+        # any port: the far end of an ssh tunnel may have another
+        *("--allowed-hosts", f"{HOST}:*,localhost:*", "--cors-allowed-origins", address(port)),
+        *("--uvicorn-opts", f"--header {header}"),
     ]
 
 

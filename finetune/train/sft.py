@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from finetune.adapters.bom import materials_here
 from finetune.adapters.export import AdapterOrigin, publish_adapter, write_adapter
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.dataset import MANIFEST_NAME, REPORT_NAME
@@ -365,6 +366,7 @@ class _Job:
             recipe=self.resolved.digest(),
             step=self.run.state.adapter_step,
             visibility=tuple(sorted({source.visibility for source in self.dataset.manifest.sources})),
+            materials=materials_here(Path(self.run.state.base_path)),
         )
 
     def _describe(self, base: LoadedBase, manifest: AdapterManifest, figures: TrainingFigures | None) -> None:

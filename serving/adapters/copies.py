@@ -14,10 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest, FileDigest
+from finetune.contracts.adapter import (
+    ADAPTER_MANIFEST_NAME,
+    ADAPTER_SIGNATURE_NAME,
+    AdapterManifest,
+    FileDigest,
+)
 from finetune.contracts.adapter_files import HINT, read_manifest
 from finetune.contracts.errors import AdapterError, PlatformError
-from finetune.contracts.io import CHUNK_BYTES, digest_json, disk_errors, sync_folder
+from finetune.contracts.io import CHUNK_BYTES, digest_bytes, digest_json, digest_text, disk_errors, sync_folder
+from finetune.contracts.plain_files import NotPlainError, read_plain
+from finetune.contracts.signature import MAX_SIGNATURE_BYTES
 from serving.adapters.desired import read_states
 
 LOGGER = logging.getLogger("serving")
@@ -58,7 +65,7 @@ class AdapterCopies:
         check sees the files that will be loaded. A copy that fails it is made anew. Raises AdapterError when folder no
         longer holds what manifest says, MachineError when the disk refuses.
         """
-        target = self._root / digest_json(manifest)
+        target = self._root / _name(folder, manifest)
         with disk_errors(self._root):
             found = self._found(target)
             if found and folder.resolve() != target.resolve():
@@ -179,9 +186,34 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(gone)
 
 
+def _name(folder: Path, manifest: AdapterManifest) -> str:
+    """Of the copy. The same adapter with another signature is another copy: who signed it may be revoked since."""
+    signature = _signature(folder)
+    return digest_json(manifest) if signature is None else digest_text(digest_json(manifest) + digest_bytes(signature))
+
+
+def _signature(folder: Path) -> bytes | None:
+    try:
+        return read_plain(folder / ADAPTER_SIGNATURE_NAME, max_bytes=MAX_SIGNATURE_BYTES)
+    except FileNotFoundError:
+        return None
+    except NotPlainError as error:
+        raise AdapterError(f"{folder.name}/{ADAPTER_SIGNATURE_NAME} {error}.", HINT) from error
+
+
+def _manifest(folder: Path) -> bytes:
+    try:
+        return read_plain(folder / ADAPTER_MANIFEST_NAME)
+    except (OSError, NotPlainError) as error:
+        raise AdapterError(f"{folder.name} was changed while it was copied.", HINT) from error
+
+
 def _fill(scratch: Path, folder: Path, manifest: AdapterManifest) -> None:
     # not written anew from the model: a seal is of the file as it was written
-    (scratch / ADAPTER_MANIFEST_NAME).write_bytes((folder / ADAPTER_MANIFEST_NAME).read_bytes())
+    (scratch / ADAPTER_MANIFEST_NAME).write_bytes(_manifest(folder))
+    signature = _signature(folder)
+    if signature is not None:
+        (scratch / ADAPTER_SIGNATURE_NAME).write_bytes(signature)
     for entry in manifest.files:
         _copy_file(folder / entry.name, scratch / entry.name, entry)
     for path in (*scratch.iterdir(), scratch):

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.context_managers import Timer
 
 from finetune.contracts.errors import AdapterError, PlatformError
-from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
+from serving.errors import AdapterConflictError, AdapterMissingError, AdapterUntrustedError, RequestError
 
 Phase = Literal["check", "fetch", "attach", "probe"]
 PHASES: tuple[Phase, ...] = ("check", "fetch", "attach", "probe")
@@ -17,6 +17,7 @@ DRAIN_BUCKETS = (0.01, 0.1, 1, 5, 15, 30, 60, 120, 300, 600)
 REASONS: dict[type[PlatformError], str] = {
     AdapterMissingError: "missing",
     AdapterConflictError: "conflict",
+    AdapterUntrustedError: "untrusted",
     AdapterError: "invalid",
     RequestError: "request",
     PlatformError: "engine",

@@ -5,7 +5,7 @@ comes to mean. The version before is kept for going back.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -250,17 +250,38 @@ class AdapterRegistry:
                     await self._versions.attach_again(version)
                 except PlatformError as error:
                     lost[version.slot] = error.message
-            problems = []
-            for alias in tuple(self._aliases.values()):
-                if alias.previous and alias.previous.slot in lost:
-                    alias.previous = None
-                if alias.trial and alias.trial.version.slot in lost:
-                    alias.trial = None
-                if alias.current.slot in lost:
-                    problems.append(f"{alias.name}: {lost[alias.current.slot]}")
-                    self._unserved[alias.name] = desired(alias)
-                    del self._aliases[alias.name]
-            return problems + await self._serve_waiting()
+            return self._without(lost) + await self._serve_waiting()
+
+    async def distrust(self) -> list[str]:
+        """Serve no more what the policy takes no more; what went wrong with each name that is not served now.
+
+        Requests that run may end, as when a name is unloaded. Raises AdapterUntrustedError, and lets all be as it is,
+        where the policy cannot be read.
+        """
+        async with self._changing:
+            # what comes back is checked then
+            lost = {} if self._away else await self._versions.untrusted()
+            problems = self._without(lost)
+            for version in self._versions.resident:
+                if version.slot in lost:
+                    self._later(self._versions.retire(version))
+            if lost:
+                self._names.save()
+            return problems
+
+    def _without(self, lost: Mapping[str, str]) -> list[str]:
+        """Let names go that stand for a version in one of these slots, which map to why; returns that by name."""
+        problems = []
+        for alias in tuple(self._aliases.values()):
+            if alias.previous and alias.previous.slot in lost:
+                alias.previous = None
+            if alias.trial and alias.trial.version.slot in lost:
+                alias.trial = None
+            if alias.current.slot in lost:
+                problems.append(f"{alias.name}: {lost[alias.current.slot]}")
+                self._unserved[alias.name] = desired(alias)
+                del self._aliases[alias.name]
+        return problems
 
     async def _serve_waiting(self) -> list[str]:
         problems = []
@@ -321,7 +342,8 @@ class AdapterRegistry:
         if adapter_id not in (None, manifest.adapter_id):
             raise moved
         found = self._versions.find(manifest)
-        if found:
+        # the folder may be signed anew since
+        if found and found.slot not in await self._versions.untrusted():
             return found
         await self._make_room()
         return await self._versions.load(folder, manifest)

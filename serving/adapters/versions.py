@@ -14,9 +14,9 @@ from finetune.contracts.errors import AdapterError, PlatformError
 from serving.adapters.copies import Copy
 from serving.adapters.measures import AdapterMeasures
 from serving.adapters.probe import judge
-from serving.adapters.store import AdapterStore, without_folder
+from serving.adapters.store import AdapterStore, check_trusted, without_folder
 from serving.engines.base import Engine
-from serving.errors import AdapterConflictError, EngineError
+from serving.errors import AdapterConflictError, AdapterUntrustedError, EngineError
 
 
 class VersionState(StrEnum):
@@ -121,6 +121,20 @@ class Versions:
     def find(self, manifest: AdapterManifest) -> Version | None:
         """The resident version of that very content."""
         return next((one for one in self.resident if one.manifest == manifest), None)
+
+    async def untrusted(self) -> dict[str, str]:
+        """Why the policy takes residents no more, by slot. Raises AdapterUntrustedError where it cannot be read."""
+        # read once: what a person writes at this moment must not be judged by its half
+        trust = await asyncio.to_thread(self._store.read_trust)
+        if trust is None:
+            return {}
+        found = {}
+        for version in self.resident:
+            try:
+                await asyncio.to_thread(check_trusted, trust, version.folder, version.manifest)
+            except AdapterUntrustedError as error:
+                found[version.slot] = error.message
+        return found
 
     async def load(self, folder: Path, manifest: AdapterManifest) -> Version:
         """Copy the adapter in folder, attach that and let it answer its probe. When this raises, nothing is left."""

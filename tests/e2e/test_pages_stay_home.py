@@ -15,7 +15,7 @@ from finetune.contracts.dataset import Task
 from finetune.evaluate.page.page import Gate
 from finetune.evaluate.page.write import write_page
 from finetune.evaluate.report import Evaluation, save_evaluation
-from finetune.guard.offline import SWITCHES
+from finetune.guard.switches import offline_environment
 
 from .egress import ROOT
 from .mlflow_server import Server
@@ -103,7 +103,7 @@ def test_a_page_without_care_would_be_seen_asking(context, tmp_path):
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory) -> Iterator[tuple[str, str]]:
     """MLflow's server, as `finetune runs ui` sets it up, with one run: (its address, the run's page)."""
-    server = Server(tmp_path_factory.mktemp("mlflow") / "server", SWITCHES)
+    server = Server(tmp_path_factory.mktemp("mlflow") / "server", offline_environment({}))
     server.start()
     client = server.client()
     experiment = client.create_experiment("code")

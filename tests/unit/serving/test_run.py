@@ -13,7 +13,8 @@ import pytest
 import uvicorn
 
 from finetune.contracts.adapter import Quantization
-from finetune.contracts.errors import BaseModelError, MachineError
+from finetune.contracts.errors import BaseModelError, MachineError, RecipeError
+from finetune.contracts.run import Home
 from serving.adapters.registry import AdapterRegistry
 from serving.app import create_app
 from serving.run import PreparedServer, _load_all, listen, prepared_server, running_server, serve_in_thread
@@ -153,3 +154,13 @@ def test_what_a_start_replaces_is_drained_before_the_first_request(engine, store
     registry = AdapterRegistry(engine, store, max_adapters=4)
     asyncio.run(_load_all(registry, [("shop", root / f"shop-{number}") for number in (1, 2, 3)]))
     assert [version.state for version in registry.versions] == ["resident"] * 2 and engine.detached == ["slot000000"]
+
+
+def test_a_policy_with_mistakes_is_told_before_the_base_is_loaded(tmp_path: Path):
+    (tmp_path / "trust.yaml").write_text("require_signature: true\nkey: [release.pem]\n")
+    none = Quantization.NONE
+    prepare = prepared_server(
+        tmp_path / "no-base", tmp_path, settings=ServerSettings(port=0), quantization=none, home=Home(tmp_path)
+    )
+    with pytest.raises(RecipeError, match="did you mean keys"), prepare:
+        pass

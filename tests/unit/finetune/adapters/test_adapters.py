@@ -40,6 +40,7 @@ def test_the_folder_says_what_it_is(folder: Path, tiny_base: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
+        "bom.cdx.json",
         "manifest.json",
     }
     assert folder.name == manifest.adapter_id == f"tiny-{manifest.digests.weights[:12]}"
@@ -82,7 +83,7 @@ def test_damage_is_named(folder: Path, name: str, damage: str) -> None:
 
 def test_a_manifest_that_does_not_fit_the_config_is_refused(folder: Path) -> None:
     reseal(folder, rank=8)
-    with pytest.raises(AdapterError, match="says rank, alpha and targets"):
+    with pytest.raises(AdapterError, match="does not say the rank, alpha and targets"):
         verify_adapter(folder, None)
 
 
@@ -92,7 +93,7 @@ def test_other_weights_under_the_same_name_are_refused(folder: Path) -> None:
     state = {name: tensor + 1 for name, tensor in load_file(folder / "adapter_model.safetensors").items()}
     save_file(state, folder / "adapter_model.safetensors")
     reseal(folder)
-    with pytest.raises(AdapterError, match="its weights have digest"):
+    with pytest.raises(AdapterError, match="is not the file whose digest the manifest names"):
         verify_adapter(folder, None)
 
 

@@ -76,8 +76,8 @@ def test_a_missing_and_an_extra_file_are_named(folder):
     with pytest.raises(AdapterError, match="adapter_config.json is missing"):
         read_adapter(folder)
     (folder / "adapter_config.json").write_text("{}")
-    (folder / "code.py").write_text("import os")
-    with pytest.raises(AdapterError, match="code.py is not part of"):
+    (folder / "notes.md").write_text("new")
+    with pytest.raises(AdapterError, match="notes.md is not part of"):
         read_adapter(folder)
 
 

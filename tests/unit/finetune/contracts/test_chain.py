@@ -1,6 +1,7 @@
 """The record: what is told apart, line by line."""
 
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,24 @@ def test_six_processes_lose_no_entry(tmp_path):
     for process in processes:
         process.join()
     assert len(Chain(path, notice=print).read()) == 30
+
+
+def _waits_for_a_lock(pid: int) -> bool:
+    waiting = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line)
+    return str(pid) in {word for words in waiting for word in words}
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path):
+    path = tmp_path / "releases.jsonl"
+    with fill(path).open() as record:
+        other = multiprocessing.get_context("spawn").Process(target=fill, args=(path, 1))
+        other.start()
+        while not _waits_for_a_lock(other.pid):
+            assert other.is_alive(), "it did not wait"
+            time.sleep(0.01)
+        record.append("noted", {"count": 4})
+    other.join()
+    assert [entry.body["count"] for entry in Chain(path, notice=print).read()] == [0, 1, 2, 3, 4, 0]
 
 
 def test_what_is_live_follows_promotions_and_rollbacks(tmp_path):

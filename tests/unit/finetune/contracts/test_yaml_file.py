@@ -70,6 +70,7 @@ def test_an_override_wins_and_its_mistake_names_the_flag(tmp_path):
         ("a: 1\nb: " + "[" * 40 + "]" * 40, "r.yaml:2: not valid YAML: nested deeper than 32 levels"),
         ("a: " + "{a: " * 20_000, "nested deeper than 32 levels"),
         ('name: "a\\0b"\n', "1 mistake"),
+        ('name: "\\ud800"\n', "1 mistake"),
     ],
 )
 def test_what_is_no_recipe_is_told(tmp_path, text, message):

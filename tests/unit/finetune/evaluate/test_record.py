@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
+from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, ADAPTER_SIGNATURE_NAME, AdapterManifest
 from finetune.contracts.adapter_files import read_adapter
 from finetune.contracts.dataset import DatasetManifest
 from finetune.contracts.egress import EGRESS_NAME, EgressReport
@@ -147,6 +147,19 @@ def test_a_report_reaches_every_place(evaluation: Evaluation, home: Home, layout
     assert tracker.status == "finished"
 
 
+def test_the_manifest_of_a_signed_adapter_stays_as_it_was_signed(
+    evaluation: Evaluation, home: Home, layout: RunLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed = home.adapters / evaluation.report.adapter_id
+    (signed / ADAPTER_SIGNATURE_NAME).write_text("{}")
+    before = (signed / ADAPTER_MANIFEST_NAME).read_bytes()
+    tracker = FakeTracker()
+    report = record_evaluation(evaluation, home, layout, tracker=tracker)
+    assert (signed / ADAPTER_MANIFEST_NAME).read_bytes() == before
+    assert f"{signed} is signed" in capsys.readouterr().err
+    assert read_adapter(layout.adapter).scores == report.scores and tracker.registered == ["shop"]
+
+
 def test_metric_names_are_grouped_and_name_who(evaluation: Evaluation) -> None:
     names = set(tracked_metrics(evaluation.report))
     assert {
@@ -204,4 +217,4 @@ def test_the_home_store_shows_the_verdict_and_one_model_version(
     assert "| bits per byte |" in version.description
     assert version.tags["adapter_id"] == evaluation.report.adapter_id
     files = {path.name for path in Path(version.source.removeprefix("file://")).iterdir()}
-    assert files == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
+    assert files == {"adapter_config.json", "adapter_model.safetensors", "bom.cdx.json", "manifest.json"}

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from finetune.contracts.adapter import (
-    ADAPTER_CONFIG_NAME,
     ADAPTER_WEIGHTS_NAME,
     AdapterManifest,
     Quantization,
@@ -16,11 +15,12 @@ from finetune.contracts.adapter import (
 from finetune.contracts.adapter_files import list_files, write_manifest
 from finetune.contracts.chain import record_evaluation
 from finetune.contracts.evaluation import EngineRecord, EvaluationReport, Finding, PairedRow, SuiteName, SuiteReport
-from finetune.contracts.io import digest_file, write_json
+from finetune.contracts.io import digest_file
 from finetune.contracts.run import Home, RunLayout
 from finetune.evaluate.report import Evaluation, save_evaluation
 from finetune.release.promote import chain_of
 from finetune.tracking.home_store import open_client
+from tests.unit.bare_adapters import save_config
 from tests.unit.manifests import BASE, build_manifest
 
 MODEL = "shop"
@@ -32,8 +32,9 @@ def save_adapter(home: Home, value: float) -> AdapterManifest:
 
     folder = home.adapters / "new"
     folder.mkdir(parents=True)
-    save_file({"weight": torch.full((2, 2), value)}, folder / ADAPTER_WEIGHTS_NAME)
-    write_json(folder / ADAPTER_CONFIG_NAME, {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]})
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    save_file({name: torch.full((2, 2), value)}, folder / ADAPTER_WEIGHTS_NAME)
+    save_config(folder, rank=2, lora_alpha=4.0)
     weights = digest_file(folder / ADAPTER_WEIGHTS_NAME)
     manifest = write_manifest(
         folder,

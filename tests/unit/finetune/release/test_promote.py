@@ -11,7 +11,7 @@ import pytest
 
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.chain import Entry
-from finetune.contracts.errors import GateError, PlatformError, RunError
+from finetune.contracts.errors import GateError, PlatformError, RunError, SignatureError
 from finetune.contracts.evaluation import EvaluationReport
 from finetune.contracts.io import write_json
 from finetune.contracts.run import Home, RunLayout
@@ -48,6 +48,15 @@ def test_promote_moves_the_alias_and_records_who_what_and_why(home: Home, make_e
     assert (entry.text("who"), entry.text("why"), entry.text("from")) == ("ada", "better", "")
     assert entry.text("weights") == manifest.digests.weights
     assert "none were planted" in entry.text("warnings")
+
+
+def test_what_the_home_s_policy_does_not_take_is_not_promoted(home: Home) -> None:
+    manifest = save_adapter(home, 1.0)
+    public = Path(__file__).parents[3] / "assets" / "signing" / "release.pem"
+    home.trust.write_text(f"require_signature: true\nkeys: [{public}]\n")
+    with pytest.raises(SignatureError, match=f"{manifest.adapter_id} is not signed"):
+        go(home, manifest)
+    assert kinds(home) == []
 
 
 def test_without_a_report_nothing_goes_live(home: Home) -> None:

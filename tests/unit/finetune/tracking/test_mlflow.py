@@ -269,6 +269,33 @@ def test_killed_while_the_store_is_made_the_next_start_makes_it(tmp_path: Path, 
     assert sorted(path.name for path in home.root.glob("mlflow.*")) == ["mlflow.db", "mlflow.lock"]
 
 
+@pytest.mark.slow
+def test_two_that_begin_a_home_at_once_make_one_store(tmp_path: Path) -> None:
+    home, go = Home(tmp_path / "home"), tmp_path / "go"
+    opens = (
+        "import pathlib, sys, time\n"
+        "from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore\n"
+        "from finetune.contracts.run import Home\n"
+        "from finetune.tracking.home_store import open_client\n"
+        "print('ready', flush=True)\n"
+        "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.001)\n"
+        "print(open_client(Home(pathlib.Path(sys.argv[1]))).get_experiment_by_name('Default').name)\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", opens, home.root, go], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    for child in started:
+        assert child.stdout and child.stdout.readline() == "ready\n"
+    go.touch()
+    told = [child.communicate(timeout=120) for child in started]
+    assert [(child.returncode, out) for child, (out, _) in zip(started, told, strict=True)] == [(0, "Default\n")] * 3, (
+        told
+    )
+
+
 def test_killed_before_its_parameters_were_recorded_a_run_gets_them(
     home: Home, card: RunCard, tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

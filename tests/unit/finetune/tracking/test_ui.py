@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -75,14 +77,26 @@ def test_the_server_ends_with_the_command(home: Home, monkeypatch: pytest.Monkey
     assert [signal.getsignal(one) for one in ui.ENDING] == handlers
 
 
+def test_the_proxy_of_infra_tells_browsers_the_same() -> None:
+    text = (Path(__file__).parents[4] / "infra" / "mlflow" / "server.conf").read_text()
+    assert f'add_header Content-Security-Policy "{ui.BROWSER_POLICY}" always;' in text
+
+
 @pytest.mark.slow
-def test_the_pages_answer_until_interrupted(home: Home) -> None:
-    seen: list[int] = []
+def test_the_pages_answer_to_their_own_name_until_interrupted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what a shell may hold does not open them
+    monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
+    seen: list[tuple[int, str | None]] = []
 
     def ready(url: str) -> None:
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            seen.append(answer.status)
+        for host in (url.removeprefix("http://"), "evil.example", "192.168.0.7"):
+            try:
+                with urllib.request.urlopen(urllib.request.Request(url, headers={"Host": host}), timeout=20) as answer:
+                    seen.append((answer.status, answer.headers["Content-Security-Policy"]))
+            except urllib.error.HTTPError as error:
+                seen.append((error.code, error.headers["Content-Security-Policy"]))
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     assert ui.serve_ui(home, 0, ready=ready) == 0
-    assert seen == [200]
+    assert seen == [(status, ui.BROWSER_POLICY) for status in (200, 403, 403)]
