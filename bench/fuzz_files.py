@@ -131,8 +131,10 @@ class WriteWatch:
     def note(self, event: str, arguments: Sequence[object]) -> None:
         """Keep the path of an event that changes something, where it is none of the allowed."""
         writes = event == "open" and len(arguments) > 2 and isinstance(arguments[2], int) and arguments[2] & WRITES
-        if (writes or event in CHANGES) and isinstance(arguments[0], str | bytes | os.PathLike):
-            path = os.path.abspath(os.fsdecode(arguments[0]))
+        # a link is made at the second
+        named = arguments[1] if event in ("os.symlink", "os.link") else arguments[0] if arguments else None
+        if (writes or event in CHANGES) and isinstance(named, str | bytes | os.PathLike):
+            path = os.path.abspath(os.fsdecode(named))
             if not f"{path}/".startswith(self._allowed) and "__pycache__" not in path:
                 self.found.add(path)
 

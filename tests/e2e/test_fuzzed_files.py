@@ -7,6 +7,11 @@ import typer.main
 
 import finetune.cli.main
 from bench.fuzz_files import WriteWatch, fuzz, fuzz_special
+from bench.fuzz_folders import fuzz as fuzz_folders
+from finetune.contracts.run import Home
+from finetune.recipe.load import load_recipe
+from finetune.recipe.resolve import resolve
+from finetune.train.sft import train
 
 pytestmark = pytest.mark.slow
 
@@ -39,3 +44,13 @@ def test_what_is_no_file_is_refused(folder):
         found = fuzz_special(folder)
     assert (found.problems, watch.found) == ([], set())
     assert {code for _, code in found.codes} == {3}
+
+
+def test_damaged_datasets_runs_and_adapters_end_with_a_message(folder, unit, tiny_base, tmp_path):
+    dataset = unit.save_dataset(tmp_path / "rows", unit.mixed_examples(6))
+    home = Home(tmp_path / "home")
+    train(resolve(load_recipe(unit.write_tiny_recipe(tmp_path, tiny_base, dataset))), home, unit.FakeTracker())
+    with WriteWatch(folder) as watch:
+        found = fuzz_folders(dataset, home.root, scratch=folder, number=200, seed=7)
+    assert (found.problems, watch.found) == ([], set())
+    assert all(found.codes[kind, code] for kind in ("dataset", "home") for code in (0, 3))
