@@ -9,6 +9,7 @@ from typing import TypeVar
 from data_pipelines.sinks.target import REBUILD_HINT, read_manifest
 from finetune.contracts.dataset import CountRow, DatasetManifest, Example, ReasonCount, Role, SourceRecord, Split, Task
 from finetune.contracts.errors import DatasetError, UsageError
+from finetune.contracts.io import require_file
 from finetune.terminal.output import printable, table
 
 NameT = TypeVar("NameT", bound=StrEnum)
@@ -76,13 +77,14 @@ def _shard_rows(path: Path) -> Iterator[Example]:
     from pydantic import ValidationError
 
     try:
+        require_file(path)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64):
                 for row in batch.to_pylist():
                     yield Example.model_validate(row)
     except FileNotFoundError as cause:
         raise DatasetError(f"{path} is missing from the dataset.", REBUILD_HINT) from cause
-    except (pa.ArrowInvalid, OSError, ValidationError) as cause:
+    except (pa.ArrowException, OSError, ValidationError) as cause:
         raise DatasetError(f"{path} is damaged and cannot be read.", REBUILD_HINT) from cause
 
 

@@ -190,8 +190,11 @@ def server_of(app: "FastAPI", settings: ServerSettings) -> "uvicorn.Server":
     """What answers with app."""
     import uvicorn
 
+    from serving.connection import BoundedConnection
+
     config = uvicorn.Config(
         app,
+        http=BoundedConnection,
         log_level="warning",
         access_log=False,
         ws="none",

@@ -7,6 +7,7 @@ from data_pipelines.filters.globs import glob_matches
 from data_pipelines.sinks.target import REBUILD_HINT, read_manifest
 from finetune.contracts.dataset import DROPPED_NAME, DroppedFile
 from finetune.contracts.errors import DatasetError, UsageError
+from finetune.contracts.io import require_file
 from finetune.terminal.output import printable, table
 
 ROWS_AT_ONCE = 4096
@@ -62,6 +63,7 @@ def _rows(path: Path, stage: str | None) -> Iterator[DroppedFile]:
     from pydantic import ValidationError
 
     try:
+        require_file(path)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
                 for row in batch.to_pylist():
@@ -69,5 +71,5 @@ def _rows(path: Path, stage: str | None) -> Iterator[DroppedFile]:
                         yield DroppedFile.model_validate(row)
     except FileNotFoundError as cause:
         raise DatasetError(f"{path} is missing from the dataset.", REBUILD_HINT) from cause
-    except (pa.ArrowInvalid, OSError, KeyError, ValidationError) as cause:
+    except (pa.ArrowException, OSError, KeyError, ValidationError) as cause:
         raise DatasetError(f"{path} is damaged and cannot be read.", REBUILD_HINT) from cause

@@ -114,6 +114,8 @@ def _shard(path: Path) -> Iterator[RowPlaces]:
 def _row(shard: str, row: dict[str, Any]) -> RowPlaces:
     # datasets of schema version 1 have no slices
     part = row.get("slice")
+    if not isinstance(row["id"], str):
+        raise TypeError("a row has no id")
     return RowPlaces(
         shard=shard,
         id=row["id"],

@@ -19,6 +19,7 @@ from data_pipelines.sinks.rows import SLICES, TASKS, WrittenRow
 from data_pipelines.sinks.target import REBUILD_HINT
 from finetune.contracts.dataset import Example, Shard, Slice, Split
 from finetune.contracts.errors import DatasetError
+from finetune.contracts.io import require_file
 from finetune.terminal.progress import Progress
 
 ROWS_PER_BATCH = 64
@@ -103,10 +104,11 @@ def month(seconds: int) -> str:
 def damage(path: Path) -> Iterator[None]:
     """Turn what pyarrow, the contracts and missing values say about a bad file into a DatasetError that names it."""
     try:
+        require_file(path)
         yield
     except FileNotFoundError as cause:
         raise DatasetError(f"{path} is missing from the dataset.", REBUILD_HINT) from cause
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as cause:
+    except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError, ValueError) as cause:
         raise DatasetError(f"{path} is damaged and cannot be read.", REBUILD_HINT) from cause
 
 

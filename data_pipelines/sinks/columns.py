@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finetune.contracts.errors import DatasetError
+from finetune.contracts.io import require_file
 
 ROWS_PER_GROUP = 2_000
 
@@ -63,6 +64,7 @@ def read_table(path: Path, names: Sequence[str]) -> pa.Table:
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
     try:
+        require_file(path)
         yield
     except (OSError, pa.ArrowInvalid) as cause:
         raise DatasetError(

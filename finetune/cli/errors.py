@@ -1,6 +1,5 @@
 """Where errors become terminal text and exit codes, once."""
 
-import json
 import os
 import sys
 import traceback
@@ -9,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from finetune.contracts.errors import PlatformError
-from finetune.terminal.output import printable
+from finetune.terminal.output import json_text, shown
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -31,7 +30,7 @@ def run_guarded(body: Callable[[], object], *, debug: bool, as_json: bool) -> in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except typer.TyperException as error:
-        sys.stderr.write(f"Error: {error}\nSee --help of the command.\n")
+        sys.stderr.write(f"Error: {shown(str(error))}\nSee --help of the command.\n")
         return EXIT_USAGE
     except Exception as error:
         report_bug(error, debug=debug)
@@ -46,11 +45,9 @@ def report(error: PlatformError, *, debug: bool, as_json: bool) -> None:
     problems = list(getattr(error, "problems", ()))
     if as_json:
         document = {"error": type(error).__name__, "message": error.message, "problems": problems, "hint": error.hint}
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(document) + "\n")
     lines = [f"Error: {error.message}", *(f"  {problem}" for problem in problems), error.hint]
-    # a message may quote the file of a stranger
-    told = [printable(line) for text in lines for line in text.split("\n")]
-    sys.stderr.write("\n".join(told) + "\n")
+    sys.stderr.write(shown("\n".join(lines)) + "\n")
 
 
 def report_bug(error: Exception, *, debug: bool) -> None:

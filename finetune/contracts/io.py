@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,9 +79,12 @@ def to_json(document: BaseModel | JsonValue) -> str:
 def read_model(path: Path, kind: type[ModelT], *, error: type[InputError], hint: str) -> ModelT:
     """Read a JSON file as a contract; a missing, broken or newer file becomes error, with the path and the field."""
     try:
+        require_file(path)
         content = path.read_bytes()
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist.", hint) from cause
+    except OSError as cause:
+        raise error(f"{path} cannot be read: {cause.strerror}.", hint) from cause
     return parse_model(content, kind, path=path, error=error, hint=hint)
 
 
@@ -92,6 +96,15 @@ def parse_model(content: bytes, kind: type[ModelT], *, path: Path, error: type[I
         first = cause.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise error(f"{path} is damaged: {where}: {first['msg']}.", hint) from cause
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError for a pipe, a device or a folder, which a reader waits for or never finishes; links are followed.
+
+    FileNotFoundError, where there is nothing, is one.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
 
 
 @contextmanager
@@ -142,7 +155,12 @@ def sole_writer(lock: Path, busy: PlatformError) -> Iterator[None]:
 
     The system lets go of it when the process ends, however it ends; the empty file stays.
     """
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as cause:
+        raise MachineError(
+            f"{lock} cannot be opened: {cause.strerror}.", "Correct its permissions; if it is a link, remove it."
+        ) from cause
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,8 +197,13 @@ def digest_json(document: BaseModel | JsonValue) -> str:
 
 
 def digest_file(path: Path, *, seen: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file's content, read in chunks; seen hears the number of bytes of each."""
+    """SHA-256 of a file's content, read in chunks; seen hears the number of bytes of each.
+
+    Raises InputError for what is no file.
+    """
     state = hashlib.sha256()
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file.", "Remove it, and make anew what it belongs to.")
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             state.update(chunk)

@@ -1,6 +1,8 @@
 """YAML into a typed object: every mistake at once, each with file, line and the nearest valid key."""
 
 import difflib
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,14 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Location = tuple[str | int, ...]
-MAX_FILE_BYTES = 1 << 20
+# the largest takes a second or two to read; two thousand sources fit
+MAX_FILE_BYTES = 256 << 10
 MAX_DEPTH = 32
+# of a file that is wrong all through
+MAX_PROBLEMS = 100
+# letters of a value or a key that is shown, and of what is said of it, which may hold it again
+MAX_SHOWN = 120
+MAX_SAID = 1000
 
 
 @dataclass(frozen=True)
@@ -40,21 +48,35 @@ def load_yaml_model(
 
     Raises error with one problem line per mistake: "recipe.yaml:7: lora.rnak: unknown key; did you mean lora.rank?".
     """
-    document = read_yaml(path, error=error, hint=hint)
+    return model_from(read_yaml(path, error=error, hint=hint), path, kind, error=error, hint=hint, overrides=overrides)
+
+
+def model_from(
+    document: YamlDocument,
+    path: Path,
+    kind: type[ModelT],
+    *,
+    error: type[RecipeError] = RecipeError,
+    hint: str,
+    overrides: Mapping[str, Any] | None = None,
+) -> ModelT:
+    """load_yaml_model of a file that was read already; overrides are set in the values of document."""
     values = document.values
     for key, value in (overrides or {}).items():
         set_dotted(values, key.split("."), value)
     problems = [
-        f"{_place(path, document, location, overrides)}: {dotted(location)}: given twice"
+        f"{_place(path, document, location, overrides)}: {_short(dotted(location))}: given twice"
         for location in document.duplicates
     ]
     try:
         model = kind.model_validate(values)
     except ValidationError as cause:
-        problems += [_problem(path, document, item, kind, overrides) for item in cause.errors(include_url=False)]
-        raise error(_summary(path, problems), hint, problems) from cause
+        mistakes = cause.errors(include_url=False)
+        num_problems = len(problems) + len(mistakes)
+        problems += [_problem(path, document, item, kind, overrides) for item in mistakes[:MAX_PROBLEMS]]
+        raise error(_summary(path, num_problems), hint, _first(problems, num_problems)) from cause
     if problems:
-        raise error(_summary(path, problems), hint, problems)
+        raise error(_summary(path, len(problems)), hint, _first(problems, len(problems)))
     return model
 
 
@@ -63,15 +85,7 @@ def read_yaml(path: Path, *, error: type[RecipeError], hint: str) -> YamlDocumen
     import yaml
 
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; a recipe or pipeline file is small.", hint)
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except FileNotFoundError as cause:
-        raise error(f"{path} does not exist.", hint) from cause
-    except (IsADirectoryError, PermissionError) as cause:
-        raise error(f"{path} cannot be read: {cause.strerror}.", hint) from cause
-    except UnicodeDecodeError as cause:
-        raise error(f"{path} is not UTF-8 text.", hint) from cause
+        root = _compose(_text(path, error=error, hint=hint))
     except yaml.YAMLError as cause:
         mark = getattr(cause, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -83,8 +97,46 @@ def read_yaml(path: Path, *, error: type[RecipeError], hint: str) -> YamlDocumen
     builder = _Builder()
     values = builder.mapping(root, ())
     if builder.refused:
-        raise error(_summary(path, builder.refused), hint, [f"{path}:{problem}" for problem in builder.refused])
+        problems = [f"{path}:{problem}" for problem in builder.refused]
+        raise error(_summary(path, len(problems)), hint, _first(problems, len(problems)))
     return YamlDocument(values, builder.lines, tuple(builder.duplicates))
+
+
+def _text(path: Path, *, error: type[RecipeError], hint: str) -> str:
+    """The text of a file that is one: a device or a pipe would be read without end, or wait for ever."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise error(f"{path} cannot be read: it is no file.", hint)
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; a recipe or pipeline file is small.", hint)
+        return content.decode("utf-8")
+    except FileNotFoundError as cause:
+        raise error(f"{path} does not exist.", hint) from cause
+    except OSError as cause:
+        raise error(f"{path} cannot be read: {cause.strerror}.", hint) from cause
+    except UnicodeDecodeError as cause:
+        raise error(f"{path} is not UTF-8 text.", hint) from cause
+
+
+def _compose(text: str) -> "yaml.Node | None":
+    """The nodes of a document. Raises YAMLError, also where it is nested so deeply that reading it would never end."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                what = f"nested deeper than {MAX_DEPTH} levels"
+                raise yaml.composer.ComposerError(None, None, what, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+            node: yaml.Node | None = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    return yaml.compose(text, Loader=Loader)
 
 
 class _Builder:
@@ -104,9 +156,6 @@ class _Builder:
             self.refused.append(f"{line}: an alias (*name) is not allowed: write the value out")
             return None
         self._seen.add(id(node))
-        if len(location) > MAX_DEPTH:
-            self.refused.append(f"{line}: nested deeper than {MAX_DEPTH} levels")
-            return None
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, location)
         if isinstance(node, yaml.SequenceNode):
@@ -114,6 +163,8 @@ class _Builder:
         assert isinstance(node, yaml.ScalarNode)
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             self.refused.append(f"{line}: the tag {node.tag} is not allowed")
+        if "\0" in node.value or any("\ud800" <= sign <= "\udfff" for sign in node.value):
+            self.refused.append(f"{line}: NUL and halves of surrogate pairs are not allowed: no text or path has them")
         return parse_scalar(node.value) if node.style is None else node.value
 
     def mapping(self, node: "yaml.MappingNode", location: Location) -> dict[str, Any]:
@@ -139,7 +190,8 @@ def parse_scalar(text: str) -> Any:
 
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # what looks like a date that does not exist, or a number of thousands of digits, is text too
         return text
     if isinstance(value, str):
         try:
@@ -192,14 +244,25 @@ def _problem(
     path: Path, document: YamlDocument, item: Any, kind: type[BaseModel], overrides: Mapping[str, Any] | None
 ) -> str:
     location: Location = tuple(item["loc"])
-    key = dotted(location)
+    key = _short(dotted(location))
     place = _place(path, document, location, overrides)
     if item["type"] == "extra_forbidden":
         near = nearest_key(key, kind)
         return f"{place}: {key}: unknown key" + (f"; did you mean {near}?" if near else "")
     if item["type"] == "missing":
         return f"{place}: {key}: missing; it must be given"
-    return f"{place}: {key}: {item['msg'].removeprefix('Value error, ')} (given: {item['input']!r})"
+    said = _short(item["msg"].removeprefix("Value error, "), MAX_SAID)
+    return f"{place}: {key}: {said} (given: {_short(repr(item['input']))})"
+
+
+def _short(text: str, limit: int = MAX_SHOWN) -> str:
+    return text if len(text) <= limit else f"{text[:limit]} ..."
+
+
+def _first(problems: Sequence[str], num_problems: int) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = num_problems - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], f"and {more:,} more"] if more > 0 else list(problems)
 
 
 def _place(path: Path, document: YamlDocument, location: Location, overrides: Mapping[str, Any] | None) -> str:
@@ -213,5 +276,5 @@ def _place(path: Path, document: YamlDocument, location: Location, overrides: Ma
     return f"{path}:1"
 
 
-def _summary(path: Path, problems: Sequence[str]) -> str:
-    return f"{path} has {len(problems)} mistake{'s' if len(problems) > 1 else ''}:"
+def _summary(path: Path, num_problems: int) -> str:
+    return f"{path} has {num_problems} mistake{'s' if num_problems > 1 else ''}:"

@@ -52,6 +52,9 @@ def resolve_grid(
         try:
             cells.append(Cell(settings, resolve(load_recipe(path, [*overrides, *words]), bases=bases)))
         except RecipeError as error:
+            if not error.problems:
+                # the file cannot be read at all
+                raise
             problems += [_of_sweep(problem, settings) for problem in error.problems]
     problems += _unlike(cells)
     if any(cell.recipe.train.num_processes > 1 for cell in cells):
@@ -72,7 +75,10 @@ def _problems(axes: Sequence[Axis], overrides: Sequence[str]) -> Iterator[str]:
     for place, axis in enumerate(axes):
         if not _is_key(axis.key):
             near = nearest_key(axis.key, Recipe)
-            yield f"--sweep: {axis.key!r} is no key of a recipe" + (f"; did you mean {near}?" if near else "")
+            if near == axis.key:
+                yield f"--sweep: {axis.key!r} is no key of a recipe but a section: name one of its keys"
+            else:
+                yield f"--sweep: {axis.key!r} is no key of a recipe" + (f"; did you mean {near}?" if near else "")
         elif axis.key.partition(".")[0] not in SECTIONS:
             yield f"--sweep: {axis.key}: only keys of {', '.join(SECTIONS)} are swept, so that runs can be compared"
         if len({str(parse_scalar(value)) for value in axis.values}) < len(axis.values):

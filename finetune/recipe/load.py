@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.contracts.errors import RecipeError, UsageError
-from finetune.contracts.yaml_file import load_yaml_model, nearest_key, parse_scalar, read_yaml
+from finetune.contracts.yaml_file import model_from, nearest_key, parse_scalar, read_yaml
 from finetune.recipe.schema import Recipe
 
 HINT = "See `finetune recipe show RECIPE` for every key, or `finetune recipe validate RECIPE` after a change."
@@ -28,8 +28,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     Raises RecipeError with all mistakes at once, UsageError for an override that is no key=value or an unknown key.
     """
     flags = dict(_parse_override(text) for text in overrides)
-    recipe = load_yaml_model(path, Recipe, hint=HINT, overrides=flags)
     document = read_yaml(path, error=RecipeError, hint=HINT)
+    recipe = model_from(document, path, Recipe, hint=HINT, overrides=flags)
     given = frozenset(".".join(str(part) for part in location) for location in document.lines)
     return LoadedRecipe(recipe=recipe, path=path, file_keys=given, flag_keys=frozenset(flags))
 

@@ -26,6 +26,11 @@ from finetune.recipe.schema import (
     TrainSection,
 )
 
+PATH_HINT = (
+    "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer, "
+    "or a name that `finetune base list` shows."
+)
+
 
 class Origin(StrEnum):
     """Who gave a value."""
@@ -132,14 +137,17 @@ def resolve(loaded: LoadedRecipe, *, bases: Path | None = None) -> ResolvedRecip
 def base_folder(path: str, *, bases: Path | None = None) -> Path:
     """The absolute folder of a base model: "embedded" is the one inside this package, then come names of bases.
 
-    Any other path is a folder, or its config.json.
+    Any other path is a folder, or its config.json. Raises BaseModelError for what cannot be a path here.
     """
     if path == EMBEDDED_BASE:
         return Path(__file__).resolve().parent.parent / "embedded" / "base"
     if bases is not None and (named := find_base(bases, path)) is not None:
         return named.resolve()
-    found = Path(path).expanduser().resolve()
-    return found.parent if found.name == "config.json" and found.is_file() else found
+    try:
+        found = Path(path).expanduser().resolve()
+        return found.parent if found.name == "config.json" and found.is_file() else found
+    except (OSError, RuntimeError) as cause:
+        raise BaseModelError(f"base.path: {path!r:.200} cannot be a folder: {cause!s:.200}.", PATH_HINT) from cause
 
 
 def read_model_type(folder: Path) -> str:
@@ -155,19 +163,15 @@ def read_text_config(folder: Path) -> Mapping[str, object]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     config = folder / "config.json"
-    hint = (
-        "Give base.path the folder of a downloaded model, with its config.json, weights and tokenizer, "
-        "or a name that `finetune base list` shows."
-    )
     try:
         found = json.loads(config.read_text(encoding="utf-8"))
         model_type = found.get("model_type")
     except FileNotFoundError as cause:
-        raise BaseModelError(f"There is no base model in {folder}: config.json is missing.", hint) from cause
+        raise BaseModelError(f"There is no base model in {folder}: config.json is missing.", PATH_HINT) from cause
     except (OSError, ValueError, AttributeError) as cause:
-        raise BaseModelError(f"{config} is damaged: {cause}.", hint) from cause
+        raise BaseModelError(f"{config} is damaged: {cause}.", PATH_HINT) from cause
     if not isinstance(model_type, str):
-        raise BaseModelError(f"{config} names no model_type.", hint)
+        raise BaseModelError(f"{config} names no model_type.", PATH_HINT)
     return dict(found)
 
 

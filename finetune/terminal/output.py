@@ -9,15 +9,27 @@ JsonDocument = Mapping[str, object]
 
 def emit(document: JsonDocument, *, as_json: bool, text: str) -> None:
     """Print the result of a command, once: document when as_json, else text."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) if as_json else text)
+    sys.stdout.write(json_text(document) if as_json else shown(text))
     sys.stdout.write("\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """Tell the user something on the way, on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(shown(text) + "\n")
     sys.stderr.flush()
+
+
+def json_text(document: JsonDocument) -> str:
+    """A document as JSON for a terminal or a program: signs that are not printable are escaped."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    # outside of strings JSON has but one of them, the end of a line
+    return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
+
+
+def shown(text: str) -> str:
+    """Text of several lines so that nothing that it names can steer the terminal; lines and tabs stay."""
+    return "".join(sign if sign in "\n\t" else printable(sign) for sign in text)
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
+from finetune.terminal.output import shown
+
 LINE_INTERVAL_SECONDS = 10.0
 BAR_INTERVAL_SECONDS = 0.1
 BAR_WIDTH = 24
@@ -52,7 +54,7 @@ class Progress:
 
     def tell(self, text: str) -> None:
         """Print a line that stays, above the bar where there is one."""
-        self._stream.write(("\r\x1b[K" if self._live else "") + text + "\n")
+        self._stream.write(("\r\x1b[K" if self._live else "") + shown(text) + "\n")
         self._show()
 
     def advance(self, steps: int = 1, detail: str = "") -> None:

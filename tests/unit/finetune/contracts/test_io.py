@@ -8,7 +8,7 @@ import pytest
 
 from finetune.contracts import io
 from finetune.contracts.dataset import ReasonCount
-from finetune.contracts.errors import DatasetError, MachineError
+from finetune.contracts.errors import DatasetError, InputError, MachineError
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_no_scrap(tmp_path, monkeypatch):
@@ -87,3 +87,13 @@ def test_digests_see_one_bit_and_names_but_not_order(tmp_path):
 def test_canonical_json_ignores_the_order_of_keys():
     assert io.digest_json({"a": 1, "b": [2]}) == io.digest_json({"b": [2], "a": 1})
     assert io.digest_json({"a": 1}) != io.digest_json({"a": 2})
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_file_is_not_read(tmp_path, make):
+    path = tmp_path / "manifest.json"
+    make(path)
+    with pytest.raises(DatasetError, match=r"manifest.json cannot be read: it is no file"):
+        io.read_model(path, ReasonCount, error=DatasetError, hint="Build it again.")
+    with pytest.raises(InputError, match=r"manifest.json is no file"):
+        io.digest_file(path)

@@ -1,10 +1,12 @@
 """YAML mistakes are told all at once, each with its line and the nearest key."""
 
+import os
+
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from finetune.contracts.errors import RecipeError
-from finetune.contracts.yaml_file import load_yaml_model, nearest_key, parse_scalar
+from finetune.contracts.yaml_file import MAX_PROBLEMS, load_yaml_model, nearest_key, parse_scalar
 
 
 class Inner(BaseModel):
@@ -65,7 +67,10 @@ def test_an_override_wins_and_its_mistake_names_the_flag(tmp_path):
         ("- a\n- b\n", "the file must be a mapping"),
         ("name: !!python/object:os.system x\n", "1 mistake"),
         ("name: !custom x\n", "1 mistake"),
-        ("a: " + "[" * 40 + "]" * 40, "mistake"),
+        ("a: 1\nb: " + "[" * 40 + "]" * 40, "r.yaml:2: not valid YAML: nested deeper than 32 levels"),
+        ("a: " + "{a: " * 20_000, "nested deeper than 32 levels"),
+        ('name: "a\\0b"\n', "1 mistake"),
+        ('name: "\\ud800"\n', "1 mistake"),
     ],
 )
 def test_what_is_no_recipe_is_told(tmp_path, text, message):
@@ -86,6 +91,21 @@ def test_missing_binary_and_huge_files_are_told(tmp_path):
         load_yaml_model(tmp_path / "h.yaml", Outer, hint="Fix it.")
 
 
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path)]
+)
+def test_what_is_no_file_is_not_opened(tmp_path, make):
+    make(tmp_path / "r.yaml")
+    with pytest.raises(RecipeError, match=r"r.yaml cannot be read"):
+        load_yaml_model(tmp_path / "r.yaml", Outer, hint="Fix it.")
+
+
+def test_what_is_wrong_all_through_is_told_in_short(tmp_path):
+    found = problems(tmp_path, "".join(f"key{n}: 1\n" for n in range(3000)) + f"{'x' * 1000}: 1\n")
+    assert len(found) == MAX_PROBLEMS + 1 and found[-1].startswith("and 2,")
+    assert max(map(len, problems(tmp_path, f"name: [{'x, ' * 5000}x]\n{'y' * 1000}: 1\n"))) < 500
+
+
 def test_an_alias_bomb_does_not_expand(tmp_path):
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [" + ", ".join([f"*{chr(97 + i)}"] * 9) + "]\n" for i in range(8)
@@ -93,7 +113,18 @@ def test_an_alias_bomb_does_not_expand(tmp_path):
     assert "an alias (*name) is not allowed" in problems(tmp_path, bomb)[0]
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("yes", True), ("3", 3), ("a1", "a1"), ("null", None)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("yes", True),
+        ("3", 3),
+        ("a1", "a1"),
+        ("null", None),
+        ("2024-13-45", "2024-13-45"),
+        ("9" * 5000, "9" * 5000),
+    ],
+)
 def test_scalars(text, value):
     assert parse_scalar(text) == value
 

@@ -70,6 +70,11 @@ def test_weights_of_tasks_are_swept_where_the_same_rows_are_held_out() -> None:
     assert len(resolve_grid(RECIPE, (), ["data.tasks.infill=1,2"])) == 2
 
 
+def test_a_file_that_cannot_be_read_is_told_as_without_a_sweep(tmp_path) -> None:
+    with pytest.raises(RecipeError, match="does not exist"):
+        resolve_grid(tmp_path / "nowhere.yaml", (), ["train.seed=1,2"])
+
+
 def test_a_wrong_set_is_told_as_without_a_sweep() -> None:
     with pytest.raises(UsageError, match="no key 'lora.rnak'"):
         resolve_grid(RECIPE, ["lora.rnak=3"], ["train.seed=1,2"])

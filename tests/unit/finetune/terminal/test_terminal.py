@@ -4,7 +4,7 @@ import io
 import json
 
 from finetune.terminal import progress as progress_module
-from finetune.terminal.output import emit, table
+from finetune.terminal.output import emit, note, table
 from finetune.terminal.progress import Progress, format_seconds
 
 
@@ -73,3 +73,15 @@ def test_json_is_one_document_on_stdout(capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {"a": 1}
     assert printed.err == ""
+
+
+def test_what_is_shown_cannot_steer_the_terminal(capsys):
+    name = "a\x1b[2J\x9b31m\u202e\r.py"
+    emit({"name": name}, as_json=False, text=f"{name}\n\tb")
+    emit({"name": name}, as_json=True, text="")
+    note(name)
+    shown = capsys.readouterr()
+    text, _, document = shown.out.partition("{")
+    assert text == "a\ufffd[2J\ufffd31m\ufffd\ufffd.py\n\tb\n" and shown.err == "a\ufffd[2J\ufffd31m\ufffd\ufffd.py\n"
+    assert json.loads("{" + document) == {"name": name}
+    assert all(sign.isprintable() for sign in document.replace("\n", ""))
