@@ -134,8 +134,7 @@ def prepared_server(
         access = Access()
         if home:
             port = listener.getsockname()[1]
-            required = settings.audit_required
-            access = stack.enter_context(Access.within(home.served, port=port, audit_required=required))
+            access = stack.enter_context(Access.within(home.served, port=port, audit_required=settings.audit_required))
         engine: Engine
         hold = own = None
         if isinstance(base, Replicas):
