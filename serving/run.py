@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.contracts.adapter import Quantization
-from finetune.contracts.errors import MachineError
+from finetune.contracts.errors import BaseModelError, MachineError
 from finetune.contracts.run import Home
 from finetune.terminal.output import note
 from serving.settings import ServerSettings
@@ -121,16 +121,17 @@ def prepared_server(
     trust policy with mistakes.
     """
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
-        from finetune.model.identity import read_model_type
         from serving.access.access import Access
         from serving.app import create_app
         from serving.card import CardWatch, server_hold
         from serving.waiting import wait_for_card
 
         trust = _trust(home, settings)
-        if isinstance(base, Path):
-            # a start that comes to nothing leaves nothing behind, not even a line in the log
-            read_model_type(base)
+        # a start that comes to nothing leaves nothing behind, not even a line in the log
+        if isinstance(base, Path) and not (base / "config.json").is_file():
+            raise BaseModelError(
+                f"There is no base model in {base}.", "Name its folder, or one of `finetune base list`."
+            )
         access = Access()
         if home:
             port = listener.getsockname()[1]
