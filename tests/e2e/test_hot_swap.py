@@ -192,9 +192,9 @@ def bad(served, unit, tmp_path_factory) -> dict[str, str]:
     return {
         "truncated": "truncated or replaced",
         "altered": "it was altered",
-        "oversize": "this server takes adapters of",
+        "oversize": "is the limit here",
         "pickled": "may not lie in an adapter",
-        "infinite": "holds what is no number",
+        "infinite": "is not finite",
         "idle": "does not change the base's answer",
         "foreign": "base model has digest",
         "absent": "no adapter 'absent'",
