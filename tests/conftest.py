@@ -1,8 +1,14 @@
 """What holds for every test."""
 
+import os
+
 import pytest
 
 from finetune.guard import record
+from finetune.guard.switches import offline_environment
+
+# as in every command of ours: before a library is imported, which reads them then and never again
+os.environ.update(offline_environment({}))
 
 
 @pytest.fixture(autouse=True)
