@@ -128,10 +128,7 @@ def prepared_server(
 
         trust = _trust(home, settings)
         # a start that comes to nothing leaves nothing behind, not even a line in the log
-        if isinstance(base, Path) and not (base / "config.json").is_file():
-            raise BaseModelError(
-                f"There is no base model in {base}.", "Name its folder, or one of `finetune base list`."
-            )
+        _check_there(base)
         access = Access()
         if home:
             port = listener.getsockname()[1]
@@ -160,6 +157,11 @@ def prepared_server(
         )
         models = (registry.base_name, *(adapter.name for adapter in registry.served))
         yield PreparedServer(server_of(app, settings), listener, _url(listener), models, is_open=access.is_open)
+
+
+def _check_there(base: Path | Replicas) -> None:
+    if isinstance(base, Path) and not (base / "config.json").is_file():
+        raise BaseModelError(f"There is no base model in {base}.", "Name its folder, or one of `finetune base list`.")
 
 
 def serve(prepared: PreparedServer) -> None:
