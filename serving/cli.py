@@ -26,6 +26,7 @@ app.command(
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
+SERVER_LIBRARIES = ("fastapi", "httpx", "jwt", "llguidance", "openai", "prometheus_client", "uvicorn")
 Base = Annotated[
     str, typer.Argument(metavar="[BASE]", help="Folder of the base model, or its name in the home; or embedded.")
 ]
@@ -287,13 +288,17 @@ def _base_folder(base: str, bases: Path) -> Path:
     return Path(str(files("finetune.embedded"))) / "base"
 
 
-def _need_server_libraries() -> None:
+def missing_libraries() -> list[str]:
+    """Modules of the extra serve that are not installed."""
     from importlib.util import find_spec
 
+    return [name for name in SERVER_LIBRARIES if find_spec(name) is None]
+
+
+def _need_server_libraries() -> None:
     from finetune.contracts.errors import MachineError
 
-    missing = [name for name in ("fastapi", "uvicorn", "httpx") if find_spec(name) is None]
-    if missing:
+    if missing := missing_libraries():
         raise MachineError(
             f"Serving needs {' and '.join(missing)}, which this environment lacks.",
             "Install the extra: pip install 'finetune[serve]'.",

@@ -1,15 +1,11 @@
 """The archive of a bundle: a tar whose bytes depend on its files alone."""
 
 import io
-import os
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
 
-from finetune.contracts.io import FILE_MODE, disk_errors, sync_folder
+from finetune.contracts.io import FILE_MODE, replaced
 
 Content = Path | bytes
 
@@ -21,8 +17,7 @@ def write_archive(target: Path, files: Mapping[str, Content], *, seen: Callable[
     seen hears the bytes of each file. Raises MachineError when the disk refuses.
     """
     with (
-        disk_errors(target),
-        _replaced(target) as stream,
+        replaced(target) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name, content in files.items():
@@ -32,20 +27,3 @@ def write_archive(target: Path, files: Mapping[str, Content], *, seen: Callable[
                 entry.size = len(content) if isinstance(content, bytes) else content.stat().st_size
                 archive.addfile(entry, source)
             seen(entry.size)
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[IO[bytes]]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, FILE_MODE)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)

@@ -23,7 +23,6 @@ LIBRARY_SECONDS = 180.0
 LEAST_MEMORY, GOOD_MEMORY = 4 * GIB, 16 * GIB
 # of a run on the embedded base, and of one on a 4-bit base with its copy
 LEAST_DISK, GOOD_DISK = 2 * GIB, 40 * GIB
-SERVE_PACKAGES = ("fastapi", "httpx", "llguidance", "openai", "prometheus_client", "uvicorn")
 State = Literal["ok", "weak", "missing"]
 
 
@@ -119,8 +118,9 @@ def _store(home: Home) -> Check:
 
 
 def _serve() -> Check:
-    missing = [name for name in SERVE_PACKAGES if find_spec(name) is None]
-    if missing:
+    from serving.cli import missing_libraries
+
+    if missing := missing_libraries():
         return Check("serving", "weak", f"not installed: {', '.join(missing)}", 'pip install "finetune[serve]"')
     return Check("serving", "ok", "all its packages are installed")
 

@@ -1,11 +1,14 @@
 """finetune recipe: list, show, validate and describe recipes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finetune.terminal.options import DEFAULT_HOME, HomeFolder, Json
+
+if TYPE_CHECKING:
+    from finetune.recipe.resolve import ResolvedRecipe
 
 app = typer.Typer(help="Look at recipes and check them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -73,14 +76,10 @@ def show(
     json: Json = False,
 ) -> None:
     """Print every value of a recipe with its origin: the file, --set, the family or a default."""
-    from finetune.contracts.run import Home
-    from finetune.recipe.capabilities import recipe_notes
-    from finetune.recipe.load import load_recipe
-    from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit, note, table
 
-    resolved = resolve(load_recipe(recipe, set_), bases=Home(home).bases)
-    for line in recipe_notes(resolved):
+    resolved, notes = _resolved(recipe, set_, home)
+    for line in notes:
         note(line)
     rows = [(row.key, row.value, str(row.origin)) for row in resolved.origins]
     emit(resolved.model_dump(mode="json"), as_json=json, text=table(rows, header=("key", "value", "from")))
@@ -98,14 +97,9 @@ def validate(
     json: Json = False,
 ) -> None:
     """Check a recipe; all mistakes at once, each with its line. Exit code 3 when there are any."""
-    from finetune.contracts.run import Home
-    from finetune.recipe.capabilities import recipe_notes
-    from finetune.recipe.load import load_recipe
-    from finetune.recipe.resolve import resolve
     from finetune.terminal.output import emit
 
-    resolved = resolve(load_recipe(recipe, set_), bases=Home(home).bases)
-    notes = recipe_notes(resolved)
+    resolved, notes = _resolved(recipe, set_, home)
     emit(
         {"recipe": str(recipe), "valid": True, "digest": resolved.digest(), "notes": notes},
         as_json=json,
@@ -125,3 +119,14 @@ def schema(json: Json = False) -> None:
 
     document = Recipe.model_json_schema()
     emit(document, as_json=json, text=to_json(document).rstrip())
+
+
+def _resolved(recipe: Path, overrides: list[str], home: Path) -> "tuple[ResolvedRecipe, tuple[str, ...]]":
+    """The recipe, and what is to be said of it; bases may be named that the home holds."""
+    from finetune.contracts.run import Home
+    from finetune.recipe.capabilities import recipe_notes
+    from finetune.recipe.load import load_recipe
+    from finetune.recipe.resolve import resolve
+
+    resolved = resolve(load_recipe(recipe, overrides), bases=Home(home).bases)
+    return resolved, recipe_notes(resolved)

@@ -22,7 +22,7 @@ from finetune.contracts.seal import check_seal, sealed
 # Pickled files run code when they are opened, so nothing but these may lie in an adapter's folder.
 ALLOWED_SUFFIXES = frozenset({".json", ".safetensors", ".md"})
 # a run is looked for under its id, and an adapter put under its own: neither may lead elsewhere
-PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 HINT = "Export it again: `finetune adapter export RUN --out DIR`; or copy the whole folder again from its origin."
 
 
@@ -51,7 +51,7 @@ def read_manifest(folder: Path) -> AdapterManifest:
     manifest = parse_model(content, AdapterManifest, path=path, error=AdapterError, hint=HINT)
     check_seal(manifest, path, error=AdapterError, hint=HINT)
     for what, text in (("adapter_id", manifest.adapter_id), ("run_id", manifest.run_id)):
-        if not PLACE.fullmatch(text):
+        if not PLAIN_NAME.fullmatch(text):
             raise AdapterError(f"{path}: its {what} is no plain name: {text[:120]!r}.", HINT)
     return manifest
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -42,14 +42,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
-    """Replace path by content, or leave it as it was; parents are made. Raises MachineError when the disk refuses."""
+@contextmanager
+def replaced(path: Path, *, mode: int = FILE_MODE) -> Iterator[IO[bytes]]:
+    """Yield a stream whose content takes path's place when the block ends well; else path is as it was.
+
+    Parents are made. Raises MachineError when the disk refuses.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(name, mode)
@@ -58,6 +62,12 @@ def write_bytes(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
             Path(name).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+    """Replace path by content, or leave it as it was; parents are made. Raises MachineError when the disk refuses."""
+    with replaced(path, mode=mode) as stream:
+        stream.write(content)
 
 
 def write_text(path: Path, text: str) -> None:

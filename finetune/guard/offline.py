@@ -32,8 +32,8 @@ _PERMITTED: set[tuple[str, int]] = set()
 def go_offline() -> EgressRecord:
     """Set the switches and refuse every Python connection that is not loopback; calling it again changes nothing.
 
-    The hook sees calls through Python's socket module; what a C library sends on its own is found by the system-call
-    trace in tests/e2e. Returns the record of this process; record.py has that of all processes of a command.
+    The hook sees calls through Python's socket module; what a C library sends on its own the jail holds, and
+    infra/egress/trace.py finds. Returns the record of this process; record.py has that of all processes of a command.
     """
     for name in TOKENS:
         os.environ.pop(name, None)
@@ -53,7 +53,7 @@ def is_watched() -> bool:
 def permit(host: str, port: int) -> None:
     """Let this process look up and connect to one name or address at one port, which the user named for it.
 
-    The teacher of `finetune data build` is the only such endpoint; whoever permits one has checked its address.
+    Whoever permits one has checked its address; a test lists them.
     """
     _PERMITTED.add((host.lower(), port))
 

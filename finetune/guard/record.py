@@ -134,9 +134,14 @@ def note_attempt(event: str, address: object, frame: FrameType | None) -> Attemp
 
 def read_untold() -> Untold:
     """What has not been told of yet, of all processes of the journal, in the order in which it was written."""
+    journal, memory = _untold(_journal_lines()), _untold(_MEMORY)
+    return Untold((*journal.attempts, *memory.attempts), (*journal.processes, *memory.processes))
+
+
+def _untold(lines: list[str]) -> Untold:
     attempts: list[Attempt] = []
     processes: list[Process] = []
-    for line in _lines():
+    for line in lines:
         document = json.loads(line)
         if "told" in document:
             attempts, processes = [], []
@@ -169,13 +174,12 @@ def _append(document: dict[str, object]) -> None:
         _MEMORY.append(line)
 
 
-def _lines() -> list[str]:
+def _journal_lines() -> list[str]:
     path = journal_path()
     try:
-        written = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+        return Path(path).read_text(encoding="utf-8").splitlines() if path else []
     except OSError:
-        written = []
-    return [*written, *_MEMORY]
+        return []
 
 
 def _frames(frame: FrameType | None) -> list[tuple[str, int, str]]:

@@ -1,12 +1,12 @@
 """What may be a name that clients use, and what a caller is told of one that stands for nothing that it sees."""
 
-from serving.adapters.store import NAME
+from finetune.contracts.adapter_files import PLAIN_NAME
 from serving.errors import AdapterConflictError, AdapterMissingError, RequestError
 
 
 def check_name(name: str, base_name: str) -> None:
     """Raise unless an adapter may be served under name. Raises RequestError, AdapterConflictError for the base's."""
-    if not NAME.fullmatch(name):
+    if not PLAIN_NAME.fullmatch(name):
         raise RequestError(
             "An adapter's name has 1 to 128 letters, digits, dots, dashes and underscores.",
             "Choose another name.",

@@ -2,11 +2,10 @@
 
 import logging
 import os
-import re
 from pathlib import Path
 
 from finetune.contracts.adapter import ADAPTER_MANIFEST_NAME, AdapterManifest
-from finetune.contracts.adapter_files import check_base
+from finetune.contracts.adapter_files import PLAIN_NAME, check_base
 from finetune.contracts.errors import AdapterError, InputError, SignatureError
 from finetune.contracts.sound_adapter import AdapterLimits, check_sound
 from finetune.contracts.trust import Trust, TrustFile
@@ -18,7 +17,6 @@ from serving.engines.base import EngineDescription
 from serving.errors import AdapterConflictError, AdapterMissingError, AdapterUntrustedError, RequestError
 
 LOGGER = logging.getLogger("serving")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 LIST_HINT = "`finetune adapter list` shows what there is."
 
 
@@ -85,7 +83,7 @@ class AdapterStore:
         return sorted(
             path.name
             for path in self._root.iterdir()
-            if NAME.fullmatch(path.name)
+            if PLAIN_NAME.fullmatch(path.name)
             and (path / ADAPTER_MANIFEST_NAME).is_file()
             and (caller.is_admin or (caller.sees(path.name) and caller.holds(self._groups.of(path))))
         )

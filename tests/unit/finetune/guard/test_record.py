@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from finetune.guard.record import JOURNAL_VARIABLE
+from finetune.guard import record
+from finetune.guard.record import JOURNAL_VARIABLE, note_attempt, read_untold
 
 HEAD = """
 import contextlib, json, os, socket, subprocess, sys
@@ -111,3 +112,11 @@ def test_a_second_command_line_of_a_process_has_a_journal_of_its_own(tmp_path):
     )
     assert [len(one["attempts"]) for one in run(body, tmp_path)[0]] == [0, 1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_told_of_memory_hides_nothing_of_the_journal(tmp_path, monkeypatch):
+    """A disk that takes nothing for a while splits the record in two."""
+    monkeypatch.setattr(record, "_MEMORY", ['{"told": 1}\n'])
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path / "journal"))
+    note_attempt("socket.connect", ("192.0.2.1", 443), sys._getframe())
+    assert [attempt.address for attempt in read_untold().attempts] == ["192.0.2.1:443"]
