@@ -29,8 +29,8 @@ NAME = "finetune"
 PACKAGES = ("data_pipelines", "finetune", "serving")
 LOCK_NAME = "requirements.lock"
 LICENCES_NAME = "licences.json"
-# what a user reads and copies from, beside the wheels
-FOLDERS = ("recipes", "docs", "infra")
+# what a user reads and copies from, beside the wheels; not infra/ as a whole, where secrets and bundles may lie
+FOLDERS = ("recipes", "docs", "infra/systemd", "infra/kubernetes")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,12 @@ def create_bundle(project: Project, out: Path, *, target: Target, own_wheels: Pa
     return made
 
 
+def brought_along(root: Path) -> dict[str, Path]:
+    """What lies beside the wheels, by its name in the bundle; root holds the project."""
+    paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")) if path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in paths}
+
+
 def _own_wheels(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
@@ -119,9 +125,7 @@ def _write(project: Project, out: Path, *, wheels: list[Wheel], pins: Path, targ
         [{"name": wheel.name, "version": wheel.version, "licence": wheel.licence} for wheel in wheels]
     ).encode()
     files[LOCK_NAME] = project.root / LOCK_NAME
-    for folder in FOLDERS:
-        paths = sorted(path for path in (project.root / folder).rglob("*") if path.is_file())
-        files |= {path.relative_to(project.root).as_posix(): path for path in paths}
+    files |= brought_along(project.root)
     files |= {f"{WHEEL_FOLDER}/{wheel.path.name}": wheel.path for wheel in wheels}
     manifest = BundleManifest(
         schema_version=SCHEMA_VERSION,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from finetune.bundle.create import create_bundle, running_project
+from finetune.bundle.create import brought_along, create_bundle, running_project
 from finetune.bundle.fetching import fetch
-from finetune.bundle.install import check_bundle
+from finetune.bundle.install import SAFE_NAME, check_bundle
 from finetune.bundle.own_wheel import of_installed, write_own_wheel
 from finetune.bundle.wheels import Target, read_wheel, running_python
 from finetune.contracts.errors import InputError, MachineError, UsageError
@@ -39,6 +39,19 @@ def test_a_bundle_holds_wheels_by_digest_the_installer_and_what_one_reads(made):
     licences = {row["name"]: row["licence"] for row in json.loads(read(made.path, "licences.json"))}
     assert licences["finetune"] == "Apache-2.0" and licences["tinydep"] == "MIT"
     assert not any("__pycache__" in name for name in names) and list(made.path.parent.glob(".*")) == []
+
+
+def test_all_that_this_project_brings_along_is_taken_by_what_installs_it():
+    names = brought_along(Path(__file__).parents[4])
+    assert {"docs/air-gap.md", "infra/systemd/finetune-serve.service"} < names.keys()
+    assert [name for name in names if not SAFE_NAME.fullmatch(name)] == []
+
+
+def test_what_a_user_keeps_in_infra_stays_there(tmp_path):
+    for name in ("infra/secrets/password", "infra/.env", "infra/container/finetune.tar", "infra/systemd/a.service"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    assert [*brought_along(tmp_path)] == ["infra/systemd/a.service"]
 
 
 def test_the_same_inputs_give_the_same_bytes(made, make_bundle):
