@@ -29,8 +29,8 @@ NAME = "finetune"
 PACKAGES = ("data_pipelines", "finetune", "serving")
 LOCK_NAME = "requirements.lock"
 LICENCES_NAME = "licences.json"
-# what a user reads and copies from, beside the wheels; not infra/ as a whole, where secrets and bundles may lie
-FOLDERS = ("recipes", "docs", "infra/systemd", "infra/kubernetes")
+# what a user reads and copies from, beside the wheels; not infra/, where a user's secrets and bundles may lie
+FOLDERS = ("recipes", "docs")
 
 
 @dataclass(frozen=True)

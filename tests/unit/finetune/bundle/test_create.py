@@ -43,15 +43,15 @@ def test_a_bundle_holds_wheels_by_digest_the_installer_and_what_one_reads(made):
 
 def test_all_that_this_project_brings_along_is_taken_by_what_installs_it():
     names = brought_along(Path(__file__).parents[4])
-    assert {"docs/air-gap.md", "infra/systemd/finetune-serve.service"} < names.keys()
+    assert {"docs/air-gap.md", "recipes/README.md"} < names.keys()
     assert [name for name in names if not SAFE_NAME.fullmatch(name)] == []
 
 
 def test_what_a_user_keeps_in_infra_stays_there(tmp_path):
-    for name in ("infra/secrets/password", "infra/.env", "infra/container/finetune.tar", "infra/systemd/a.service"):
+    for name in ("infra/secrets/password", "infra/.env", "infra/container/finetune.tar", "docs/a.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("mine")
-    assert [*brought_along(tmp_path)] == ["infra/systemd/a.service"]
+    assert [*brought_along(tmp_path)] == ["docs/a.md"]
 
 
 def test_the_same_inputs_give_the_same_bytes(made, make_bundle):
