@@ -184,7 +184,9 @@ def ended(words: Sequence[str], body: Callable[[], int]) -> Ended:
 
 def in_own_process(words: Sequence[str]) -> Ended:
     """A command line as a user starts it, in a name space where all but its folder is read-only where that works."""
-    command = [sys.executable, "-c", "from finetune.cli.main import main; main()", *words]
+    # an argument of a process ends at NUL and is bytes: what holds more is tried in this process alone
+    typed = [word.partition("\0")[0].encode(errors="replace").decode() for word in words]
+    command = [sys.executable, "-c", "from finetune.cli.main import main; main()", *typed]
     bubblewrap = shutil.which("bwrap")
     if bubblewrap:
         here = os.getcwd()
@@ -201,7 +203,7 @@ def in_own_process(words: Sequence[str]) -> Ended:
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     # loading the libraries takes as long again
     seconds = max(0.0, end.ru_utime - start.ru_utime - MAX_SECONDS)
-    return Ended(tuple(words), done.returncode, (done.stdout + done.stderr).decode(errors="replace"), seconds)
+    return Ended(tuple(typed), done.returncode, (done.stdout + done.stderr).decode(errors="replace"), seconds)
 
 
 def gate_of(path: Path) -> int:

@@ -1,7 +1,7 @@
 """Spoil an adapter in seeded ways, and see that each is refused in words, or is the same adapter still.
 
 Each is checked as a server checks it: with and without a policy, and, where it is taken, copied as what is served is.
-`python tests/e2e/fuzz_adapters.py 1000 7` spoils 1,000 from seed 7 on, prints what was refused why, and ends with 1 at
+`python -m tests.e2e.fuzz_adapters 1000 7` spoils 1,000 from seed 7 on, prints what was refused why, and ends with 1 at
 the first that was neither. Half of them have a manifest that was made to fit, as one who forges an adapter makes it.
 """
 
