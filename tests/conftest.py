@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 
 import pytest
 
@@ -9,6 +10,8 @@ from finetune.guard.switches import offline_environment
 
 # as in every command of ours: before a library is imported, which reads them then and never again
 os.environ.update(offline_environment({}))
+# a shell that is not interactive starts what it sends to the background deaf to it, children of that as well
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

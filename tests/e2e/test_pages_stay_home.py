@@ -133,6 +133,6 @@ def test_mlflows_pages_ask_beyond_their_origin_what_the_documentation_says(track
     assert beyond(context, origin, "/#/models", shows="text=Registered Models") == set()
     assert beyond(context, origin, run_page, shows=f"img[src='{BEACON}']") == {BEACON}, "a description acts"
     traces = f"{run_page.partition('/runs/')[0]}/traces"
-    assert beyond(context, origin, traces, shows="video") == {TRACES_FILM}
+    assert beyond(context, origin, traces, shows="text=Start tracing") == {TRACES_FILM}
     documented = (ROOT / "docs" / "egress.md").read_text()
     assert TRACES_FILM in documented
