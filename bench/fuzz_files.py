@@ -39,6 +39,11 @@ rules:
   - {claim: groups, equals: developers, scopes: [infer], adapters: ['shop*'], groups: [payments]}
 requests_per_minute: 60
 """
+NAMES = b"""names:
+  - {name: 'plans*', groups: [board, internal]}
+  - {name: 'old-?', groups: []}
+  - {name: '*', groups: [internal]}
+"""
 TRUST = b"""require_signature: false
 keys: []
 revoked_keys: [0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef]
@@ -230,7 +235,20 @@ def identity_of(path: Path) -> int:
     return run_guarded(lambda: load_identity(path.parent) and None, debug=False, as_json=False)
 
 
-READERS: Mapping[str, Callable[[Path], int]] = {"gate": gate_of, "trust": trust_of, "identity": identity_of}
+def names_of(path: Path) -> int:
+    """For whom names are, as `serve start` reads it in its home."""
+    from finetune.cli.errors import run_guarded
+    from serving.access.names import load_name_rules
+
+    return run_guarded(lambda: load_name_rules(path.parent) and None, debug=False, as_json=False)
+
+
+READERS: Mapping[str, Callable[[Path], int]] = {
+    "gate": gate_of,
+    "trust": trust_of,
+    "identity": identity_of,
+    "names": names_of,
+}
 
 
 def commands(kind: str, file: Path, draw: random.Random) -> list[str]:
@@ -269,7 +287,7 @@ def good_files() -> list[tuple[str, bytes]]:
     found += [("recipe", (ROOT / "recipes" / "qwen3_5" / "embedded-qlora.yaml").read_bytes())] * len(found)
     found += [("pipeline", path.read_bytes()) for path in sorted((ROOT / "recipes" / "data").glob("*.yaml"))] * 3
     gate = (ROOT / "finetune" / "release" / "gate.yaml").read_bytes()
-    return [*found, *[("gate", gate)] * 2, *[("identity", IDENTITY), ("trust", TRUST)] * 2]
+    return [*found, *[("gate", gate)] * 2, *[("identity", IDENTITY), ("names", NAMES), ("trust", TRUST)] * 2]
 
 
 def try_file(kind: str, file: Path, draw: random.Random, *, start: Callable[[Sequence[str]], Ended]) -> Ended:
@@ -289,7 +307,7 @@ def fuzz(folder: Path, *, number: int, seed: int, start: Callable[[Sequence[str]
     for count in range(number):
         kind, source = draw.choice(goods)
         wrong = mangled(source, draw)
-        file = folder / ("identity.yaml" if kind == "identity" else f"{kind}.yaml")
+        file = folder / f"{kind}.yaml"
         file.write_bytes(wrong.content)
         findings.add(kind, f"{count} {wrong.done}", file, try_file(kind, file, draw, start=start))
         # a wrong value may be a right one, and then there is something

@@ -74,6 +74,10 @@ class IdentityFileError(RecipeError):
     """The file that says which tokens of an identity provider are let in has mistakes."""
 
 
+class NamesFileError(RecipeError):
+    """The file that says for which groups names are has mistakes."""
+
+
 class IssuerError(MachineError):
     """The keys that an identity provider signs with cannot be had; only the server's log says so."""
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from finetune.contracts.trust import TrustFile
+    from serving.access.access import Access
+    from serving.access.names import NameRules
     from serving.adapters.desired import StateFile
     from serving.adapters.registry import AdapterRegistry
     from serving.adapters.store import AdapterStore
@@ -114,19 +116,20 @@ def prepared_server(
 
     base is a folder, which this process runs, or servers that do; what says how to load it is for the folder alone.
     home is where what is served is kept for the next start at this port over this base, with copies of the adapters,
-    votes, and the keys without which nobody is let in, and whose jobs the card is shared with; None shares with nobody,
-    has no keys, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit copies of large bases are
-    kept, are those of load_engine. The port is taken first: a busy one must not cost the minutes that a large base
-    takes to load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys, RecipeError for a
-    trust policy with mistakes.
+    votes, whom names are for, and the keys without which nobody is let in, and whose jobs the card is shared with; None
+    shares with nobody, has no keys, and begins anew as port 0 does. embedding_on_host and copies, where 4-bit copies of
+    large bases are kept, are those of load_engine. The port is taken first: a busy one must not cost the minutes that a
+    large base takes to load. Raises AdapterError for an adapter that is refused, KeyFileError for damaged keys,
+    RecipeError for a trust policy or rules of names with mistakes.
     """
     with contextlib.closing(listen(settings)) as listener, contextlib.ExitStack() as stack:
         from serving.access.access import Access
+        from serving.access.names import DEFAULT_RULES, load_name_rules
         from serving.app import create_app
         from serving.card import CardWatch, server_hold
         from serving.waiting import wait_for_card
 
-        trust = _trust(home, settings)
+        trust, rules = _trust(home, settings), load_name_rules(home.served) if home else DEFAULT_RULES
         # a start that comes to nothing leaves nothing behind, not even a line in the log
         _check_there(base)
         access = Access()
@@ -143,8 +146,9 @@ def prepared_server(
                 wait_for_card(hold, listener, settings, access=access)
             engine = own = _own_engine(base, settings, quantization, embedding_on_host=embedding_on_host, copies=copies)
         stack.enter_context(contextlib.closing(engine))
-        registry, store = _registry(engine, adapters, settings, home=home, trust=trust)
+        registry, store = _registry(engine, adapters, settings, home=home, trust=trust, rules=rules)
         asyncio.run(_load_all(registry, served))
+        _note_misfits(registry, rules, access)
         watch = CardWatch(hold, own, registry) if hold and own and settings.yields_card else None
         app = create_app(
             engine,
@@ -226,7 +230,13 @@ def _own_engine(
 
 
 def _registry(
-    engine: "Engine", adapters: Path, settings: ServerSettings, *, home: Home | None, trust: "TrustFile | None"
+    engine: "Engine",
+    adapters: Path,
+    settings: ServerSettings,
+    *,
+    home: Home | None,
+    trust: "TrustFile | None",
+    rules: "NameRules",
 ) -> tuple["AdapterRegistry", "AdapterStore"]:
     from serving.adapters.registry import AdapterRegistry
     from serving.adapters.store import AdapterStore
@@ -244,6 +254,7 @@ def _registry(
         max_adapters=settings.max_adapters,
         drain_seconds=settings.drain_seconds,
         state=_state_file(home, settings.port, engine.description.identity.digest),
+        rules=rules,
     )
     return registry, store
 
@@ -254,6 +265,16 @@ async def _load_all(registry: "AdapterRegistry", served: Sequence[tuple[str, Pat
     for name, folder in served:
         await registry.load_folder(name, folder, move=True)
     await registry.drained()
+
+
+def _note_misfits(registry: "AdapterRegistry", rules: "NameRules", access: "Access") -> None:
+    """What was served before there were keys, or is named at the start, is not asked whom its name is for."""
+    for alias in registry.served:
+        if not access.is_open and not rules.fits(alias.name, alias.current.manifest.visibility):
+            note(
+                f"{alias.name}: its adapter is hidden from some who may take that name, and who tries learns that it "
+                "is taken. Say in served/names.yaml whom it is for, and start again."
+            )
 
 
 def _state_file(home: Home | None, port: int, base_digest: str) -> "StateFile | None":

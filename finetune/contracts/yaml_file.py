@@ -20,6 +20,7 @@ Location = tuple[str | int, ...]
 # the largest takes a second or two to read; two thousand sources fit
 MAX_FILE_BYTES = 256 << 10
 MAX_DEPTH = 32
+UNSOUND = "NUL and halves of surrogate pairs are not allowed: no text or path has them"
 # of a file that is wrong all through
 MAX_PROBLEMS = 100
 # letters of a value or a key that is shown, and of what is said of it, which may hold it again
@@ -163,8 +164,8 @@ class _Builder:
         assert isinstance(node, yaml.ScalarNode)
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             self.refused.append(f"{line}: the tag {node.tag} is not allowed")
-        if "\0" in node.value or any("\ud800" <= sign <= "\udfff" for sign in node.value):
-            self.refused.append(f"{line}: NUL and halves of surrogate pairs are not allowed: no text or path has them")
+        if not is_sound(node.value):
+            self.refused.append(f"{line}: {UNSOUND}")
         return parse_scalar(node.value) if node.style is None else node.value
 
     def mapping(self, node: "yaml.MappingNode", location: Location) -> dict[str, Any]:
@@ -182,6 +183,15 @@ class _Builder:
         for index, item in enumerate(node.value):
             self.lines[(*location, index)] = item.start_mark.line + 1
         return [self.value(item, (*location, index)) for index, item in enumerate(node.value)]
+
+
+def is_sound(value: Any) -> bool:
+    """Whether all texts in a value can be written down, and name a file."""
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= sign <= "\udfff" for sign in value)
+    if isinstance(value, dict):
+        return all(is_sound(part) for item in value.items() for part in item)
+    return not isinstance(value, list | tuple | set) or all(is_sound(part) for part in value)
 
 
 def parse_scalar(text: str) -> Any:

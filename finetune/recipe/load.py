@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.contracts.errors import RecipeError, UsageError
-from finetune.contracts.yaml_file import model_from, nearest_key, parse_scalar, read_yaml
+from finetune.contracts.yaml_file import UNSOUND, is_sound, model_from, nearest_key, parse_scalar, read_yaml
 from finetune.recipe.schema import Recipe
 
 HINT = "See `finetune recipe show RECIPE` for every key, or `finetune recipe validate RECIPE` after a change."
@@ -44,4 +44,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
             f"--set {text!r}: a recipe has no key {key!r}.",
             f"Did you mean {near}?" if near else "See `finetune recipe show`.",
         )
-    return key, parse_scalar(value)
+    parsed = parse_scalar(value)
+    if not is_sound(parsed):
+        raise UsageError(f"--set {text!r}: {UNSOUND}.", "Give the value without them.")
+    return key, parsed

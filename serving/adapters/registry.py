@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune.contracts.adapter import AdapterManifest
 from finetune.contracts.errors import PlatformError
+from serving.access.names import DEFAULT_RULES, NameRules
 from serving.access.scopes import OPERATOR, Caller
 from serving.adapters.aliases import Alias, Move, Waiting, desired, restored_history
 from serving.adapters.desired import DesiredAlias, StateFile
@@ -38,6 +39,7 @@ class AdapterRegistry:
         max_adapters: int,
         drain_seconds: float = 300.0,
         state: StateFile | None = None,
+        rules: NameRules = DEFAULT_RULES,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -45,6 +47,7 @@ class AdapterRegistry:
         self.measures = AdapterMeasures()
         self._versions = Versions(engine, store, drain_seconds=drain_seconds, measures=self.measures)
         self._names = NameTable(state)
+        self._rules = rules
         self._aliases, self._waiting, self._unserved = self._names.aliases, self._names.waiting, self._names.unserved
         self._changing = asyncio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
@@ -96,6 +99,8 @@ class AdapterRegistry:
     ) -> Alias | Waiting:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
         check_name(name, self.base_name)
+        # before the folder is looked for, so that nothing is told of one under a name that is not the caller's
+        self._rules.check_caller(name, caller)
         async with self.measures.count_refusals():
             folder = await asyncio.to_thread(self._store.find, reference, caller)
         return await self.load_folder(name, folder, move=move, caller=caller)
@@ -111,6 +116,7 @@ class AdapterRegistry:
         it was.
         """
         check_name(name, self.base_name)
+        self._rules.check_caller(name, caller)
         async with self._changing, self.measures.count_refusals():
             if self._names.is_hidden(name, caller):
                 # else whoever may load could change the answers of those who do see it
@@ -124,7 +130,7 @@ class AdapterRegistry:
     async def _point(
         self, name: str, folder: Path, adapter_id: str | None = None, *, caller: Caller = OPERATOR
     ) -> Alias:
-        version = await self._version(folder, adapter_id, caller=caller)
+        version = await self._version(name, folder, adapter_id, caller=caller)
         # only now: the name may have been unloaded meanwhile
         alias = self._aliases.get(name)
         if alias is None:
@@ -142,7 +148,7 @@ class AdapterRegistry:
         return alias
 
     async def _wait(self, name: str, folder: Path, caller: Caller) -> Alias | Waiting:
-        manifest = await self._check(folder, caller)
+        manifest = await self._check(name, folder, caller)
         alias = self._aliases.get(name)
         if alias and alias.current.adapter_id == manifest.adapter_id:
             self._waiting.pop(name, None)
@@ -186,7 +192,7 @@ class AdapterRegistry:
         self._names.named(name, caller)
         folder = await asyncio.to_thread(self._store.find, reference, caller)
         async with self._changing:
-            version = await self._version(folder, caller=caller)
+            version = await self._version(name, folder, caller=caller)
             # only now: the name may have been unloaded meanwhile
             alias = self._names.named(name, caller)
             if version is alias.current:
@@ -315,30 +321,38 @@ class AdapterRegistry:
 
     async def _restore(self, name: str, wanted: DesiredAlias) -> None:
         async with self._changing, self.measures.count_refusals():
-            current = await self._version(Path(wanted.current.folder), wanted.current.adapter_id)
+            current = await self._version(name, Path(wanted.current.folder), wanted.current.adapter_id)
             alias = Alias(name, current, history=restored_history(wanted))
             self._aliases[name] = alias
             del self._unserved[name]
             if wanted.previous:
                 try:
-                    alias.previous = await self._version(Path(wanted.previous.folder), wanted.previous.adapter_id)
+                    before = wanted.previous
+                    alias.previous = await self._version(name, Path(before.folder), before.adapter_id)
                 except PlatformError:
                     # there is nothing to go back to, which rollback says
                     alias.previous = None
 
-    async def _check(self, folder: Path, caller: Caller) -> AdapterManifest:
-        """The manifest of a sound adapter. Raises AdapterMissingError for one of groups that the caller lacks."""
+    async def _check(self, name: str, folder: Path, caller: Caller) -> AdapterManifest:
+        """The manifest of a sound adapter that may be served as name.
+
+        Raises AdapterMissingError for one of groups that the caller lacks, AdapterConflictError for one that the name
+        is not for.
+        """
         manifest = await self._versions.check(folder)
         if not caller.holds(manifest.visibility):
             raise adapter_missing(folder.name)
+        self._rules.check_adapter(name, manifest.visibility, caller)
         return manifest
 
-    async def _version(self, folder: Path, adapter_id: str | None = None, *, caller: Caller = OPERATOR) -> Version:
-        """The adapter in folder as a resident version. adapter_id: the content that must be there, None for any."""
+    async def _version(
+        self, name: str, folder: Path, adapter_id: str | None = None, *, caller: Caller = OPERATOR
+    ) -> Version:
+        """The adapter in folder as a resident version, for name. adapter_id: what must be there, None for any."""
         moved = AdapterConflictError(f"{adapter_id} is no longer where it was loaded from.", "Load it again.")
         if adapter_id and not folder.is_dir():
             raise moved
-        manifest = await self._check(folder, caller)
+        manifest = await self._check(name, folder, caller)
         if adapter_id not in (None, manifest.adapter_id):
             raise moved
         found = self._versions.find(manifest)

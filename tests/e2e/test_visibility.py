@@ -34,6 +34,8 @@ def server() -> Iterator[FakeServer]:
 def home(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     """Adapters shop, of one group, and plans, of two."""
     root = tmp_path_factory.mktemp("home")
+    (root / "served").mkdir()
+    (root / "served" / "names.yaml").write_text("names: [{name: '*', groups: [board, internal]}]\n")
     tokenizer = load_tokenizer(tiny_base)
     for number, (name, visibility) in enumerate({"shop": ("internal",), "plans": ("board", "internal")}.items()):
         folder = save_bare_adapter(root / "adapters" / name, content=number)
@@ -102,6 +104,8 @@ def test_the_gateway_hides_what_a_key_may_not_see_and_asks_no_server_for_it(as_g
     assert "plans" not in one.get("/v1/models").text + one.get("/v1/adapters").text
     assert server.seen["events"] == events
     assert ask(one, "shop").status_code == ask(both, "plans").status_code == ask(both, "shop").status_code == 200
+    taken, free = point(one, "plans", "shop"), point(one, "plums", "shop")
+    assert taken.status_code == 403 and taken.content == free.content.replace(b"plums", b"plans")
     assert point(admin, "shop", "plans").status_code == 200
     assert ask(one, "shop").status_code == 404 and ask(both, "shop").status_code == 200
     assert admin.post("/v1/adapters/rollback", json={"alias": "shop"}).status_code == 200

@@ -156,11 +156,19 @@ def test_what_a_start_replaces_is_drained_before_the_first_request(engine, store
     assert [version.state for version in registry.versions] == ["resident"] * 2 and engine.detached == ["slot000000"]
 
 
-def test_a_policy_with_mistakes_is_told_before_the_base_is_loaded(tmp_path: Path):
-    (tmp_path / "trust.yaml").write_text("require_signature: true\nkey: [release.pem]\n")
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("trust.yaml", "require_signature: true\nkey: [release.pem]\n", "did you mean keys"),
+        ("served/names.yaml", "names: [{name: shop, group: [internal]}]\n", r"did you mean names\.groups"),
+    ],
+)
+def test_a_policy_with_mistakes_is_told_before_the_base_is_loaded(tmp_path: Path, name: str, text: str, said: str):
+    (tmp_path / "served").mkdir()
+    (tmp_path / name).write_text(text)
     none = Quantization.NONE
     prepare = prepared_server(
         tmp_path / "no-base", tmp_path, settings=ServerSettings(port=0), quantization=none, home=Home(tmp_path)
     )
-    with pytest.raises(RecipeError, match="did you mean keys"), prepare:
+    with pytest.raises(RecipeError, match=said), prepare:
         pass

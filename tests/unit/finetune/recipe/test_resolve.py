@@ -76,6 +76,13 @@ def test_a_bad_override_is_a_usage_error(tmp_path, base, text):
         load_recipe(write(tmp_path, f"name: x\nbase: {{path: {base}}}\n"), [text])
 
 
+@pytest.mark.parametrize("value", ['"a\\0b"', '"a\\ud800b"', '["a\\0b"]', '{a: "\\0"}'])
+def test_a_value_of_a_flag_that_no_path_can_have_is_told_as_in_a_file(tmp_path: Path, base: Path, value: str) -> None:
+    path = write(tmp_path, f"name: x\nbase: {{path: {base}}}\n")
+    with pytest.raises(UsageError, match="NUL and halves of surrogate pairs"):
+        load_recipe(path, [f"base.path={value}"])
+
+
 def test_a_recipe_with_nothing_to_learn_is_refused(tmp_path, base):
     zero = f"data: {{tasks: {{{', '.join(f'{task}: 0' for task in Task)}}}}}"
     with pytest.raises(RecipeError) as caught:

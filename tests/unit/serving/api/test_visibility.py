@@ -14,6 +14,7 @@ from finetune.contracts.errors import AdapterError, PlatformError
 from serving.access.access import Access
 from serving.access.keyring import Keyring
 from serving.access.keys import KeyFile
+from serving.access.names import NameRule, NameRules
 from serving.access.scopes import OPERATOR, Caller, Scope
 from serving.adapters.desired import StateFile
 from serving.adapters.registry import AdapterRegistry
@@ -32,6 +33,14 @@ ADAPTERS = {
 }
 LACKING = {"none": ("other", "Board", "boards"), "one": ("internal",), "the other": ("board",)}
 ABSENT = "plums"
+# the rest is for internal alone
+RULES = NameRules(
+    names=(
+        *(NameRule(name=name, groups=("board", "internal")) for name in ("pl*", "shop", "later")),
+        NameRule(name="old*", groups=()),
+        NameRule(name="open*", groups=("public",)),
+    )
+)
 QUESTION = [{"role": "user", "content": "q"}]
 VOTE = {
     "mode": "chat",
@@ -75,6 +84,11 @@ Send = Callable[..., object]
 @pytest.fixture
 def settings(settings, tmp_path: Path):
     return settings.model_copy(update={"max_adapters": 8, "traffic_log": tmp_path / "traffic.jsonl"})
+
+
+@pytest.fixture
+def registry(engine, store, settings) -> AdapterRegistry:
+    return AdapterRegistry(engine, store, max_adapters=settings.max_adapters, rules=RULES)
 
 
 @pytest.fixture
@@ -154,7 +168,7 @@ def test_without_all_groups_it_answers_as_what_is_not_there(as_groups, admin, en
         hidden = send(route[0], path, body)
         absent = json.loads(json.dumps(body).replace("plans", ABSENT))
         missing = send(route[0], path.replace("plans", ABSENT), absent)
-        assert hidden.status_code == missing.status_code == 404
+        assert hidden.status_code == missing.status_code and hidden.status_code in (403, 404)
         assert hidden.content == missing.content.replace(ABSENT.encode(), b"plans")
         assert headers_of(hidden) == headers_of(missing)
     assert engine.requests == [] and engine.slots == slots and names_of(admin) == ["base", "shop", "plans"]
@@ -182,7 +196,7 @@ def test_no_list_tells_of_it(as_groups, admin, who):
 
 def test_what_states_no_group_is_for_admins_and_public_for_all(as_groups, admin):
     every, outsider = as_groups("board", "internal", "public"), as_groups("other")
-    assert move(every, "x", "unstated-1").status_code == move(outsider, "x", "unstated-1").status_code == 404
+    assert move(every, "x", "unstated-1").status_code == move(outsider, "open", "unstated-1").status_code == 404
     assert move(admin, "old", "unstated-1").status_code == 200 and names_of(every) == ["base", "shop", "plans"]
     assert move(outsider, "open", "open-1").status_code == 200 and ask(outsider, "open").status_code == 200
 
@@ -256,14 +270,35 @@ def test_who_may_not_see_what_is_tried_is_no_part_of_the_trial(as_groups, admin,
     assert ask(one, "shop").status_code == 200 and len(engine.requests) == before + 1
 
 
-def test_a_name_that_is_taken_by_what_is_hidden_cannot_be_moved(as_groups, admin):
-    one = as_groups("internal")
-    for answer in (
-        move(one, "plans", "shop-2"),
-        one("POST", "/v1/load_lora_adapter", {"lora_name": "plans", "lora_path": "shop-2"}),
+@pytest.mark.parametrize("who", LACKING)
+@pytest.mark.parametrize("adapter", ["shop-2", "open-1", "plans-2", "none"])
+def test_who_may_load_learns_of_no_name_that_it_is_taken_by_what_is_hidden(as_groups, admin, who, adapter):
+    send = as_groups(*LACKING[who])
+    for path, name_field, adapter_field in (
+        ("/v1/adapters/alias", "alias", "adapter"),
+        ("/v1/load_lora_adapter", "lora_name", "lora_path"),
     ):
-        assert answer.status_code == 409 and answer.json()["error"]["message"].startswith("The name 'plans' is in use.")
+        taken, free = (send("POST", path, {name_field: name, adapter_field: adapter}) for name in ("plans", ABSENT))
+        assert taken.status_code == free.status_code == 403
+        assert taken.content == free.content.replace(ABSENT.encode(), b"plans")
+        assert headers_of(taken) == headers_of(free)
     assert ask(admin, "plans").json()["system_fingerprint"] == "plans-1"
+
+
+@pytest.mark.parametrize("adapter", ["plans-1", "unstated-1"])
+def test_not_even_an_admin_puts_under_a_name_what_some_may_not_see_who_may_take_it(as_groups, admin, engine, adapter):
+    for name in ("mine", "open"):
+        refused = move(admin, name, adapter)
+        assert refused.status_code == 409 and "served/names.yaml" in refused.json()["error"]["message"]
+    assert move(admin, "mine", "shop-2").status_code == 200
+    slots = list(engine.slots)
+    for path, body in (
+        ("/v1/adapters/alias", {"alias": "mine", "adapter": adapter}),
+        ("/v1/adapters/split", {"alias": "mine", "to": adapter, "shadow": True}),
+    ):
+        assert admin("POST", path, body).status_code == 409
+    assert listed(admin)["data"][-1]["tried"] is None and engine.slots == slots
+    assert move(as_groups("internal"), "mine", "shop-1").status_code == 200
 
 
 def test_what_waits_for_the_card_is_hidden_too(as_groups, admin, registry):
@@ -274,7 +309,7 @@ def test_what_waits_for_the_card_is_hidden_too(as_groups, admin, registry):
     assert [card["name"] for card in listed(one)["waiting"]] == ["soon"]
     assert one("POST", "/v1/adapters/rollback", {"alias": "shop"}).status_code == 409
     assert one("POST", "/v1/unload_lora_adapter", {"lora_name": "later"}).status_code == 404
-    assert move(one, "later", "shop-2").status_code == 409
+    assert move(one, "later", "shop-2").status_code == 403
     assert {card["name"] for card in listed(admin)["waiting"]} == {"shop", "later", "soon"}
 
 
