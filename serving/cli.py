@@ -26,7 +26,7 @@ app.command(
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 EMBEDDED = "embedded"
-SERVER_LIBRARIES = ("fastapi", "httpx", "jwt", "llguidance", "openai", "prometheus_client", "uvicorn")
+SERVER_LIBRARIES = ("fastapi", "httpx", "jwt", "llguidance", "openai", "prometheus_client", "threadpoolctl", "uvicorn")
 Base = Annotated[
     str, typer.Argument(metavar="[BASE]", help="Folder of the base model, or its name in the home; or embedded.")
 ]

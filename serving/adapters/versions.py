@@ -15,6 +15,7 @@ from serving.adapters.copies import Copy
 from serving.adapters.measures import AdapterMeasures
 from serving.adapters.probe import judge
 from serving.adapters.store import AdapterStore, check_trusted, without_folder
+from serving.aside import aside
 from serving.engines.base import Engine
 from serving.errors import AdapterConflictError, AdapterUntrustedError, EngineError
 
@@ -116,7 +117,7 @@ class Versions:
     async def check(self, folder: Path) -> AdapterManifest:
         """The manifest of the adapter in folder, found whole and fit for this base; see AdapterStore.check."""
         with self._measures.timed("check"):
-            return await asyncio.to_thread(self._store.check, folder, self._engine.description)
+            return await aside(self._store.check, folder, self._engine.description)
 
     def find(self, manifest: AdapterManifest) -> Version | None:
         """The resident version of that very content."""
@@ -213,7 +214,7 @@ class Versions:
 
         copies, folder, manifest = self._store.copies, version.folder, version.manifest
         with self._measures.timed("fetch"):
-            version.copy = await asyncio.to_thread(copies.take, folder, manifest, check=check)
+            version.copy = await aside(copies.take, folder, manifest, check=check)
         version.folder = version.copy.folder
         version.state = VersionState.VALIDATING
 

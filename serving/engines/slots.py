@@ -6,7 +6,8 @@ along the rank: the output of a linear map gains (x A^T) B, where x A^T is set t
 row's adapter. An adapter comes by a copy into its ranks and goes by giving them back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,16 @@ class AdapterSlots:
     def names(self, targets: Sequence[str]) -> list[str]:
         """Full names of the linear maps whose last part is one of targets."""
         return [name for name in self._maps if name.rpartition(".")[2] in targets]
+
+    @contextmanager
+    def before_each_map(self, act: Callable[[], None]) -> Iterator[None]:
+        """Call act before each linear map of each pass while the block runs."""
+        hooks = [part.register_forward_pre_hook(lambda *_: act()) for part in self._maps.values()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def load(self, slot: str, factors: Mapping[str, LinearFactors]) -> None:
         """Put an adapter's factors, by full names of maps whose sizes they have, into slot, which is free.

@@ -72,6 +72,14 @@ class ModelThread:
             self._calls.append(call)
             self._changed.notify()
 
+    def go_on(self) -> bool:
+        """Take a step of the work, if there is any, in the middle of a call that takes long; whether one was taken."""
+        assert threading.current_thread() is self._thread
+        if self._closing or not self._work.busy:
+            return False
+        self._step()
+        return True
+
     def close(self) -> None:
         """Abandon the work and all calls, and wait for the thread to end."""
         with self._changed:

@@ -18,6 +18,7 @@ from finetune.model.base_copy import BaseCopies
 from finetune.model.loading import LoadedBase, load_base
 from finetune.model.probe import continuation_log_probs
 from finetune.model.quiet import quiet_libraries
+from serving.aside import aside
 from serving.engines.answer import AnswerWriter
 from serving.engines.answer_form import AnswerForm, AnswerForms
 from serving.engines.base import EngineDescription, GenerationRequest, Occupancy, ProbeReading
@@ -34,8 +35,10 @@ from serving.errors import EngineError
 from serving.settings import ServerSettings
 
 ResultT = TypeVar("ResultT")
-# All answers wait while a probe is read; those that an export writes are far shorter
+# Those that an export writes are far shorter
 MAX_PROBE_TOKENS = 1024
+# How long all answers wait for a piece of a probe's pass
+PROBE_PIECE_SECONDS = 0.04
 # Exports choose among a handful of probes, so the base is seldom asked twice
 MAX_BASE_READINGS = 16
 
@@ -93,7 +96,7 @@ class TransformersEngine:
     async def attach(self, slot: str, folder: Path, *, probe: ReferenceProbe) -> ProbeReading:
         """Read and check an adapter aside, then load and measure it, each between two other steps; see Engine."""
         self._check_probe(probe)
-        factors = await asyncio.to_thread(self._read, folder)
+        factors = await aside(self._read, folder)
         try:
             await self._thread.call(lambda: self._in_memory(lambda: self._slots.load(slot, factors)))
             began = time.monotonic()
@@ -181,7 +184,7 @@ class TransformersEngine:
             self._slots.free(slot)
 
     def _measure_base(self, probe: ReferenceProbe) -> tuple[float, ...]:
-        """What the base answers, which never changes: all others wait while it is asked."""
+        """What the base answers, which never changes."""
         key = probe.token_ids, probe.continuation_ids
         if key not in self._base_readings:
             if len(self._base_readings) == MAX_BASE_READINGS:
@@ -190,8 +193,22 @@ class TransformersEngine:
         return self._base_readings[key]
 
     def _measure(self, slot: str | None, probe: ReferenceProbe) -> tuple[float, ...]:
+        """What the adapter answers; answers that are begun take their steps in the middle of its pass."""
+        # None while others are at the model
+        resumed: float | None = time.monotonic()
+
+        def let_others_go() -> None:
+            nonlocal resumed
+            if resumed is None or time.monotonic() - resumed < PROBE_PIECE_SECONDS:
+                return
+            resumed = None
+            if self._thread.go_on():
+                self._slots.select([slot])
+            resumed = time.monotonic()
+
         self._slots.select([slot])
-        return continuation_log_probs(self._base.model, probe.token_ids, probe.continuation_ids)
+        with self._slots.before_each_map(let_others_go):
+            return continuation_log_probs(self._base.model, probe.token_ids, probe.continuation_ids)
 
     @torch.inference_mode()
     def _warm_up(self) -> None:

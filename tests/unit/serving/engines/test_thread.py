@@ -89,6 +89,21 @@ def test_a_call_or_a_step_that_fails_leaves_the_thread_at_work(thread, steps, ca
     assert len(caplog.records) == 2 and "ZeroDivisionError" in caplog.text and "The engine failed" in steps.abandoned[0]
 
 
+def test_the_work_goes_on_in_the_middle_of_a_call(thread, steps, caplog):
+    def long_call():
+        assert not thread.go_on()
+        steps.left = 2
+        taken = [thread.go_on(), thread.go_on(), thread.go_on()]
+        steps.left, steps.failing = 1, True
+        return [*taken, thread.go_on()]
+
+    async def scene():
+        assert await thread.call(long_call) == [True, True, False, True]
+
+    asyncio.run(scene())
+    assert steps.seen == ["model"] * 3 and "The engine failed" in steps.abandoned[0]
+
+
 def test_closing_ends_the_work_and_what_waits(steps):
     async def scene():
         thread = ModelThread(steps)

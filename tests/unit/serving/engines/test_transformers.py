@@ -130,6 +130,30 @@ def test_requests_for_different_adapters_at_once_do_not_mix(engine, good_adapter
     asyncio.run(scene())
 
 
+def test_answers_take_their_steps_in_the_middle_of_a_probe_and_neither_changes(engine, good_adapter, monkeypatch):
+    """Each linear map of the probe's pass is a border here."""
+    monkeypatch.setattr(transformers, "PROBE_PIECE_SECONDS", 0.0)
+    steps, go_on = [], engine._thread.go_on
+
+    async def scene():
+        await attach(engine, good_adapter, "resident")
+        alone = {slot: text_of(await collect(engine, slot)) for slot in ("resident", None)}
+        quiet = await attach(engine, good_adapter, "quiet")
+        monkeypatch.setattr(engine._thread, "go_on", lambda: steps.append(go_on()) or steps[-1])
+        engine._base_readings.clear()
+        together = [asyncio.create_task(collect(engine, slot)) for slot in ("resident", None) * 4]
+        await asyncio.sleep(0)
+        busy = await attach(engine, good_adapter, "busy")
+        assert [text_of(await one) for one in together] == list(alone.values()) * 4
+        assert busy.base_log_probs == quiet.base_log_probs and busy.adapter_log_probs == quiet.adapter_log_probs
+        for slot in ("resident", "quiet", "busy"):
+            await engine.detach(slot)
+
+    asyncio.run(scene())
+    assert any(steps)
+    assert not any(part._forward_pre_hooks for part in engine._base.model.modules())
+
+
 def reseal(folder, change_manifest: Callable[..., None]) -> None:
     digests = manifest_of(folder).digests.model_copy(
         update={"weights": digest_file(folder / "adapter_model.safetensors")}
