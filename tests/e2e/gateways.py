@@ -1,5 +1,6 @@
 """Stand-ins of vLLM servers in processes of their own, and the gateway over servers at some addresses."""
 
+import json
 import os
 import signal
 import socket
@@ -99,3 +100,17 @@ def ask(gateway: httpx.Client, model: str, prompt: str = PROMPT, **options: obje
 def text_of(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     return answer.json()["choices"][0]["text"]
+
+
+def streamed(
+    gateway: httpx.Client, model: str, prompt: str, num_tokens: int, begun: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """The documents of a stream; begun is called with each."""
+    body = {"model": model, "prompt": prompt, "max_tokens": num_tokens, "temperature": 0, "stream": True}
+    documents = []
+    with gateway.stream("POST", "/v1/completions", json=body) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                documents.append(json.loads(line[6:]))
+                begun()
+    return documents

@@ -1,6 +1,5 @@
 """The gateway over three stand-ins of vLLM servers, each a process of its own: nothing is mixed, torn or forgotten."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from finetune.contracts.io import digest_file, digest_text
 from finetune.model.identity import read_identity
 from finetune.model.loading import load_tokenizer
 from tests.e2e.fake_vllm import answer_tokens, content_of
-from tests.e2e.gateways import PROMPT, SECONDS, FakeServer, ask, gateway_over, point, text_of, wait_until
+from tests.e2e.gateways import PROMPT, SECONDS, FakeServer, ask, gateway_over, point, streamed, text_of, wait_until
 from tests.unit.serving.conftest import save_bare_adapter
 
 pytestmark = pytest.mark.slow
@@ -95,18 +94,6 @@ def copied(home: Path, name: str) -> Path:
     adapter_id = read_manifest(home / "adapters" / name).adapter_id
     (found,) = home.glob(f"replicas/*/{adapter_id}.*")
     return found
-
-
-def streamed(gateway: httpx.Client, model: str, prompt: str, num_tokens: int, begun: Callable[[], None]) -> list[dict]:
-    """The documents of a stream; begun is called with the first."""
-    body = {"model": model, "prompt": prompt, "max_tokens": num_tokens, "temperature": 0, "stream": True}
-    documents = []
-    with gateway.stream("POST", "/v1/completions", json=body) as answer:
-        for line in answer.iter_lines():
-            if line.startswith("data: {"):
-                documents.append(json.loads(line[6:]))
-                begun()
-    return documents
 
 
 def test_each_name_is_answered_by_its_adapter_on_every_server(gateway, servers, expected):

