@@ -1,5 +1,7 @@
 """The demo's closing table."""
 
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from finetune.terminal.output import table
 from finetune.terminal.progress import format_seconds
 from finetune.tracking.summary import TrainingFigures, forecast_text, utilisation_text
 
+NAME = "finetune"
 SHOWN_REASONS = 6
 SHOWN_LINES = 4
 
@@ -34,7 +37,7 @@ class DemoResult(BaseModel):
 
 def closing_text(result: DemoResult, home: Path) -> str:
     """The whole demo on one screen."""
-    flag = "" if home == DEFAULT_HOME else f" --home {home}"
+    program, flag = program_name(), "" if home == DEFAULT_HOME else f" --home {home}"
     parts = [
         "",
         f"The whole loop took {format_seconds(result.seconds)}. Nothing left this machine.",
@@ -51,15 +54,21 @@ def closing_text(result: DemoResult, home: Path) -> str:
         table(
             [
                 ("adapter", result.run.adapter_id or ""),
-                ("see the run", f".venv/bin/finetune runs ui{flag}"),
-                (
-                    "serve it",
-                    f".venv/bin/finetune serve start embedded --adapter ours={result.run.adapter_id}{flag}",
-                ),
+                ("see the run", f"{program} runs ui{flag}"),
+                ("serve it", f"{program} serve start embedded --adapter ours={result.run.adapter_id}{flag}"),
             ]
         ),
     ]
     return "\n".join(parts)
+
+
+def program_name() -> str:
+    """What to type for this program: its name where a shell finds it by that, else the path that it was started by."""
+    started = Path(sys.argv[0])
+    found = shutil.which(NAME)
+    if started.name != NAME or not started.exists() or (found and Path(found).samefile(started)):
+        return NAME
+    return str(started)
 
 
 def _data_rows(manifest: DatasetManifest) -> list[tuple[str, str]]:
