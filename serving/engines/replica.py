@@ -56,11 +56,8 @@ class Replica:
         """Ask whether it is well and what it holds. Raises ReplicaGone."""
         with self._reaching():
             await asyncio.to_thread(permit_host, self.address)
-            answer = await self._client.get("/health", timeout=HEALTH_SECONDS)
-            self._check(answer)
-            answer = await self._client.get("/v1/models", timeout=HEALTH_SECONDS)
-            self._check(answer)
-            cards = answer.json()["data"]
+            await self._get("/health")
+            cards = (await self._get("/v1/models")).json()["data"]
             base = next(card for card in cards if card["parent"] is None)
             self.base_name, self.max_model_len = str(base["id"]), int(base["max_model_len"])
             self.resident = {str(card["id"]) for card in cards if card["parent"] is not None}
@@ -136,6 +133,15 @@ class Replica:
             answer = await self._client.post("/v1/completions", json=body, timeout=SCORE_SECONDS)
             self._check(answer)
             return read_scores(answer.json(), ids)[-len(probe.continuation_ids) :]
+
+    async def _get(self, path: str) -> httpx.Response:
+        try:
+            answer = await self._client.get(path, timeout=HEALTH_SECONDS)
+        except httpx.RemoteProtocolError:
+            # one that was idle and is closed as it is asked on says nothing of a server that has much to do
+            answer = await self._client.get(path, timeout=HEALTH_SECONDS)
+        self._check(answer)
+        return answer
 
     def _check(self, answer: httpx.Response) -> None:
         if answer.status_code != httpx.codes.OK:

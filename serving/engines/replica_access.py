@@ -17,6 +17,8 @@ CA_VARIABLE = "FINETUNE_REPLICA_CA"
 CERTIFICATE_VARIABLE = "FINETUNE_REPLICA_CERT"
 HINT = "Give it as --replica http://127.0.0.1:8001."
 CONNECT_SECONDS = 5.0
+# vLLM closes a connection that was idle for 5 s: asked on it at that moment, a server that is well seems to be gone
+IDLE_SECONDS = 2.0
 HTTPS_PORT = 443
 
 
@@ -61,7 +63,7 @@ class ReplicaAccess:
             # neither a proxy nor a netrc of the environment
             trust_env=False,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS),
         )
 
     def _context(self, address: str) -> ssl.SSLContext:

