@@ -48,7 +48,7 @@ class NameRules(Contract):
         return next((rule.groups for rule in self.names if fnmatchcase(name, rule.name)), (DEFAULT_GROUP,))
 
     def check_caller(self, name: str, caller: Caller) -> None:
-        """Raise ScopeError unless the caller may let the name stand for something; what it stands for is not asked."""
+        """Raise ScopeError unless the caller may load under the name; what it stands for is not asked."""
         if not caller.holds(self.groups_of(name)):
             raise ScopeError(f"The name {name!r} is for keys of other groups.", "Choose another name.")
 

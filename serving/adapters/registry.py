@@ -47,7 +47,7 @@ class AdapterRegistry:
         self.measures = AdapterMeasures()
         self._versions = Versions(engine, store, drain_seconds=drain_seconds, measures=self.measures)
         self._names = NameTable(state)
-        self._rules = rules
+        self.rules = rules
         self._aliases, self._waiting, self._unserved = self._names.aliases, self._names.waiting, self._names.unserved
         self._changing = asyncio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
@@ -99,8 +99,6 @@ class AdapterRegistry:
     ) -> Alias | Waiting:
         """Serve the adapter with an id or path inside the adapters folder under name; see load_folder."""
         check_name(name, self.base_name)
-        # before the folder is looked for, so that nothing is told of one under a name that is not the caller's
-        self._rules.check_caller(name, caller)
         async with self.measures.count_refusals():
             folder = await asyncio.to_thread(self._store.find, reference, caller)
         return await self.load_folder(name, folder, move=move, caller=caller)
@@ -116,7 +114,6 @@ class AdapterRegistry:
         it was.
         """
         check_name(name, self.base_name)
-        self._rules.check_caller(name, caller)
         async with self._changing, self.measures.count_refusals():
             if self._names.is_hidden(name, caller):
                 # else whoever may load could change the answers of those who do see it
@@ -342,7 +339,7 @@ class AdapterRegistry:
         manifest = await self._versions.check(folder)
         if not caller.holds(manifest.visibility):
             raise adapter_missing(folder.name)
-        self._rules.check_adapter(name, manifest.visibility, caller)
+        self.rules.check_adapter(name, manifest.visibility, caller)
         return manifest
 
     async def _version(

@@ -81,11 +81,12 @@ class View:
         return self.registry.history(name, self.caller)
 
     async def load(self, name: str, reference: str, *, move: bool = False) -> Alias | Waiting:
-        """See AdapterRegistry. Raises ScopeError for a name outside the caller's patterns, there or not."""
+        """See AdapterRegistry. Raises ScopeError for a name that is not for the caller, there or not."""
         self._note(name, reference)
         if not self.caller.sees(name):
             patterns = ", ".join(self.caller.adapters) or "none"
             raise ScopeError(f"This key serves under names of these patterns: {patterns}.", "Choose such a name.")
+        self.registry.rules.check_caller(name, self.caller)
         found = await self.registry.load(name, reference, move=move, caller=self.caller)
         return self._changed(found).seen_by(self.caller)
 
